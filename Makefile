@@ -35,11 +35,12 @@ demo: $(UV)
 test: $(UV)
 	$(RUN) --group test pytest
 
+lint: RUN += --group lint --group test --group docs
 lint: $(UV)
-	$(RUN) --group lint --group test --group docs ruff check
-	$(RUN) --group lint --group test --group docs ruff format --check
-	$(RUN) --group lint --group test --group docs mypy
-	$(RUN) --group lint --group test --group docs pyright
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy src tests $(wildcard examples benchmarks)
+	$(RUN) pyright
 
 docs: $(UV)
 	$(RUN) --group docs sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
