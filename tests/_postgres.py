@@ -89,7 +89,12 @@ def start_server(binaries: Path, *, durable: bool = False) -> Server:
         data = _init_database(binaries, folder, user)
         settings = ["listen_addresses=", f"unix_socket_directories={folder}", "max_connections=200"]
         settings += [] if durable else ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]
-        command = [binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting))]
+        command: list[str | Path] = [
+            binaries / "postgres",
+            "-D",
+            data,
+            *(word for setting in settings for word in ("-c", setting)),
+        ]
         keeper = subprocess.Popen(
             ["/bin/sh", "-c", KEEPER, "keeper", folder, *command],
             user=user,
@@ -111,7 +116,8 @@ def start_server(binaries: Path, *, durable: bool = False) -> Server:
 
 def _init_database(binaries: Path, folder: Path, user: str | None) -> Path:
     data = folder / "data"
-    command = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+    command: list[str | Path] = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    command += ["--no-locale", "--no-sync"]
     done = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise PostgresUnavailableError(f"initdb failed: {done.stderr.strip()}")
@@ -120,7 +126,7 @@ def _init_database(binaries: Path, folder: Path, user: str | None) -> Path:
 
 def _reachable(binaries: Path, folder: Path, user: str) -> Path:
     """Return the binaries, copied into the folder if the user may not enter the place where they are (say, /root)."""
-    probe = [binaries / "postgres", "--version"]
+    probe: list[str | Path] = [binaries / "postgres", "--version"]
     try:
         subprocess.run(probe, user=user, cwd="/", capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -130,7 +136,7 @@ def _reachable(binaries: Path, folder: Path, user: str) -> Path:
         shutil.copytree(binaries.parent, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
         if libraries.is_dir():
             shutil.copytree(libraries, folder / libraries.name, symlinks=True)
-        subprocess.run(["chown", "-R", user, folder], check=True)
+        subprocess.run(["chown", "-R", user, str(folder)], check=True)
         return copy / "bin"
     return binaries
 
