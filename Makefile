@@ -43,7 +43,7 @@ lint: $(UV)
 	$(RUN) pyright
 
 docs: $(UV)
-	$(RUN) --group docs sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	$(RUN) --group docs --group test sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 
 .uv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "bgsched needs Python 3.11 or later; none was found on PATH (or say make PYTHON=...)"; exit 1; }
