@@ -177,8 +177,14 @@ def violations(package: Path, layers: Sequence[Sequence[str]]) -> list[str]:
     return found
 
 
+def complain(found: Iterable[str]) -> None:
+    """Fail with one line for each finding, if there is any."""
+    if text := "\n".join(found):
+        pytest.fail(text, pytrace=False)
+
+
 def test_imports_run_one_way() -> None:
-    assert violations(PACKAGE, LAYERS) == []
+    complain(violations(PACKAGE, LAYERS))
 
 
 class TestTheLayerCheckItself:
@@ -288,37 +294,34 @@ def allowed(where: str, text: str, allowlist: Mapping[str, str]) -> bool:
 
 
 def test_rejected_words_name_nothing() -> None:
-    found = [
+    complain(
         f"src/{path.relative_to(PACKAGE.parent)}:{line}: {name!r}: say {REJECTED_WORDS[word]!r}, not {word!r}"
         for module, path in module_files(PACKAGE).items()
         for line, name in defined_names(path)
         if (word := rejected_word(name, REJECTED_WORDS)) and not allowed(module, name, ALLOWED_NAMES)
-    ]
-    assert found == []
+    )
 
 
 def test_rejected_words_are_in_no_message_or_docstring() -> None:
-    found = [
+    complain(
         f"src/{path.relative_to(PACKAGE.parent)}:{node.lineno}: {line.strip()!r}: not {word!r}"
         for module, path in module_files(PACKAGE).items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for line in node.value.splitlines()
         if (word := rejected_word(line, REJECTED_IN_TEXT)) and not allowed(module, line, ALLOWED_TEXT)
-    ]
-    assert found == []
+    )
 
 
 def test_rejected_words_are_on_no_page() -> None:
     pages = [*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)]
-    found = [
+    complain(
         f"{name}:{number}: {line.strip()!r}: say {REJECTED_WORDS[word]!r}, not {word!r}"
         for page in sorted(pages)
         for name in [page.relative_to(ROOT).as_posix()]
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
         if (word := rejected_word(line, REJECTED_IN_TEXT)) and not allowed(name, line, ALLOWED_TEXT)
-    ]
-    assert found == []
+    )
 
 
 @pytest.mark.parametrize(
