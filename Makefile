@@ -22,6 +22,11 @@ endif
 export UV_PYTHON_DOWNLOADS ?= never
 export UV_FROZEN ?= 1
 
+# Trust what the machine trusts: uv's own list of authorities lacks the one that a company's network may add.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 RUN := $(UV) run --no-default-groups
 
 help:
