@@ -6,10 +6,13 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs clean
 
-# The first interpreter that is new enough, by its real path: behind a pyenv shim there may be any version, or none.
-ifndef PYTHON
-PYTHON := $(shell for name in python3 python python3.13 python3.12 python3.11; do \
-	$$name -c 'import sys; sys.version_info < (3, 11) and sys.exit(1); print(sys._base_executable)' 2>/dev/null && break; done)
+# The first interpreter on PATH that is new enough, by its real path. Each is tried: behind the name that comes first,
+# say a pyenv shim, there may be any version, or none. `make PYTHON=...` decides it; an environment variable does not, as
+# other tools keep other things there.
+ifneq ($(origin PYTHON),command line)
+PYTHON := $(shell IFS=:; for folder in $$PATH; do for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$folder/$$name" -c 'import sys; sys.version_info < (3, 11) and sys.exit(1); print(sys._base_executable)' \
+	2>/dev/null && exit; done; done)
 endif
 
 # `command -v` alone would also find a shim that has no uv behind it.
