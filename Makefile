@@ -45,6 +45,7 @@ test: $(UV)
 
 lint: RUN += --group lint --group test --group docs
 lint: $(UV)
+	@UV_FROZEN=0 $(UV) lock --check --quiet || { echo "uv.lock does not fit pyproject.toml: run uv lock"; exit 1; }
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy src tests $(wildcard examples benchmarks)

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import os
 import pkgutil
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def run_in_subprocess(page: Path, folder: Path) -> str:
     """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(
-        [sys.executable, "-W", "error", RUNNER, page],
+        [sys.executable, "-P", "-W", "error", RUNNER, page],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -60,6 +61,21 @@ def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.M
             raise
         pytest.skip(f"needs an extra: {error}")
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    first, second = re.findall(r"^```console\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[
+        :2
+    ]
+    assert first == "$ make demo\n$ make test\n"
+    assert second == "$ uv run bgsched demo\n$ uv run pytest\n"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_front_pages_lead_somewhere(page: Path) -> None:
+    """Sphinx checks those of docs/."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 class TestTheCollectorItself:
