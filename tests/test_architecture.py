@@ -31,11 +31,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("request",),
     ("process",),
     ("stores.base",),
-    ("stores.memory", "stores._sql"),
+    ("stores.memory", "stores._sql", "stores._locks"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog",),
     ("monitor",),
+    ("_current",),  # what a process sees of its own run
     ("_worker",),
+    ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),
     ("integrations", "dashboard"),
