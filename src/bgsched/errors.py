@@ -1,7 +1,8 @@
 """One family of errors, built from data.
 
-Every failure that a caller may want to tell apart is a class of its own, keeps what went wrong in attributes, and builds
-its message from them: what happened, the value, and what to write instead. This module imports nothing of bgsched.
+Every failure that a caller may want to tell apart is a class of its own, keeps what went wrong in attributes, and
+builds its message from them: what happened, the value, and what to write instead. This module
+imports nothing of bgsched.
 """
 
 from collections.abc import Iterable
