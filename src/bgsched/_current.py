@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar, overload
 
 from bgsched._runlog import RunLog, RunLogger
-from bgsched.clock import Clock
+from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled
 from bgsched.process import Process
 from bgsched.run import LogLine, Progress, Run
@@ -30,7 +30,7 @@ class StopCause(Enum):
 
     KILLED = "somebody asked for it"
     TIMED_OUT = "its time is over"
-    LOST = "this scheduler was taken for dead, and the run with it"
+    REAPED = "this scheduler was taken for dead, and the run with it"
 
 
 class LiveRun:
@@ -41,7 +41,7 @@ class LiveRun:
         self.clock = clock
         self.owner = run.owner or ""
         self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq)
-        self.stop = threading.Event()
+        self.stop = Signal()
         self.cause: StopCause | None = None
         self.thread: int | None = None
         self.replaced = False  # another worker took the place of the one that is stuck in it

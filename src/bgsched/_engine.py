@@ -68,7 +68,7 @@ class Engine:
         self._ended_lock = threading.Lock()
         self._unsent_runs: dict[int, Run] = {}
         self._unsent_log: list[LogLine] = []
-        self._lost_answer = False
+        self._unanswered = False
         self._started_at = clock.now()
         self._next_heartbeat = 0.0
         self._next_look = 0.0
@@ -93,19 +93,19 @@ class Engine:
 
     def one_pass(self, limit: int | None = None) -> None:
         """Do everything that is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
-        now, tick = self._clock.now(), self._clock.monotonic()
-        self._end_overdue(tick)
+        now, elapsed = self._clock.now(), self._clock.monotonic()
+        self._end_overdue(elapsed)
         self.report()
-        if tick >= self._next_heartbeat:
+        if elapsed >= self._next_heartbeat:
             self._beat()
-        if tick >= self._next_look:
-            self._next_look = tick + _LOOK_AFTER_OTHERS
+        if elapsed >= self._next_look:
+            self._next_look = elapsed + _LOOK_AFTER_OTHERS
             self._reap(now)
             self._pass_on_kills()
         if not self.paused:
             self._claim(now, self._room() if limit is None else limit)
-        if tick >= self._next_purge:
-            self._purge(now, tick)
+        if elapsed >= self._next_purge:
+            self._purge(now, elapsed)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
@@ -145,10 +145,10 @@ class Engine:
 
     # -- parts of a pass -----------------------------------------------------------------------------------------
 
-    def _end_overdue(self, tick: float) -> None:
+    def _end_overdue(self, elapsed: float) -> None:
         for live in self.live:
             limit = live.process.policies.timeout
-            if limit is not None and live.began is not None and tick - live.began > limit.total_seconds():
+            if limit is not None and live.began is not None and elapsed - live.began > limit.total_seconds():
                 if time_out(live):
                     self.ended(live)
                 self._release_worker(live)
@@ -161,9 +161,9 @@ class Engine:
             self._collect(live)
             if self._live.pop(live.run.id, None) is not None and live.began is not None and live.ended is not None:
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
-        tick = self._clock.monotonic()
-        if finally_ or tick >= self._next_report:
-            self._next_report = tick + _REPORT_EVERY
+        elapsed = self._clock.monotonic()
+        if finally_ or elapsed >= self._next_report:
+            self._next_report = elapsed + _REPORT_EVERY
             for live in list(self._live.values()):
                 self._collect(live)
         elif not self._unsent_runs and not self._unsent_log:
@@ -185,7 +185,7 @@ class Engine:
         for run in refused:
             LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
             if (live := self._live.get(run.id)) is not None:
-                live.ask_to_stop(StopCause.LOST)
+                live.ask_to_stop(StopCause.REAPED)
 
     def _beat(self) -> None:
         alive = self._store.heartbeat(self._record())
@@ -196,7 +196,7 @@ class Engine:
     def _start_over(self) -> None:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
         LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
-        self.stop_all(StopCause.LOST)
+        self.stop_all(StopCause.REAPED)
         self._live.clear()
         self._unsent_runs, self._unsent_log = {}, []
         self.owner = uuid4().hex
@@ -218,17 +218,17 @@ class Engine:
         return self._workers + min(ahead, _MOST_AHEAD) - len(self._live)
 
     def _claim(self, now: datetime, limit: int) -> None:
-        if self._lost_answer:
+        if self._unanswered:
             self._adopt(self._store.held(self.owner))
-            self._lost_answer = False
+            self._unanswered = False
         if limit <= 0:
             return
         due = self.next_due()
         if due is None or due > now:
             return
-        self._lost_answer = True
+        self._unanswered = True
         claimed = self._store.claim(_Planning(self._processes, self.owner), self.owner, now, limit)
-        self._lost_answer = False
+        self._unanswered = False
         self._adopt(claimed)
 
     def _adopt(self, claimed: Iterable[Run]) -> None:
@@ -242,9 +242,9 @@ class Engine:
             self._live[run.id] = live
             self._start_run(live)
 
-    def _purge(self, now: datetime, tick: float) -> None:
+    def _purge(self, now: datetime, elapsed: float) -> None:
         full = self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE
-        self._next_purge = tick + (_LOOK_AFTER_OTHERS if full else _PURGE_EVERY * random.uniform(0.9, 1.1))  # noqa: S311
+        self._next_purge = elapsed + (_LOOK_AFTER_OTHERS if full else _PURGE_EVERY * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

@@ -10,7 +10,31 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "Signal", "SystemClock"]
+
+
+class Signal(threading.Event):
+    """An event that sets others with it, so that a clock can wait for it and for time at once, without polling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followers: set[threading.Event] = set()
+
+    def set(self) -> None:
+        """Set the event and its followers."""
+        super().set()
+        for follower in tuple(self._followers):
+            follower.set()
+
+    def follow(self, follower: threading.Event) -> None:
+        """Set *follower* whenever this is set, and now if it is."""
+        self._followers.add(follower)
+        if self.is_set():
+            follower.set()
+
+    def leave(self, follower: threading.Event) -> None:
+        """Undo `follow`."""
+        self._followers.discard(follower)
 
 
 class Clock(Protocol):
@@ -24,8 +48,8 @@ class Clock(Protocol):
         """Return seconds from a fixed but unknown origin; never goes back."""
         ...
 
-    def wait(self, event: threading.Event, timeout: float) -> None:
-        """Return when *event* is set or *timeout* seconds have passed, whichever is first."""
+    def wait(self, signal: Signal, timeout: float) -> None:
+        """Return when *signal* is set or *timeout* seconds have passed, whichever is first."""
         ...
 
 
@@ -40,6 +64,6 @@ class SystemClock:
         """Return the monotonic clock in seconds."""
         return time.monotonic()
 
-    def wait(self, event: threading.Event, timeout: float) -> None:
+    def wait(self, signal: Signal, timeout: float) -> None:
         """Wait in real time; time that the machine spends suspended does not count."""
-        event.wait(timeout)
+        signal.wait(timeout)

@@ -4,13 +4,12 @@ Questions only. A `Monitor` holds a `StoreReader`, which has no method that writ
 from any OS process, whether a scheduler lives there or not.
 """
 
-import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from bgsched.clock import Clock, SystemClock
+from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
@@ -134,7 +133,7 @@ class Monitor:
         Raises:
             UnknownRunError: there is no such run.
         """
-        never = threading.Event()
+        never = Signal()
         while True:
             active = self.run(run_id).is_active
             while lines := self._reader.log(run_id, after, 1000):

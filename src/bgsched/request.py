@@ -37,7 +37,7 @@ RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
 
 _BATCH = 100
-_TICK = timedelta(microseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class RequestStatus(StrEnum):
@@ -274,12 +274,12 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """The fire times that have come: those *to_run*, oldest first, the range that was *missed*, and what comes next."""
+    """The fire times that have come: those *to_run*, oldest first, the range that was *misfired*, and what comes next."""
 
     to_run: list[datetime]
     last: datetime
     upcoming: datetime | None
-    missed: tuple[datetime, datetime, int] | None = None
+    misfired: tuple[datetime, datetime, int] | None = None
     catching_up: bool = False
 
 
@@ -305,17 +305,17 @@ def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime
     """Apply the misfire policy to several fire times, of which at least the first is stale."""
     if misfire is Misfire.RUN_ONCE:
         newest = timing.last_fire_time(until, after=first) or first
-        return _Due([newest], newest, timing.next_fire_time(newest), _range(timing, first, newest - _TICK))
+        return _Due([newest], newest, timing.next_fire_time(newest), _range(timing, first, newest - _MICROSECOND))
     if misfire is Misfire.SKIP:
-        stale = _range(timing, first, stale_before - _TICK)
+        stale = _range(timing, first, stale_before - _MICROSECOND)
         fresh_first = timing.next_fire_time(stale[1])
         if fresh_first is None or fresh_first > until:
             return _Due([], stale[1], fresh_first, stale)
         fresh, upcoming = _list(timing, fresh_first, until)
         return _Due(fresh, fresh[-1], upcoming, stale)
-    missed, oldest = _newest(timing, first, until, RUN_ALL_LIMIT)
+    misfired, oldest = _newest(timing, first, until, RUN_ALL_LIMIT)
     fires, upcoming = _list(timing, oldest, until)
-    return _Due(fires, fires[-1], upcoming, missed, catching_up=True)
+    return _Due(fires, fires[-1], upcoming, misfired, catching_up=True)
 
 
 def _list(timing: Timing, first: datetime, until: datetime) -> tuple[list[datetime], datetime | None]:
@@ -341,7 +341,7 @@ def _newest(
     if 1 + timing.count_fire_times(first, until) <= limit:
         return None, first
     low, high = first, until  # more than `limit` fire times after low, at most `limit` after high
-    while high - low > _TICK:
+    while high - low > _MICROSECOND:
         middle = low + (high - low) / 2
         if timing.count_fire_times(middle, until) > limit:
             low = middle
@@ -349,7 +349,7 @@ def _newest(
             high = middle
     oldest = timing.next_fire_time(high)
     assert oldest is not None  # noqa: S101  there are `limit` of them after `high`
-    return _range(timing, first, oldest - _TICK), oldest
+    return _range(timing, first, oldest - _MICROSECOND), oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,8 +364,8 @@ class _Overlaps:
 
     def plan(self, due: _Due, after: Request) -> Plan:
         records: list[Run] = []
-        if due.missed is not None:
-            records.append(self._missed(*due.missed, instead=due.to_run))
+        if due.misfired is not None:
+            records.append(self._misfire_record(*due.misfired, instead=due.to_run))
         if not due.to_run:
             return Plan(after, tuple(records))
         overlap = self.policies.overlap
@@ -416,7 +416,7 @@ class _Overlaps:
         kills = [run.id for run in self.blockers if run.owner is not None]
         return Plan(after, tuple(records), tuple(displaced), tuple(kills))
 
-    def _missed(self, first: datetime, last: datetime, count: int, instead: list[datetime]) -> Run:
+    def _misfire_record(self, first: datetime, last: datetime, count: int, instead: list[datetime]) -> Run:
         fires = "the fire time" if count == 1 else f"{count} fire times"
         reason = f"{fires} passed the grace of {self.policies.misfire_grace} without a run"
         if instead and self.policies.misfire is Misfire.RUN_ONCE:

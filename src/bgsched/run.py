@@ -203,18 +203,18 @@ class Run:
             **changes,
         )
 
-    def abandoned(self, now: datetime) -> "Run":
-        """Return what becomes of an active run whose owner died: another attempt while it has reruns, else its end."""
+    def abandoned(self, now: datetime, why: str) -> "Run":
+        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns, else its end."""
         if self.reruns_left > 0:
             return self.again(
                 RunStatus.ABANDONED,
                 now,
                 now,
-                reason="runs again: the scheduler that ran it died",
+                reason=f"runs again: {why}",
                 reruns_left=self.reruns_left - 1,
             )
         where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
-        return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"its scheduler died {where}")
+        return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON-able values: instants in ISO 8601 (UTC), spans in seconds."""

@@ -14,7 +14,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -27,14 +27,14 @@ from bgsched._current import LiveRun, StopCause
 from bgsched._engine import Engine
 from bgsched._runlog import LOGGER
 from bgsched._worker import Workers, execute
-from bgsched.clock import Clock, SystemClock
+from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownProcessError, UnknownRequestError
 from bgsched.monitor import Monitor
 from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing
+from bgsched.timing import Immediate, Timing, zone_name
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -66,7 +66,6 @@ class Scheduler:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
         workers: how many runs go on at once.
-        executor: not supported yet.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
@@ -103,14 +102,15 @@ class Scheduler:
     def _reset(self) -> None:
         """Be a scheduler that has not started: at first, and in a forked child."""
         self._lifecycle = threading.RLock()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self._wake = Signal()
+        self._stopping = Signal()
         self._engine: Engine | None = None
         self._workers: Workers | None = None
         self._thread: threading.Thread | None = None
         self._inline: list[LiveRun] = []
         self._paused = False
         self._left: list[Run] = []
+        self._deadline: float | None = None
 
     def __repr__(self) -> str:
         return f"<Scheduler on {self.store!r}, {'running' if self.running else 'not running'}>"
@@ -405,7 +405,7 @@ class Scheduler:
                 wait, backoff = backoff * random.uniform(0.8, 1.2), min(backoff * 2, _LONGEST_BACKOFF)  # noqa: S311
                 self._clock.wait(self._stopping, wait)
                 if self._stopping.is_set():
-                    self._clock.wait(threading.Event(), min(wait, _FIRST_BACKOFF))
+                    self._clock.wait(Signal(), min(wait, _FIRST_BACKOFF))
                 continue
             if engine.problem is not None:
                 LOGGER.warning("the scheduler works again; it could not since %s", engine.problem_since)
@@ -532,25 +532,16 @@ class Scheduler:
                 if request is None or request.declared is None or request.process != process.name:
                     return None
                 gone = request.unscheduled("its timing is no longer declared in the code")
-                return _replace(gone, declared=None)
+                return replace(gone, declared=None)
             timing = self._pinned(process.timing, now)
             if request is None:
                 new = Request(id=process.name, process=process.name, timing=timing, channel="declared", created_at=now)
-                return _replace(new, declared=declared, priority=process.policies.priority).timed(timing, now)
+                return replace(new, declared=declared, priority=process.policies.priority).timed(timing, now)
             if request.declared == declared:
                 return None
             return request.rescheduled(timing, now, declared=declared, process=process.name)
 
         self.store.change(process.name, change, now)
-
-
-def zone_name(timezone: str | ZoneInfo) -> str:
-    """Return the IANA name of a zone that exists.
-
-    Raises:
-        TimingError: there is no such zone.
-    """
-    raise NotImplementedError
 
 
 def _with_fire_time(request: Request) -> Request:

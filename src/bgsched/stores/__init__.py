@@ -13,8 +13,8 @@ __all__ = ["MemoryStore", "SQLiteStore", "Store", "open_store"]
 _SCHEMES = ("memory", "sqlite")
 
 
-def open_store(url: str) -> Store:
-    """Open the store that *url* names.
+def open_store(url: str, *, read_only: bool = False) -> Store:
+    """Open the store that *url* names. *read_only*: it must be there, and nothing of it is changed.
 
     ``memory://`` is a new `MemoryStore`; ``sqlite:///app.db`` a file in the working folder, ``sqlite:////var/lib/app.db``
     one with an absolute path.
@@ -31,7 +31,7 @@ def open_store(url: str) -> Store:
             raise StoreURLError(
                 f"store URL {url!r} names no file; write 'sqlite:///app.db', or 'sqlite:////var/lib/app.db' for an absolute path"
             )
-        return SQLiteStore(Path(unquote(parts.path[1:])))
+        return SQLiteStore(Path(unquote(parts.path[1:])), read_only=read_only)
     if not parts.scheme or len(parts.scheme) == 1:
         raise StoreURLError(f"store URL {url!r} has no scheme; for a file write 'sqlite:///{url}'")
     raise StoreURLError(

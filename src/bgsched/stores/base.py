@@ -237,6 +237,10 @@ class Transaction(Protocol):
         """Return the active runs with these overlap keys, oldest first."""
         ...
 
+    def active_runs_of(self, request_id: str) -> list[Run]:
+        """Return the active runs of a request, oldest first."""
+        ...
+
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         """Return due waiting runs without owner, one for an overlap key, none whose key an owned run holds, locked."""
         ...
@@ -296,7 +300,7 @@ class Store(ABC):
     def close(self) -> None:
         """Let go of files and connections. Closing twice is fine."""
 
-    def is_dead(self, record: SchedulerRecord, now: datetime) -> bool:
+    def is_gone(self, record: SchedulerRecord, now: datetime) -> bool:
         """Return whether a scheduler that signed on has died: here, whether its lease ran out."""
         return record.lease_until < now
 
@@ -317,14 +321,28 @@ class Store(ABC):
                 raise RequestExistsError(taken.id)
             tx.put_requests(requests)
 
-    def change(self, id: str, change: Callable[[Request | None], Request | None]) -> Request | None:  # noqa: A002
-        """Replace a request by *change* of it, with nobody in between; ``None`` in means "there is none", out "leave it"."""
+    def change(
+        self,
+        id: str,  # noqa: A002  the field's word
+        change: Callable[[Request | None], Request | None],
+        now: datetime,
+        *,
+        end_waiting: str | None = None,
+    ) -> Request | None:
+        """Replace a request by *change* of it, with nobody in between; ``None`` in means "there is none", out "leave it".
+
+        *end_waiting*: the reason to end the request's runs that wait and that nobody has claimed.
+        """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
             changed = change(found)
-            if changed is not None:
-                tx.put_requests([changed])
-            return changed if changed is not None else found
+            if changed is None:
+                return found
+            tx.put_requests([changed])
+            if end_waiting is not None:
+                waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
+                tx.update_runs([run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting], None)
+            return changed
 
     def delete(self, id: str) -> None:  # noqa: A002  the field's word
         """Delete a request, its ended runs and their logs; runs that still go on are asked to stop and refused later.
@@ -431,14 +449,14 @@ class Store(ABC):
         with self.transaction() as tx:
             left: list[Run] = []
             for record in tx.schedulers():
-                if self.is_dead(record, now):
-                    left += _release(tx, record.owner, now)
+                if self.is_gone(record, now):
+                    left += _release(tx, record.owner, now, "its scheduler died")
             return left
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
         with self.transaction() as tx:
-            return _release(tx, owner, now)
+            return _release(tx, owner, now, "its scheduler was shut down")
 
     def purge(self, retention: Retention, now: datetime, limit: int = 500) -> int:
         """Delete up to *limit* runs that are past their retention, with their logs; return how many."""
@@ -524,9 +542,9 @@ def _same_end(stored: Run | None, said: Run) -> bool:
     return (stored.status, stored.owner, stored.attempt) == (said.status, said.owner, said.attempt)
 
 
-def _release(tx: Transaction, owner: str, now: datetime) -> list[Run]:
+def _release(tx: Transaction, owner: str, now: datetime, why: str) -> list[Run]:
     """End the runs of an owner that is gone, and forget it."""
-    left = [run.abandoned(now) for run in tx.held_runs(owner)]
+    left = [run.abandoned(now, why) for run in tx.held_runs(owner)]
     if left:
         tx.update_runs(left, owner)
         tx.complete_requests({run.request_id for run in left if not run.is_active})

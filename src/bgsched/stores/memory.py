@@ -163,16 +163,16 @@ class _Tables:
         kept: list[tuple[int, datetime, str]] = []
         seen: set[str] = set()
         while self._ready and len(due) < limit:
-            entry = heapq.heappop(self._ready)
-            request = self.requests.get(entry[2])
-            if request is None or request.due_at != entry[1] or request.id in seen:
+            place = heapq.heappop(self._ready)
+            request = self.requests.get(place[2])
+            if request is None or request.due_at != place[1] or request.id in seen:
                 continue
             seen.add(request.id)
-            kept.append(entry)
+            kept.append(place)
             if request.process in processes and request.due_at <= now:
                 due.append(request)
-        for entry in kept:
-            heapq.heappush(self._ready, entry)
+        for place in kept:
+            heapq.heappush(self._ready, place)
         return due
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
@@ -204,7 +204,7 @@ class _Tables:
                 request is not None
                 and request.status is RequestStatus.SCHEDULED
                 and request.next_fire_time is None
-                and not any(run_id in self.active for run_id in self.by_request.get(id, ()))
+                and not self.active_runs_of(id)
             ):
                 self._write_request(id, replace(request, status=RequestStatus.COMPLETE))
 
@@ -226,6 +226,9 @@ class _Tables:
 
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
+
+    def active_runs_of(self, request_id: str) -> list[Run]:
+        return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         found: list[Run] = []

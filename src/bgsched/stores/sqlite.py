@@ -66,14 +66,15 @@ _UPDATE_RUN = (
 class SQLiteStore(Store):
     """Keeps everything in the SQLite file *path*, which is made when it is not there.
 
-    *timeout*: how many seconds a writer elsewhere is waited for.
+    *timeout*: how many seconds a writer elsewhere is waited for. *read_only*: the file must be there, and nothing of it
+    is changed; for a `Monitor`.
 
     Raises:
         StoreUnavailableError: the file cannot be opened, made or written.
         StoreSchemaError: it is no SQLite database, or one that a newer bgsched wrote.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, read_only: bool = False) -> None:
         self.path = Path(path).absolute()
         self._timeout = timeout
         self._lock = threading.RLock()
@@ -84,7 +85,11 @@ class SQLiteStore(Store):
         self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
-        self._write_connection()
+        self._read_only = read_only
+        if read_only:
+            self._check_readable()
+        else:
+            self._write_connection()
         _ALL.add(self)
 
     def __repr__(self) -> str:
@@ -148,7 +153,7 @@ class SQLiteStore(Store):
     def reap(self, now: datetime) -> list[Run]:
         """End what dead schedulers left; asks the kernel who is dead before it asks for the database."""
         records = self.reader().schedulers()
-        dead = [record for record in records if self.is_dead(record, now)]
+        dead = [record for record in records if self.is_gone(record, now)]
         if not dead:
             return []
         left = super().reap(now)
@@ -156,19 +161,36 @@ class SQLiteStore(Store):
             self._locks.release(record.owner)
         return left
 
-    def is_dead(self, record: SchedulerRecord, now: datetime) -> bool:
+    def is_gone(self, record: SchedulerRecord, now: datetime) -> bool:
         """Return whether the scheduler's lock is free; where there are no locks, whether its lease ran out."""
         free = self._locks.is_free(record.owner)
-        return super().is_dead(record, now) if free is None else free
+        return super().is_gone(record, now) if free is None else free
 
     # -- connections ---------------------------------------------------------------------------------------------
 
     def _write_connection(self) -> sqlite3.Connection:
         if self._writer is None:
+            if self._read_only:
+                raise StoreUnavailableError(f"{self.path} was opened to read only")
             with self._explaining():
                 self._writer = self._connect(reading=False)
                 self._migrate(self._writer)
         return self._writer
+
+    def _check_readable(self) -> None:
+        if not self.path.is_file():
+            raise StoreUnavailableError(f"no database {self.path}; a scheduler makes it when it first starts there")
+        with self.reading() as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
+                raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
+            self._check_version(_version(connection))
+
+    def _check_version(self, version: int) -> None:
+        if version > SCHEMA_VERSION:
+            raise StoreSchemaError(
+                f"{self.path} has schema {version}, this bgsched knows up to {SCHEMA_VERSION}; "
+                "upgrade bgsched, or give another file"
+            )
 
     def _connect(self, *, reading: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -190,13 +212,8 @@ class SQLiteStore(Store):
         self._begin(connection)
         try:
             connection.execute("CREATE TABLE IF NOT EXISTS bgsched_schema (version INTEGER NOT NULL)")
-            row = connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()
-            version = row[0] or 0
-            if version > SCHEMA_VERSION:
-                raise StoreSchemaError(
-                    f"{self.path} has schema {version}, this bgsched knows up to {SCHEMA_VERSION}; "
-                    "upgrade bgsched, or give another file"
-                )
+            version = _version(connection)
+            self._check_version(version)
             for step in range(version + 1, SCHEMA_VERSION + 1):
                 for statement in _statements(step):
                     connection.execute(statement)
@@ -271,6 +288,10 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_FULL:
         return ": the disk is full"
     return ""
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()[0] or 0
 
 
 def _statements(step: int) -> list[str]:
@@ -376,6 +397,9 @@ class _Transaction:
         return self._select_runs(
             f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id", json.dumps(list(keys))
         )
+
+    def active_runs_of(self, request_id: str) -> list[Run]:
+        return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         names = json.dumps(list(processes))

@@ -1,0 +1,6 @@
+"""What tests of bgsched, and of applications that use it, are made with."""
+
+from bgsched.testing.clock import ManualClock
+from bgsched.testing.contract import StoreContract
+
+__all__ = ["ManualClock", "StoreContract"]

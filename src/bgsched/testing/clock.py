@@ -1,0 +1,82 @@
+"""A clock that a test moves."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+from bgsched.clock import Signal
+
+__all__ = ["ManualClock"]
+
+
+class ManualClock:
+    """Stands still until it is told otherwise. Thread-safe; whoever waits on it wakes when its time has come.
+
+    *start*: the first instant, aware; by default 1 January 2026, 00:00 UTC.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        if start is not None and start.tzinfo is None:
+            raise ValueError(f"a clock starts at an aware instant, got {start!r}; write datetime(..., tzinfo=UTC)")
+        self._now = (start or datetime(2026, 1, 1, tzinfo=UTC)).astimezone(UTC)
+        self._elapsed = timedelta(0)
+        self._waiting: dict[threading.Event, timedelta] = {}
+        self._changed = threading.Condition()
+
+    def now(self) -> datetime:
+        """Return the instant that the wall clock shows."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the seconds that have passed since the start."""
+        return self._elapsed.total_seconds()
+
+    def advance(self, span: timedelta | float) -> None:
+        """Let time pass, on both clocks. *span*: a timedelta or seconds, not negative."""
+        step = span if isinstance(span, timedelta) else timedelta(seconds=span)
+        if step < timedelta(0):
+            raise ValueError(f"time passes forward, got {step}; jump() moves the wall clock back")
+        with self._changed:
+            self._now += step
+            self._elapsed += step
+            self._wake()
+
+    def advance_to(self, instant: datetime) -> None:
+        """Let time pass until *instant*."""
+        self.advance(instant - self._now)
+
+    def jump(self, span: timedelta) -> None:
+        """Set the wall clock forward or back, as an administrator or NTP does; no time passes."""
+        with self._changed:
+            self._now += span
+
+    def wait(self, signal: Signal, timeout: float) -> None:
+        """Wait until *signal* is set or the clock was advanced by *timeout* seconds."""
+        woken = threading.Event()
+        with self._changed:
+            until = self._elapsed + timedelta(seconds=timeout)
+            if until <= self._elapsed:
+                return
+            self._waiting[woken] = until
+            self._changed.notify_all()
+        signal.follow(woken)
+        try:
+            woken.wait()
+        finally:
+            signal.leave(woken)
+            with self._changed:
+                del self._waiting[woken]
+
+    def wait_for_waiters(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Return once *count* threads wait on this clock; real time, for tests.
+
+        Raises:
+            TimeoutError: they do not come within *timeout* seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._waiting) >= count, timeout):
+                raise TimeoutError(f"{len(self._waiting)} of {count} threads wait on the clock after {timeout} s")
+
+    def _wake(self) -> None:
+        for woken, until in self._waiting.items():
+            if until <= self._elapsed:
+                woken.set()
