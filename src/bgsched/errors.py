@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "BgschedError",
+    "CronError",
     "IllegalTransitionError",
     "NoCurrentRunError",
     "ParamsError",
@@ -35,6 +36,34 @@ class BgschedError(Exception):
 
 class TimingError(BgschedError, ValueError):
     """A timing, frequency, time zone or instant that cannot mean anything."""
+
+
+class CronError(TimingError):
+    """A cron expression that cannot be read, is read differently by different crons, or never fires.
+
+    Attributes:
+        expression: The expression as it was read, an alias replaced.
+        problem: What is wrong and what to write instead.
+        field: The name of the field, or None when the expression as a whole is wrong.
+        position: Where the field begins in the expression.
+        length: How many characters it has.
+    """
+
+    def __init__(
+        self, expression: str, problem: str, field: str | None = None, position: int = 0, length: int = 0
+    ) -> None:
+        self.expression = expression
+        self.problem = problem
+        self.field = field
+        self.position = position
+        self.length = length
+        where = f"{field}: " if field else ""
+        caret = f"\n  {' ' * position}{'^' * length}" if length else ""
+        super().__init__(f"{where}{problem}\n  {expression}{caret}")
+
+    def __reduce__(self) -> tuple[type["CronError"], tuple[str, str, str | None, int, int]]:
+        """Rebuild from the attributes, not from the message."""
+        return type(self), (self.expression, self.problem, self.field, self.position, self.length)
 
 
 class ParamsError(BgschedError, ValueError):

@@ -1,0 +1,218 @@
+"""Sets of local days: ask for the first one not before a day, or how many lie between two.
+
+The Gregorian calendar knows 28 kinds of years as far as any rule can tell: the weekday of 1 January, and whether the
+year, the one before and the one after are leap years. :class:`YearDays` keeps one table per kind, so that a rare rule
+(29 February on a Monday) costs one look-up for each year it skips.
+"""
+
+from bisect import bisect_left
+from calendar import isleap, monthrange
+from collections.abc import Callable
+from datetime import date
+from functools import lru_cache
+from typing import Protocol
+
+from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
+
+__all__ = ["DailyDays", "Days", "MonthlyDays", "WeeklyDays", "YearDays", "day_in_month", "year_of"]
+
+LAST_YEAR = 9999
+
+
+class Days(Protocol):
+    """A set of local days."""
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+
+    def count(self, start: int, end: int) -> int:
+        """Count the days of the set in ``start <= day < end``."""
+
+
+class DailyDays:
+    """Every n-th day, counted from an anchor day."""
+
+    __slots__ = ("_anchor", "_every")
+
+    def __init__(self, anchor: int = 0, every: int = 1) -> None:
+        self._anchor = anchor
+        self._every = every
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        return day + (self._anchor - day) % self._every
+
+    def count(self, start: int, end: int) -> int:
+        """Count the days of the set in ``start <= day < end``."""
+        return (end - self._anchor - 1) // self._every - (start - self._anchor - 1) // self._every
+
+
+class WeeklyDays:
+    """Some weekdays of every n-th week, counted from the Monday-to-Sunday week that holds the anchor day."""
+
+    __slots__ = ("_every", "_monday", "_weekdays")
+
+    def __init__(self, weekdays: tuple[int, ...], anchor: int = 0, every: int = 1) -> None:
+        self._weekdays = weekdays
+        self._monday = anchor - weekday_of(anchor)
+        self._every = every
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        week, weekday = divmod(day - self._monday, 7)
+        ahead = -week % self._every
+        if not ahead:
+            for candidate in self._weekdays:
+                if candidate >= weekday:
+                    return day + candidate - weekday
+            ahead = self._every
+        return self._monday + (week + ahead) * 7 + self._weekdays[0]
+
+    def count(self, start: int, end: int) -> int:
+        """Count the days of the set in ``start <= day < end``."""
+        return self._count_before(end) - self._count_before(start)
+
+    def _count_before(self, day: int) -> int:
+        week, weekday = divmod(day - self._monday, 7)
+        weeks = -(-week // self._every)  # weeks of the phase from the anchor's to the one before this week
+        count = weeks * len(self._weekdays)
+        if week % self._every == 0:
+            count += bisect_left(self._weekdays, weekday)
+        return count
+
+
+def day_in_month(year: int, month: int, rule: tuple[int, int | None], *, clamp: bool = False) -> int | None:
+    """Return the day that *rule* names in a month, or None where the month has none.
+
+    A rule is ``(day, None)`` with day 1..31 or -1..-31, or ``(n, weekday)`` for the n-th weekday, from the end when n <
+    0. With *clamp*, a day past the end of the month is its last day (and one before its first day is the first).
+    """
+    number, weekday = rule
+    first_weekday, length = monthrange(year, month)
+    if weekday is None:
+        day = number if number > 0 else length + 1 + number
+        if clamp:
+            day = min(max(day, 1), length)
+    elif number > 0:
+        day = 1 + (weekday - first_weekday) % 7 + (number - 1) * 7
+    else:
+        last_weekday = (first_weekday + length - 1) % 7
+        day = length - (last_weekday - weekday) % 7 + (number + 1) * 7
+    return day_of(date(year, month, day)) if 1 <= day <= length else None
+
+
+class MonthlyDays:
+    """One day of every n-th month, counted from the month that holds the anchor day."""
+
+    __slots__ = ("_anchor", "_clamp", "_every", "_rule")
+
+    def __init__(self, rule: tuple[int, int | None], anchor: int = 0, every: int = 1, *, clamp: bool = False) -> None:
+        self._rule = rule
+        self._clamp = clamp
+        self._every = every
+        self._anchor = _month_of(anchor)
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        month = _month_of(day)
+        month += (self._anchor - month) % self._every
+        while month < (LAST_YEAR + 1) * 12:
+            found = day_in_month(month // 12, month % 12 + 1, self._rule, clamp=self._clamp)
+            if found is not None and found >= day:
+                return found
+            month += self._every
+        return None
+
+    def count(self, start: int, end: int) -> int:
+        """Count the days of the set in ``start <= day < end``, month by month."""
+        count = 0
+        day = self.next(start)
+        while day is not None and day < end:
+            count += 1
+            day = self.next(day + 1)
+        return count
+
+
+def _month_of(day: int) -> int:
+    value = date_of(min(day, LAST_DAY))
+    return value.year * 12 + value.month - 1
+
+
+@lru_cache(maxsize=1)
+def _year_starts() -> tuple[int, ...]:
+    """Return the day number of 1 January of every year; entry 0 and the last one stand for years that do not exist."""
+    starts = [day_of(date(year, 1, 1)) for year in range(1, LAST_YEAR + 1)]
+    return (starts[0] - 366, *starts, starts[-1] + 365, starts[-1] + 730)
+
+
+def year_of(day: int) -> int:
+    """Return the year that holds a day."""
+    return date_of(day).year
+
+
+def _kind_of(year: int) -> int:
+    """Return which of the 28 kinds a year is."""
+    leap = 1 if isleap(year) else 2 if isleap(year - 1) else 3 if isleap(year + 1) else 0
+    return weekday_of(_year_starts()[year]) * 4 + leap
+
+
+class YearDays:
+    """Days that a rule picks from a year by nothing but its kind, in all years or in a list of them.
+
+    With *unit* 86,400 the same for seconds: then the numbers in the tables and in the questions count seconds.
+    """
+
+    __slots__ = ("_pick", "_starts", "_tables", "_unit", "_years")
+
+    def __init__(
+        self, pick: Callable[[int], tuple[int, ...]], years: tuple[int, ...] | None = None, *, unit: int = 1
+    ) -> None:
+        """Take *pick*, which returns the sorted days of the year (0 is 1 January) for a year."""
+        self._pick = pick
+        self._years = None if years is None else frozenset(years)
+        self._tables: list[tuple[int, ...] | None] = [None] * 28
+        self._starts = _year_starts()
+        self._unit = unit
+
+    def table(self, year: int) -> tuple[int, ...]:
+        """Return the days of the year, counted from 0."""
+        if self._years is not None and year not in self._years:
+            return ()
+        kind = _kind_of(year)
+        table = self._tables[kind]
+        if table is None:
+            table = self._tables[kind] = self._pick(year)
+        return table
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        unit = self._unit
+        if day // unit > LAST_DAY:
+            return None
+        year = year_of(day // unit)
+        starts = self._starts
+        table = self.table(year)
+        place = bisect_left(table, day - starts[year] * unit)
+        if place < len(table):
+            return starts[year] * unit + table[place]
+        for later in range(year + 1, LAST_YEAR + 1):
+            table = self.table(later)
+            if table:
+                return starts[later] * unit + table[0]
+        return None
+
+    def count(self, start: int, end: int) -> int:
+        """Count the days of the set in ``start <= day < end``, year by year."""
+        unit = self._unit
+        end = min(end, (LAST_DAY + 1) * unit)
+        if start >= end:
+            return 0
+        first, last = year_of(start // unit), year_of((end - 1) // unit)
+        count = sum(len(self.table(year)) for year in range(first, last))
+        count += bisect_left(self.table(last), end - self._starts[last] * unit)
+        return count - bisect_left(self.table(first), start - self._starts[first] * unit)
+
+    def is_empty(self) -> bool:
+        """Tell whether no year has such a day; all kinds of years occur within 400 years."""
+        years = range(2000, 2400) if self._years is None else sorted(self._years)
+        return not any(self.table(year) for year in years)

@@ -1,0 +1,199 @@
+"""Stretches of time in which nothing fires, and the union of engines outside of them.
+
+As an exclusion, a frequency is not a set of instants but of the stretches that it names: a Daily, Weekly or Monthly
+without a time of day names whole local days, a Cron names the minutes (or seconds) that the local clock shows when it
+matches.
+"""
+
+from typing import Protocol
+
+from bgsched._calendar.days import Days
+from bgsched._calendar.engine import Engine, Product
+from bgsched._calendar.times import Times
+from bgsched._calendar.units import DAY, HORIZON, MICRO
+from bgsched._calendar.zone import Zone
+
+__all__ = ["DaysExcluded", "Exclusion", "InstantsExcluded", "RangeExcluded", "TimesExcluded", "Union"]
+
+
+class Exclusion(Protocol):
+    """A set of stretches of instants."""
+
+    def end(self, instant: int) -> int | None:
+        """Return None if *instant* is not excluded, else a later instant before which all are."""
+
+    def bits(self, start: int, end: int, fraction: int) -> int:
+        """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
+
+
+class RangeExcluded:
+    """From one instant to another, which is not excluded itself."""
+
+    __slots__ = ("_from", "_to")
+
+    def __init__(self, start: int, end: int) -> None:
+        self._from = start
+        self._to = end
+
+    def end(self, instant: int) -> int | None:
+        """Return None if *instant* is not excluded, else a later instant before which all are."""
+        return self._to if self._from <= instant < self._to else None
+
+    def bits(self, start: int, end: int, fraction: int) -> int:
+        """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
+        first = max(-((fraction - self._from) // MICRO), start)
+        last = min(-((fraction - self._to) // MICRO), end)
+        return ((1 << (last - first)) - 1) << (first - start) if first < last else 0
+
+
+class DaysExcluded:
+    """Whole local days."""
+
+    __slots__ = ("_days", "_zone")
+
+    def __init__(self, days: Days, zone: Zone) -> None:
+        self._days = days
+        self._zone = zone
+
+    def end(self, instant: int) -> int | None:
+        """Return None if *instant* is not excluded, else a later instant before which all are."""
+        span = self._zone.span(instant // MICRO)
+        day = (instant // MICRO + span.offset) // DAY
+        if self._days.next(day) != day:
+            return None
+        return min((day + 1) * DAY - span.offset, span.end) * MICRO
+
+    def bits(self, start: int, end: int, _fraction: int) -> int:
+        """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
+        bits, offset = 0, self._zone.span(start).offset
+        day = self._days.next((start + offset) // DAY)
+        while day is not None and day * DAY - offset < end:
+            first, last = max(day * DAY - offset, start), min((day + 1) * DAY - offset, end)
+            bits |= ((1 << (last - first)) - 1) << (first - start)
+            day = self._days.next(day + 1)
+        return bits
+
+
+class TimesExcluded:
+    """The minutes (or seconds) at which the local clock reads one of a set of times on one of a set of days."""
+
+    __slots__ = ("_others", "_product", "_unit", "_zone")
+
+    def __init__(self, days: Days, times: Times, unit: int, zone: Zone) -> None:
+        self._product = Product(days, times)
+        self._others = times.complement()
+        self._unit = unit
+        self._zone = zone
+
+    def end(self, instant: int) -> int | None:
+        """Return None if *instant* is not excluded, else a later instant before which all are."""
+        second = instant // MICRO
+        span = self._zone.span(second)
+        local = second + span.offset
+        local -= local % self._unit
+        if self._product.next(local) != local:
+            return None
+        return min(self._local_end(local) - span.offset, span.end) * MICRO
+
+    def _local_end(self, local: int) -> int:
+        if self._unit == 1:
+            return local + 1
+        day, second = divmod(local, DAY)
+        found = self._others.next(second) if self._others is not None else None
+        return day * DAY + (DAY if found is None else found)
+
+    def bits(self, start: int, end: int, _fraction: int) -> int:
+        """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
+        first = start + self._zone.span(start).offset
+        begin = first - first % self._unit
+        bits = self._product.bits(begin, first + end - start) * ((1 << self._unit) - 1)
+        return bits >> (first - begin) & ((1 << (end - start)) - 1)
+
+
+class InstantsExcluded:
+    """The instants of an engine, and nothing around them."""
+
+    __slots__ = ("_engine", "_fraction")
+
+    def __init__(self, engine: Engine, fraction: int) -> None:
+        self._engine = engine
+        self._fraction = fraction
+
+    def end(self, instant: int) -> int | None:
+        """Return None if *instant* is not excluded, else a later instant before which all are."""
+        return instant + 1 if self._engine.next(instant - 1) == instant else None
+
+    def bits(self, start: int, end: int, fraction: int) -> int:
+        """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
+        return self._engine.bits(start, end) if fraction == self._fraction else 0
+
+
+class Union:
+    """Any of several engines outside of the exclusions; an instant that is in two of them is in it once."""
+
+    __slots__ = ("_engines", "_exclusions", "_zone")
+
+    def __init__(self, engines: tuple[tuple[Engine, int], ...], exclusions: tuple[Exclusion, ...], zone: Zone) -> None:
+        """Take the engines, each with the fraction of a second at which it fires, in microseconds."""
+        self._engines = engines
+        self._exclusions = exclusions
+        self._zone = zone
+
+    def next(self, after: int) -> int | None:
+        """Return the first instant strictly later than *after*."""
+        return self.search(after, -1)
+
+    def search(self, after: int, tries: int) -> int | None:
+        """Return what :meth:`next` would, but None after *tries* excluded stretches; -1 tries are tries without end."""
+        while (instant := self._next_of_any(after)) is not None and instant <= HORIZON and tries:
+            end = next((end for rule in self._exclusions if (end := rule.end(instant)) is not None), None)
+            if end is None:
+                return instant
+            after = end - 1
+            tries -= 1
+        return None
+
+    def _next_of_any(self, after: int) -> int | None:
+        found = [instant for engine, _ in self._engines if (instant := engine.next(after)) is not None]
+        return min(found) if found else None
+
+    def count(self, after: int, until: int) -> int:
+        """Count the instants in ``after < t <= until``: one by one where they are few, else day by day."""
+        if until <= after:
+            return 0
+        if sum(engine.count(after, until) for engine, _ in self._engines) <= 16 * (
+            1 + (until - after) // (DAY * MICRO)
+        ):
+            return self._count_one_by_one(after, until)
+        return sum(
+            self._count_at_fraction(after, until, fraction) for fraction in {fraction for _, fraction in self._engines}
+        )
+
+    def _count_one_by_one(self, after: int, until: int) -> int:
+        count = 0
+        instant = self.next(after)
+        while instant is not None and instant <= until:
+            count += 1
+            instant = self.next(instant)
+        return count
+
+    def _count_at_fraction(self, after: int, until: int, fraction: int) -> int:
+        """Count the instants that are a whole second and *fraction*, a day or the rest of a span at a time."""
+        engines = [engine for engine, at in self._engines if at == fraction]
+        second, last = (after - fraction) // MICRO + 1, (until - fraction) // MICRO + 1
+        count = 0
+        while second < last:
+            end = min(second + DAY, last, self._zone.span(second).end)
+            bits = excluded = 0
+            for engine in engines:
+                bits |= engine.bits(second, end)
+            if bits:
+                for rule in self._exclusions:
+                    excluded |= rule.bits(second, end, fraction)
+            count += (bits & ~excluded).bit_count()
+            second = end
+        return count
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the whole seconds of ``start <= t < end`` as the bits of a number."""
+        raise NotImplementedError

@@ -1,0 +1,85 @@
+"""What a Schedule comes to once its start and its zone are known: engines, exclusions and bounds."""
+
+from typing import NamedTuple
+
+from bgsched._calendar.engine import Engine, nth_member
+from bgsched._calendar.exclusion import Exclusion, Union
+from bgsched._calendar.units import FIRST_INSTANT, HORIZON
+from bgsched._calendar.zone import Zone
+
+__all__ = ["Anchor", "Plan"]
+
+
+class Anchor(NamedTuple):
+    """Where a frequency counts from: an instant, the local second it reads, and the zone."""
+
+    instant: int
+    local: int
+    zone: Zone
+
+
+class Plan:
+    """The fire times of one schedule as instants."""
+
+    __slots__ = ("_before", "_engine", "_last")
+
+    def __init__(
+        self,
+        zone: Zone,
+        engines: tuple[tuple[Engine, int], ...],
+        exclusions: tuple[Exclusion, ...] = (),
+        *,
+        start: int | None = None,
+        finish: int | None = None,
+        repetitions: int | None = None,
+    ) -> None:
+        """Take the engines, each with its fraction of a second, and the inclusive bounds as instants."""
+        alone = len(engines) == 1 and not exclusions
+        self._engine: Engine | Union = engines[0][0] if alone else Union(engines, exclusions, zone)
+        self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)
+        self._last = min(HORIZON, finish if finish is not None else HORIZON)
+        if repetitions is not None:
+            self._last = nth_member(self._count_between, self._before + 1, repetitions, self._last)
+
+    def next(self, after: int) -> int | None:
+        """Return the first fire time strictly later than *after*."""
+        found = self._engine.next(max(self._before, after))
+        return found if found is not None and found <= self._last else None
+
+    def count(self, after: int, until: int) -> int:
+        """Count the fire times in ``after < t <= until``."""
+        after, until = max(after, self._before), min(until, self._last)
+        return self._engine.count(after, until) if after < until else 0
+
+    def last(self, until: int, after: int | None) -> int | None:
+        """Return the latest fire time in ``after < t <= until``, by bisecting on :meth:`next`."""
+        until = min(until, self._last)
+        floor = self._before if after is None else max(after, self._before)
+        reach, low = 1, self.next(max(until - 1, floor))
+        while low is None or low > until:
+            if until - reach <= floor:
+                low = self.next(floor)
+                break
+            reach *= 4
+            low = self.next(max(until - reach, floor))
+        if low is None or low > until:
+            return None
+        high = until
+        while low < high:
+            middle = (low + high + 1) // 2
+            found = self.next(middle - 1)
+            if found is None or found > until:
+                high = middle - 1
+            else:
+                low = found
+        return low
+
+    def is_feasible(self, tries: int) -> bool:
+        """Tell whether it ever fires; after *tries* excluded stretches the answer is no."""
+        if isinstance(self._engine, Union):
+            found = self._engine.search(self._before, tries)
+            return found is not None and found <= self._last
+        return self.next(self._before) is not None
+
+    def _count_between(self, start: int, end: int) -> int:
+        return self._engine.count(start - 1, end - 1)

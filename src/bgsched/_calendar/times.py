@@ -1,0 +1,68 @@
+"""Times of the day: every minute of one set crossed with every second of another."""
+
+from bisect import bisect_left
+from functools import lru_cache
+
+__all__ = ["Times", "minutes_of"]
+
+
+class Times:
+    """The seconds of the day that a rule names, kept as minutes of the day and seconds of the minute.
+
+    At most 1,440 + 60 numbers stand for up to 86,400 times.
+    """
+
+    __slots__ = ("_bits", "_minutes", "_seconds", "first", "total")
+
+    def __init__(self, minutes: tuple[int, ...], seconds: tuple[int, ...] = (0,)) -> None:
+        self._minutes = minutes
+        self._seconds = seconds
+        self.first = minutes[0] * 60 + seconds[0]
+        self.total = len(minutes) * len(seconds)
+        self._bits = 0
+
+    @classmethod
+    def at(cls, second_of_day: int) -> "Times":
+        """Return the one time of the day."""
+        minute, second = divmod(second_of_day, 60)
+        return cls((minute,), (second,))
+
+    def next(self, second_of_day: int) -> int | None:
+        """Return the first time not before *second_of_day*."""
+        if second_of_day <= self.first:
+            return self.first
+        minute, second = divmod(second_of_day, 60)
+        minutes, seconds = self._minutes, self._seconds
+        place = bisect_left(minutes, minute)
+        if place < len(minutes) and minutes[place] == minute:
+            if second <= seconds[-1]:
+                return minute * 60 + seconds[bisect_left(seconds, second)]
+            place += 1
+        return minutes[place] * 60 + seconds[0] if place < len(minutes) else None
+
+    def complement(self) -> "Times | None":
+        """Return the minutes of the day that hold none of these times, as times at their second 0."""
+        minutes = tuple(sorted(set(range(1440)).difference(self._minutes)))
+        return Times(minutes) if minutes else None
+
+    def bits(self) -> int:
+        """Return the times as a number whose bit i stands for second i of the day."""
+        if not self._bits:
+            minute = sum(1 << second for second in self._seconds)
+            self._bits = sum(minute << (start * 60) for start in self._minutes)
+        return self._bits
+
+    def count_before(self, second_of_day: int) -> int:
+        """Count the times earlier than *second_of_day*."""
+        minute, second = divmod(second_of_day, 60)
+        place = bisect_left(self._minutes, minute)
+        count = place * len(self._seconds)
+        if place < len(self._minutes) and self._minutes[place] == minute:
+            count += bisect_left(self._seconds, second)
+        return count
+
+
+@lru_cache(maxsize=512)
+def minutes_of(hours: tuple[int, ...], minutes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the minutes of the day for hours and minutes of the hour."""
+    return tuple(hour * 60 + minute for hour in hours for minute in minutes)

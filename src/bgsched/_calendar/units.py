@@ -1,0 +1,74 @@
+"""Instants, local seconds and days as integers, and the way to and from ``datetime``.
+
+datetime arithmetic within one ``ZoneInfo`` compares and subtracts wall clocks and ignores the fold (01:30 EDT equals
+01:30 EST), so that the calendar computes with integers and makes one UTC datetime at the very end.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+
+__all__ = [
+    "DAY",
+    "EPOCH",
+    "FIRST_DAY",
+    "FIRST_INSTANT",
+    "HORIZON",
+    "LAST_DAY",
+    "MICRO",
+    "date_of",
+    "datetime_of",
+    "day_of",
+    "instant_of",
+    "local_of",
+    "naive_of",
+    "weekday_of",
+]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_NAIVE = EPOCH.replace(tzinfo=None)
+EPOCH_ORDINAL = EPOCH.toordinal()
+
+MICRO = 1_000_000
+DAY = 86_400
+
+FIRST_DAY = 2 - EPOCH_ORDINAL
+LAST_DAY = date(9999, 12, 31).toordinal() - EPOCH_ORDINAL
+FIRST_INSTANT = FIRST_DAY * DAY * MICRO
+# Nothing fires later: one day short of the last one, so that the local view of every instant (up to +14 h) exists too.
+HORIZON = LAST_DAY * DAY * MICRO - 1
+
+
+def instant_of(moment: datetime) -> int:
+    """Return the instant of an aware datetime in microseconds."""
+    delta = moment - EPOCH
+    return (delta.days * DAY + delta.seconds) * MICRO + delta.microseconds
+
+
+def datetime_of(instant: int) -> datetime:
+    """Return the UTC datetime of an instant in microseconds."""
+    return EPOCH + timedelta(0, 0, instant)
+
+
+def local_of(naive: datetime) -> int:
+    """Return the local second of a naive datetime; its microseconds are dropped."""
+    delta = naive - EPOCH_NAIVE
+    return delta.days * DAY + delta.seconds
+
+
+def naive_of(local: int) -> datetime:
+    """Return the naive datetime of a local second."""
+    return EPOCH_NAIVE + timedelta(0, local)
+
+
+def day_of(value: date) -> int:
+    """Return the day number of a date."""
+    return value.toordinal() - EPOCH_ORDINAL
+
+
+def date_of(day: int) -> date:
+    """Return the date of a day number."""
+    return date.fromordinal(day + EPOCH_ORDINAL)
+
+
+def weekday_of(day: int) -> int:
+    """Return the weekday of a day number, Monday is 0 (1970-01-01 was a Thursday)."""
+    return (day + 3) % 7

@@ -1,0 +1,329 @@
+"""Frequencies: how a Schedule repeats. The public way to them is :mod:`bgsched.timing`."""
+
+from dataclasses import dataclass, field
+from datetime import time
+from typing import Literal
+
+from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
+
+from bgsched._calendar import words
+from bgsched._calendar.days import DailyDays, Days, MonthlyDays, WeeklyDays
+from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
+from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
+from bgsched._calendar.fields import integer, nth_weekday, plain_weekdays, time_of_day
+from bgsched._calendar.plan import Anchor
+from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of, parse_rule
+from bgsched._calendar.times import Times
+from bgsched._calendar.units import DAY, MICRO
+from bgsched._calendar.value import Value, init
+from bgsched._cron import CronFields, parse_cron
+from bgsched.errors import TimingError
+
+__all__ = [
+    "WEEKDAYS",
+    "WEEKENDS",
+    "Cron",
+    "Daily",
+    "EveryMinutes",
+    "EverySeconds",
+    "Frequency",
+    "Hourly",
+    "Monthly",
+    "Recurrence",
+    "Weekly",
+]
+
+WEEKDAYS = (MO, TU, WE, TH, FR)
+WEEKENDS = (SA, SU)
+
+_HOUR = 3600 * MICRO
+
+
+class Frequency(Value):
+    """How a Schedule repeats."""
+
+    __slots__ = ()
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        raise NotImplementedError
+
+    def _exclusion(self, anchor: Anchor) -> Exclusion:
+        """Return what it covers as an exclusion: its instants, unless it names days or clock times."""
+        return InstantsExcluded(self._engine(anchor), self._fraction(anchor))
+
+    def _fraction(self, _anchor: Anchor) -> int:
+        """Return the microseconds of its fire times."""
+        return 0
+
+    def _needs_start(self, *, excluding: bool = False) -> bool:
+        """Tell whether the fire times depend on the start."""
+        raise NotImplementedError
+
+    def _is_endless(self) -> bool:
+        """Tell whether it fires again and again wherever it starts."""
+        return True
+
+
+class _Elapsed(Frequency):
+    __slots__ = ()
+
+    def _step(self) -> int:
+        raise NotImplementedError
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        return Elapsed(anchor.instant, self._step())
+
+    def _fraction(self, anchor: Anchor) -> int:
+        return anchor.instant % MICRO
+
+    def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
+        return True
+
+
+class _Dated(Frequency):
+    """Days crossed with one time of day; without one, that of the start, or as an exclusion the whole day."""
+
+    __slots__ = ()
+    at: time | None
+    every: int
+
+    def _days(self, anchor: Anchor) -> Days:
+        raise NotImplementedError
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        second = anchor.local % DAY if self.at is None else _second_of(self.at)
+        return WallClock(Product(self._days(anchor), Times.at(second)), anchor.zone)
+
+    def _exclusion(self, anchor: Anchor) -> Exclusion:
+        if self.at is not None:
+            return super()._exclusion(anchor)
+        return DaysExcluded(self._days(anchor), anchor.zone)
+
+    def _needs_start(self, *, excluding: bool = False) -> bool:
+        return self.every > 1 or (self.at is None and not excluding)
+
+
+def _second_of(at: time) -> int:
+    return at.hour * 3600 + at.minute * 60 + at.second
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EverySeconds(_Elapsed):
+    """Every n seconds, counted from the start."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        integer("n", self.n)
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.every(self.n, "second")
+
+    def _step(self) -> int:
+        return self.n * MICRO
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EveryMinutes(_Elapsed):
+    """Every n minutes, counted from the start."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        integer("n", self.n)
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.every(self.n, "minute")
+
+    def _step(self) -> int:
+        return self.n * 60 * MICRO
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hourly(_Elapsed):
+    """Every n hours of real time, counted from the start, or from the first local `minute` (second 0) after it."""
+
+    every: int = 1
+    minute: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        integer("every", self.every)
+        if self.minute is not None and not 0 <= integer("minute", self.minute, minimum=0) <= 59:  # noqa: PLR2004
+            raise TimingError(f"minute must be 0..59, got {self.minute}")
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.hourly(self.every, self.minute)
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        if self.minute is None:
+            return Elapsed(anchor.instant, self.every * _HOUR)
+        return HourlyAt(anchor.instant, self.every, self.minute, anchor.zone)
+
+    def _fraction(self, anchor: Anchor) -> int:
+        return anchor.instant % MICRO if self.minute is None else 0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Daily(_Dated):
+    """Every n-th day, or on some days of the week, at a local time."""
+
+    at: time | None = None
+    every: int = field(default=1, kw_only=True)
+    on: tuple[weekday, ...] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        integer("every", self.every)
+        init(
+            self,
+            at=None if self.at is None else time_of_day(self.at),
+            on=None if self.on is None else plain_weekdays(self.on),
+        )
+        if self.on is not None and self.every > 1:
+            raise TimingError(f"every={self.every} cannot be combined with on=; write Weekly({self.on}, every=...)")
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.daily(self.at, self.every, self.on)
+
+    def _days(self, anchor: Anchor) -> Days:
+        if self.on is not None:
+            return WeeklyDays(tuple(day.weekday for day in self.on))
+        return DailyDays(anchor.local // DAY, self.every)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Weekly(_Dated):
+    """On some days of every n-th week, at a local time; weeks begin on Monday."""
+
+    on: tuple[weekday, ...]
+    at: time | None = field(default=None, kw_only=True)
+    every: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        integer("every", self.every)
+        init(self, on=plain_weekdays(self.on), at=None if self.at is None else time_of_day(self.at))
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.weekly(self.on, self.at, self.every)
+
+    def _days(self, anchor: Anchor) -> Days:
+        return WeeklyDays(tuple(day.weekday for day in self.on), anchor.local // DAY, self.every)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Monthly(_Dated):
+    """On one day of every n-th month, by number or by weekday, at a local time."""
+
+    day: int | None = None
+    on: weekday | None = field(default=None, kw_only=True)
+    at: time | None = field(default=None, kw_only=True)
+    every: int = field(default=1, kw_only=True)
+    short_month: Literal["skip", "last"] = field(default="skip", kw_only=True)
+
+    def __post_init__(self) -> None:
+        integer("every", self.every)
+        if (self.day is None) == (self.on is None):
+            raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
+        if self.day is not None and not 1 <= abs(integer("day", self.day, minimum=-(10**9))) <= 31:  # noqa: PLR2004
+            raise TimingError(f"day must be 1..31 or -1..-31, got {self.day}")
+        if self.short_month not in {"skip", "last"}:
+            raise TimingError(f"short_month must be 'skip' or 'last', got {self.short_month!r}")
+        if self.short_month == "last" and self.on is not None:
+            raise TimingError("short_month='last' needs a day number; a weekday that a month lacks is always skipped")
+        init(
+            self,
+            on=None if self.on is None else nth_weekday(self.on),
+            at=None if self.at is None else time_of_day(self.at),
+        )
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.monthly(self.day, self.on, self.at, self.every, self.short_month)
+
+    def _days(self, anchor: Anchor) -> Days:
+        rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
+        return MonthlyDays(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
+
+    def _is_endless(self) -> bool:
+        return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cron(Frequency):
+    """What a cron expression says, as Debian's cron or (``dialect="quartz"``) as Quartz 2.3 reads it."""
+
+    expression: str
+    dialect: Literal["unix", "quartz"] = field(default="unix", kw_only=True)
+    seconds: Literal["first", "last"] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            raise TimingError(f"a cron expression must be text such as '0 9 * * mon-fri', got {self.expression!r}")
+        if self.dialect not in {"unix", "quartz"}:
+            raise TimingError(f"dialect must be 'unix' or 'quartz', got {self.dialect!r}")
+        if self.seconds not in {None, "first", "last"}:
+            raise TimingError(f"seconds must be 'first' or 'last', got {self.seconds!r}")
+        if self.dialect == "quartz" and self.seconds is not None:
+            raise TimingError("a Quartz expression always begins with the seconds; leave seconds= out")
+        init(self, expression=" ".join(self.expression.split()))
+        parse_cron(self.expression, self.dialect, self.seconds)
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.cron(self._fields())
+
+    def _fields(self) -> CronFields:
+        return parse_cron(self.expression, self.dialect, self.seconds)
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        read = self._fields()
+        return WallClock(Product(read.year_days(), read.times()), anchor.zone, clock=read.clock)
+
+    def _exclusion(self, anchor: Anchor) -> Exclusion:
+        read = self._fields()
+        return TimesExcluded(read.year_days(), read.times(), 1 if read.has_seconds else 60, anchor.zone)
+
+    def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
+        return False
+
+    def _is_endless(self) -> bool:
+        return self._fields().years is None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recurrence(Frequency):
+    """What the text of an RFC 5545 RRULE says; the start of the Schedule is its DTSTART."""
+
+    rule: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, str):
+            raise TimingError(f"a recurrence rule must be text such as 'FREQ=DAILY;INTERVAL=2', got {self.rule!r}")
+        parse_rule(self.rule)
+        init(self, rule=self.rule.strip().upper().removeprefix("RRULE:").rstrip(";"))
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.recurrence(self.rule)
+
+    def _engine(self, anchor: Anchor) -> Engine:
+        rule = parse_rule(self.rule)
+        engine = WallClock(nominal_of(rule, anchor.local), anchor.zone, clock=rule.clock)
+        return Ended(engine, rule.until_instant) if rule.until_instant is not None else engine
+
+    def _exclusion(self, anchor: Anchor) -> Exclusion:
+        rule = parse_rule(self.rule)
+        if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
+            return super()._exclusion(anchor)
+        midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
+        return DaysExcluded(NominalDays(nominal_of(rule, midnight.local)), anchor.zone)
+
+    def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
+        return True
+
+    def _is_endless(self) -> bool:
+        return False

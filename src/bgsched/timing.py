@@ -1,0 +1,475 @@
+"""When a process runs: timings and frequencies, pure values without a clock.
+
+A timing stands for a set of instants, its *fire times*. The set depends on nothing but the value and the zone database:
+never on now, on what was asked before, or on whether a run was late. ``next_fire_time(after)`` is its least member
+strictly later than *after*. All of it is computed in UTC integers; local time exists only on the way.
+
+A frequency reads time in one of three ways, which differ only where the clocks of a zone are moved, forward (a *gap*:
+local times that never happen) or back (a *fold*: local times that happen twice):
+
+- *Elapsed* (`EverySeconds`, `EveryMinutes`, `Hourly`): exact microseconds from the start. Moved clocks change nothing,
+  except that ``Hourly(minute=m)`` moves forward to the next local minute m where a zone shifts by a non-whole hour.
+- *Fixed* (`Daily`, `Weekly`, `Monthly`, a `Cron` whose minute and hour do not start with ``*``, a `Recurrence` of DAILY
+  and slower): once for each local time. In a gap: at the first instant after it. In a fold: at the first occurrence. A
+  local day that does not exist at all (Apia, 30 December 2011) is skipped, like 30 February. What falls on one instant
+  is one.
+- *Clock* (a `Cron` whose minute or hour starts with ``*``, a `Recurrence` of HOURLY and faster): whenever the local
+  clock reads so. Nothing in a gap, both passes of a fold.
+
+*Fixed* and *clock* are the rule of Debian's cron. A missed nightly run is worse than one that is half an hour late, and
+a doubled one is worse than either; but who writes ``*`` asks for what the clock reads.
+
+"Every n" days, weeks and months count from the local day, the Monday-to-Sunday week and the month that hold the start,
+so that the phase stays when a time of day or a list of days is edited. `start` and `finish` are inclusive. Never is a
+fire time found by walking from the start: `bgsched._calendar` divides, or asks a table of one of the 28 kinds of years.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE
+
+from bgsched._calendar import words
+from bgsched._calendar.days import DailyDays
+from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
+from bgsched._calendar.fields import integer, moment, moment_instant, zone_key
+from bgsched._calendar.plan import Anchor, Plan
+from bgsched._calendar.units import MICRO, datetime_of, day_of, instant_of, local_of
+from bgsched._calendar.value import Value, init
+from bgsched._calendar.zone import zone_of
+from bgsched._frequency import (
+    WEEKDAYS,
+    WEEKENDS,
+    Cron,
+    Daily,
+    EveryMinutes,
+    EverySeconds,
+    Frequency,
+    Hourly,
+    Monthly,
+    Recurrence,
+    Weekly,
+)
+from bgsched.errors import TimingError, did_you_mean
+
+__all__ = [
+    "FR",
+    "MO",
+    "SA",
+    "SU",
+    "TH",
+    "TU",
+    "WE",
+    "WEEKDAYS",
+    "WEEKENDS",
+    "Cron",
+    "Daily",
+    "EveryMinutes",
+    "EverySeconds",
+    "Frequency",
+    "Hourly",
+    "Immediate",
+    "Later",
+    "Monthly",
+    "Recurrence",
+    "Schedule",
+    "Timing",
+    "Weekly",
+    "timing_from_dict",
+]
+
+_FEASIBLE_TRIES = 4_000
+
+Excluded = date | tuple[datetime, datetime] | Frequency
+
+
+class _Timing(Value):
+    """What the three timings have in common."""
+
+    __slots__ = ()
+
+    def next_fire_time(self, after: datetime) -> datetime | None:
+        """Return the first fire time strictly later than *after* (aware), in UTC."""
+        raise NotImplementedError
+
+    def first_fire_time(self, now: datetime) -> datetime | None:
+        """Return what a request that is scheduled at *now* fires first, in UTC."""
+        raise NotImplementedError
+
+    def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
+        """Return the latest fire time not later than *until*, and later than *after* if given."""
+        raise NotImplementedError
+
+    def count_fire_times(self, after: datetime, until: datetime) -> int:
+        """Count the fire times later than *after* and not later than *until*."""
+        raise NotImplementedError
+
+    def fire_times(self, after: datetime, until: datetime | None = None) -> Iterator[datetime]:
+        """Iterate over the fire times later than *after* and not later than *until*."""
+        last = None if until is None else instant_of(_aware(until, "until"))
+        fire_time = self.next_fire_time(after)
+        while fire_time is not None and (last is None or instant_of(fire_time) <= last):
+            yield fire_time
+            fire_time = self.next_fire_time(fire_time)
+
+    def due_at(self, fire_time: datetime, key: str) -> datetime:  # noqa: ARG002 - only a Schedule has a jitter
+        """Return when the run for *fire_time* is due for the request *key*."""
+        return fire_time
+
+
+def _aware(value: object, name: str) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise TimingError(f"{name} must be a datetime with a time zone, got {value!r}; write tzinfo=UTC")
+    return value
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Immediate(_Timing):
+    """Once, at the instant of scheduling."""
+
+    def next_fire_time(self, after: datetime) -> datetime | None:
+        """Return None: it has no fire time of its own, only the one of :meth:`first_fire_time`."""
+        _aware(after, "after")
+        return None
+
+    def first_fire_time(self, now: datetime) -> datetime | None:
+        """Return *now*."""
+        return datetime_of(instant_of(_aware(now, "now")))
+
+    def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:  # noqa: ARG002
+        """Return None, like :meth:`next_fire_time`."""
+        _aware(until, "until")
+        return None
+
+    def count_fire_times(self, after: datetime, until: datetime) -> int:
+        """Return 0, like :meth:`next_fire_time`."""
+        _aware(after, "after")
+        _aware(until, "until")
+        return 0
+
+    def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> Self:  # noqa: ARG002
+        """Return itself: there is nothing to fill in."""
+        return self
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return "immediately"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Later(_Timing):
+    """Once, at an instant: an aware `at`, or a naive one on the clock of `timezone`.
+
+    A local time in a gap is the first instant after the gap, one in a fold the first occurrence (the second with
+    fold=1).
+    """
+
+    at: datetime
+    timezone: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        zone = None if self.timezone is None else zone_key(self.timezone)
+        init(self, at=moment(self.at, zone, "at"), timezone=zone)
+
+    def next_fire_time(self, after: datetime) -> datetime | None:
+        """Return `at` as UTC if it is later than *after*."""
+        instant = self._instant()
+        return datetime_of(instant) if instant > instant_of(_aware(after, "after")) else None
+
+    def first_fire_time(self, now: datetime) -> datetime | None:
+        """Return `at` as UTC, even if it is in the past: then it runs at once."""
+        _aware(now, "now")
+        return datetime_of(self._instant())
+
+    def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
+        """Return `at` as UTC if it lies between the two."""
+        instant = self._instant()
+        if after is not None and instant <= instant_of(_aware(after, "after")):
+            return None
+        return datetime_of(instant) if instant <= instant_of(_aware(until, "until")) else None
+
+    def count_fire_times(self, after: datetime, until: datetime) -> int:
+        """Return 1 if `at` lies between the two, else 0."""
+        return int(self.last_fire_time(until, after) is not None)
+
+    def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> Self:
+        """Return the same with the time zone filled in."""
+        _aware(now, "now")
+        return self if self.timezone else type(self)(self.at, timezone=zone_key(timezone or "UTC"))
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.later(self.at, self.timezone)
+
+    def _instant(self) -> int:
+        return moment_instant(self.at, self.timezone)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Schedule(_Timing):
+    """Again and again: a frequency (or several), within bounds.
+
+    Attributes:
+        frequency: One frequency, or a tuple: then it fires at any of them, an instant once.
+        start: The first instant that may be a fire time, and what phases count from; None is "when it is scheduled".
+        finish: The last instant that may be a fire time.
+        timezone: The IANA name of the zone whose clock counts; None is the scheduler's.
+        repetitions: How many fire times there are in all.
+        exclude: Dates, pairs of datetimes (the second one is not excluded itself) and frequencies in which it does not
+            fire. A Daily, Weekly, Monthly or Recurrence without a time of day excludes whole local days, a Cron the
+            minutes that it matches (with a field for seconds: the seconds), any other frequency its fire times.
+        jitter: The longest time by which a run may be due after its fire time, see :meth:`due_at`.
+    """
+
+    frequency: Frequency | tuple[Frequency, ...]
+    start: datetime | None = field(default=None, kw_only=True)
+    finish: datetime | None = field(default=None, kw_only=True)
+    timezone: str | None = field(default=None, kw_only=True)
+    repetitions: int | None = field(default=None, kw_only=True)
+    exclude: tuple[Excluded, ...] = field(default=(), kw_only=True)
+    jitter: timedelta = field(default=timedelta(0), kw_only=True)
+    _plan: Plan | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        zone = None if self.timezone is None else zone_key(self.timezone)
+        init(
+            self,
+            frequency=_frequencies(self.frequency),
+            timezone=zone,
+            start=None if self.start is None else moment(self.start, zone, "start"),
+            finish=None if self.finish is None else moment(self.finish, zone, "finish"),
+            exclude=_exclusions(self.exclude, zone),
+        )
+        if self.repetitions is not None:
+            integer("repetitions", self.repetitions)
+        if not isinstance(self.jitter, timedelta) or self.jitter < timedelta(0):
+            raise TimingError(f"jitter must be a timedelta that is not negative, got {self.jitter!r}")
+        self._check_feasible()
+
+    def next_fire_time(self, after: datetime) -> datetime | None:
+        """Return the first fire time strictly later than *after* (aware), in UTC."""
+        instant = instant_of(after) if after.tzinfo is not None else instant_of(_aware(after, "after"))
+        found = (self._plan or self._planned(instant)).next(instant)
+        return None if found is None else datetime_of(found)
+
+    def first_fire_time(self, now: datetime) -> datetime | None:
+        """Return the first fire time not before *now* and `start`, in UTC."""
+        instant = instant_of(_aware(now, "now"))
+        found = self._planned(instant).next(instant - 1)
+        return None if found is None else datetime_of(found)
+
+    def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
+        """Return the latest fire time not later than *until*, and later than *after* if given."""
+        last, first = instant_of(_aware(until, "until")), None if after is None else instant_of(_aware(after, "after"))
+        found = self._planned(last if first is None else first).last(last, first)
+        return None if found is None else datetime_of(found)
+
+    def count_fire_times(self, after: datetime, until: datetime) -> int:
+        """Count the fire times later than *after* and not later than *until*.
+
+        One frequency is counted by division and by whole years, with one correction for each transition of the zone.
+        Several, or exclusions, are counted one by one where they are rare and day by day where they are not.
+        """
+        first = instant_of(_aware(after, "after"))
+        return self._planned(first).count(first, instant_of(_aware(until, "until")))
+
+    def due_at(self, fire_time: datetime, key: str) -> datetime:
+        """Return *fire_time* plus 0 to `jitter`: the same for the same *key* and fire time, on every machine."""
+        instant = instant_of(_aware(fire_time, "fire_time"))
+        if not self.jitter:
+            return fire_time
+        digest = blake2b(f"{key}\0{instant}".encode(), digest_size=8).digest()
+        spread = self.jitter // timedelta(microseconds=1) + 1
+        return datetime_of(instant + int.from_bytes(digest, "big") * spread // 2**64)
+
+    def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> "Schedule":
+        """Return the same with `start` and `timezone` filled in where they are None."""
+        start = self.start if self.start is not None else datetime_of(instant_of(_aware(now, "now")))
+        zone = self.timezone or zone_key(timezone or "UTC")
+        if start is self.start and zone == self.timezone:
+            return self
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        return Schedule(**{**given, "start": start, "timezone": zone})
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return words.schedule(
+            [frequency.describe() for frequency in self._all()],
+            start=self.start,
+            finish=self.finish,
+            timezone=self.timezone,
+            repetitions=self.repetitions,
+            exclude=self.exclude,
+            jitter=self.jitter,
+        )
+
+    def _all(self) -> tuple[Frequency, ...]:
+        return self.frequency if isinstance(self.frequency, tuple) else (self.frequency,)
+
+    def _needs_start(self) -> bool:
+        excluding = (item for item in self.exclude if isinstance(item, Frequency))
+        return (
+            self.repetitions is not None
+            or any(frequency._needs_start() for frequency in self._all())  # noqa: SLF001 - the same family
+            or any(frequency._needs_start(excluding=True) for frequency in excluding)  # noqa: SLF001
+        )
+
+    def _check_feasible(self) -> None:
+        """Refuse what never fires; what depends on a start that is not known yet is judged when it is pinned."""
+        first, last = (None if at is None else moment_instant(at, self.timezone) for at in (self.start, self.finish))
+        if first is not None and last is not None and last < first:
+            raise TimingError(f"finish {self.finish} is before start {self.start}; it would never fire")
+        certain = self.finish is None and not self.exclude
+        if certain and all(frequency._is_endless() for frequency in self._all()):  # noqa: SLF001 - the same family
+            return
+        if self.start is None and self._needs_start():
+            return
+        if not self._planned(0).is_feasible(_FEASIBLE_TRIES):
+            raise TimingError(f"{self!r} would never fire; change its start, finish or exclude")
+
+    def _planned(self, asked: int) -> Plan:
+        """Return the plan; without a start it is the one of a schedule pinned at the instant *asked*."""
+        if self._plan is not None:
+            return self._plan
+        zone = zone_of(self.timezone or "UTC")
+        if self.start is not None:
+            instant = moment_instant(self.start, self.timezone)
+            naive = self.start.tzinfo is None
+            local = local_of(self.start) if naive else instant // MICRO + zone.offset(instant // MICRO)
+        else:
+            instant = asked
+            local = instant // MICRO + zone.offset(instant // MICRO)
+        anchor = Anchor(instant, local, zone)
+        bounded = self.start is not None or self._needs_start()
+        plan = Plan(
+            zone,
+            tuple((frequency._engine(anchor), frequency._fraction(anchor)) for frequency in self._all()),  # noqa: SLF001
+            tuple(_exclusion(item, anchor, self.timezone) for item in self.exclude),
+            start=instant if bounded else None,
+            finish=None if self.finish is None else moment_instant(self.finish, self.timezone),
+            repetitions=self.repetitions,
+        )
+        if self.start is not None or not bounded:
+            init(self, _plan=plan)
+        return plan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the public values; the plan is made anew."""
+        return timing_from_dict, (self.to_dict(),)
+
+
+Timing = Immediate | Later | Schedule
+
+
+def _frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
+    several = value if isinstance(value, tuple | list) else (value,)
+    for item in several:
+        if not isinstance(item, Frequency):
+            raise TimingError(f"frequency must be one such as Daily(at='09:00'), or a tuple of them, got {item!r}")
+    if not several:
+        raise TimingError("frequency is an empty tuple; it would never fire")
+    unique = tuple(dict.fromkeys(several))
+    return unique if len(unique) > 1 else unique[0]
+
+
+def _exclusions(value: object, zone: str | None) -> tuple[Excluded, ...]:
+    several = value if isinstance(value, tuple | list) and not _is_pair(value) else (value,)
+    return tuple(_excluded(item, zone) for item in several)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(item, datetime) for item in value)  # noqa: PLR2004
+
+
+def _excluded(item: Any, zone: str | None) -> Excluded:
+    if _is_pair(item):
+        start, end = (moment(bound, zone, "exclude") for bound in item)
+        if moment_instant(end, zone) <= moment_instant(start, zone):
+            raise TimingError(f"exclude has a pair that ends before it begins: {item!r}")
+        return start, end
+    if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
+        return item
+    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
+
+
+def _exclusion(item: Excluded, anchor: Anchor, zone: str | None) -> Exclusion:
+    if isinstance(item, tuple):
+        return RangeExcluded(*(moment_instant(bound, zone) for bound in item))
+    if isinstance(item, date):
+        return DaysExcluded(DailyDays(day_of(item), 10**7), anchor.zone)
+    return item._exclusion(anchor)  # noqa: SLF001 - the same family
+
+
+_TYPES = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Immediate, Later, Schedule, EverySeconds, EveryMinutes, Hourly, Daily, Weekly, Monthly, Cron, Recurrence,
+    )
+}  # fmt: skip
+_TIMINGS = ("immediate", "later", "schedule")
+
+
+def timing_from_dict(data: Mapping[str, Any]) -> Timing:
+    """Read what :meth:`to_dict` of a timing returned; raise TimingError on anything else."""
+    kind = data.get("type") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in _TIMINGS:
+        raise TimingError(
+            f"a stored timing must be an object with type 'immediate', 'later' or 'schedule', got {data!r}"
+        )
+    timing = _decoded(data)
+    assert isinstance(timing, Timing)  # noqa: S101 - what _TIMINGS names
+    return timing
+
+
+def _decoded(data: Mapping[str, Any]) -> Value:
+    kind = data.get("type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise TimingError(f"type must be one of {', '.join(_TYPES)}, got {kind!r}{did_you_mean(str(kind), _TYPES)}")
+    cls = _TYPES[kind]
+    known = [item.name for item in fields(cls) if item.init]
+    unknown = [name for name in data if name != "type" and name not in known]
+    if unknown:
+        raise TimingError(f"a stored {kind} has no {unknown[0]!r}; it may have {', '.join(known) or 'nothing'}")
+    given = {name: _decoded_field(cls, name, value) for name, value in data.items() if name != "type"}
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise TimingError(f"a stored {kind} is incomplete: {data!r}") from error
+
+
+def _decoded_field(cls: type[Value], name: str, value: Any) -> Any:
+    if name in {"start", "finish"} or (cls is Later and name == "at"):
+        return None if value is None else _decoded_moment(value)
+    if name == "jitter":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TimingError(f"a stored jitter must be a number of seconds, got {value!r}")
+        try:
+            return timedelta(seconds=value)
+        except (OverflowError, ValueError) as error:
+            raise TimingError(f"a stored jitter must be a number of seconds, got {value!r}") from error
+    if name in {"frequency", "exclude"}:
+        several = [_decoded_item(item) for item in value] if isinstance(value, list) else _decoded_item(value)
+        return tuple(several) if isinstance(several, list) else several
+    return value
+
+
+def _decoded_item(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _decoded(value)
+    if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - a pair
+        return tuple(_decoded_moment(item) for item in value)
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise TimingError(f"a stored schedule has something unreadable in it: {value!r}") from None
+
+
+def _decoded_moment(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise TimingError(f"a stored instant must be text such as '2026-01-31T09:00:00+00:00', got {value!r}") from None

@@ -1,0 +1,92 @@
+"""The values of bgsched.timing: built, shown, stored, asked."""
+
+import datetime as dt
+import json
+import pickle
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+
+import pytest
+
+from bgsched import timing as t
+from bgsched.errors import TimingError
+
+START = datetime(2026, 1, 1, 8, 30, 15, 250, tzinfo=UTC)
+TIMINGS = [
+    t.Immediate(),
+    t.Later(START),
+    t.Later(datetime(2026, 3, 29, 2, 30), timezone="Europe/Madrid"),
+    t.Schedule(t.EverySeconds(10)),
+    t.Schedule(t.EveryMinutes(5), start=START, repetitions=3),
+    t.Schedule(t.Hourly(6, minute=15), start=START, timezone="Australia/Lord_Howe"),
+    t.Schedule(t.Daily(at="09:00", every=3), timezone="Europe/Madrid", finish=START),
+    t.Schedule(t.Daily(on=t.WEEKDAYS), jitter=timedelta(seconds=1.5)),
+    t.Schedule(t.Weekly("mon-wed fri", at="23:59:30", every=2), exclude=(date(2026, 12, 25), t.Weekly(t.SU))),
+    t.Schedule((t.Monthly(-1), t.Monthly(on=t.TU(2), at="12:00", every=3), t.Monthly(31, short_month="last"))),
+    t.Schedule(t.Cron("0 9 * * mon-fri"), exclude=((START, START + timedelta(days=9)),)),
+    t.Schedule(t.Cron("0 0 16 ? * 7L *", dialect="quartz"), timezone="America/New_York"),
+    t.Schedule(t.Cron("* * * * * 30", seconds="last")),
+    t.Schedule(t.Recurrence("FREQ=MONTHLY;BYDAY=-1FR;COUNT=10"), start=START),
+]
+
+
+@pytest.mark.parametrize("timing", TIMINGS, ids=repr)
+class TestValue:
+    def test_json_comes_back_equal(self, timing):
+        again = t.timing_from_dict(json.loads(json.dumps(timing.to_dict())))
+        assert again == timing
+        assert hash(again) == hash(timing)
+
+    def test_repr_evaluates_to_an_equal_value(self, timing):
+        assert eval(repr(timing), {**vars(t), "datetime": dt}) == timing
+
+    def test_pickles(self, timing):
+        assert pickle.loads(pickle.dumps(timing)) == timing
+
+    def test_is_immutable(self, timing):
+        with pytest.raises((AttributeError, TypeError)):
+            timing.anything = 1
+
+    def test_speaks(self, timing):
+        assert str(timing) == timing.describe() != repr(timing)
+
+    def test_pinned_twice_is_pinned_once(self, timing):
+        pinned = timing.pinned(START - timedelta(days=400), "Asia/Kathmandu")
+        assert pinned.pinned(START, "UTC") == pinned
+
+
+def times(timing, after, n=3, zone="UTC"):
+    found = islice(timing.fire_times(after), n)
+    return [at.astimezone(t.ZoneInfo(zone)).strftime("%m-%d %H:%M") for at in found]
+
+
+def test_a_gap_moves_a_fixed_time_to_its_end_and_a_fold_runs_it_once():
+    daily = t.Schedule(t.Daily("02:30"), timezone="Europe/Madrid")
+    assert times(daily, datetime(2026, 3, 28, tzinfo=UTC)) == ["03-28 01:30", "03-29 01:00", "03-30 00:30"]
+    assert times(daily, datetime(2026, 10, 24, tzinfo=UTC)) == ["10-24 00:30", "10-25 00:30", "10-26 01:30"]
+
+
+def test_first_fire_time_is_inclusive_and_next_is_strict():
+    schedule = t.Schedule(t.EveryMinutes(5), start=START)
+    assert schedule.first_fire_time(START - timedelta(days=1)) == START
+    assert schedule.next_fire_time(START) == START + timedelta(minutes=5)
+    assert t.Schedule(t.EveryMinutes(5)).first_fire_time(START) == START
+    assert t.Immediate().first_fire_time(START) == START
+    assert t.Later(START).first_fire_time(START + timedelta(days=1)) == START
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        [],
+        {"type": "daily"},
+        {"type": "schedule"},
+        {"type": "later", "at": "x"},
+        {"type": "immediate", "at": 1},
+    ],
+)
+def test_malformed_json_is_refused(data):
+    with pytest.raises(TimingError):
+        t.timing_from_dict(data)
