@@ -680,7 +680,9 @@ class TestBadInput:
     def test_a_timing_that_is_over(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda: None)
         with pytest.raises(TimingError, match="no fire time is left"):
-            scheduler.schedule("p", Schedule(Daily(at="09:00"), start=T0 - timedelta(days=9), finish=T0 - timedelta(days=5)))
+            scheduler.schedule(
+                "p", Schedule(Daily(at="09:00"), start=T0 - timedelta(days=9), finish=T0 - timedelta(days=5))
+            )
 
     def test_an_unknown_zone(self) -> None:
         with pytest.raises(TimingError, match="Europe/Madrid"):

@@ -20,8 +20,8 @@ __all__ = [
     "SchedulerStateError",
     "StoreError",
     "StoreSchemaError",
-    "StoreUnavailableError",
     "StoreURLError",
+    "StoreUnavailableError",
     "TimingError",
     "UnknownProcessError",
     "UnknownRequestError",
@@ -104,7 +104,9 @@ class UnknownProcessError(BgschedError, LookupError):
         hint = did_you_mean(self.name, self.known)
         if not hint:
             some = ", ".join(repr(name) for name in sorted(self.known)[:5])
-            hint = f"; registered are {some}" if some else "; none is registered yet: decorate one with @scheduler.process"
+            hint = (
+                f"; registered are {some}" if some else "; none is registered yet: decorate one with @scheduler.process"
+            )
         return f"no process {self.name!r}{hint}"
 
 

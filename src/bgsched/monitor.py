@@ -204,7 +204,9 @@ class Monitor:
             return Health(ok=False, problems=(f"the store does not answer: {error}",))
         due_at = first.due_at if first is not None else None
         overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
-        problems = [f"scheduler {r.owner} on {r.host}: {r.problem} (since {r.problem_since})" for r in schedulers if r.problem]
+        problems = [
+            f"scheduler {r.owner} on {r.host}: {r.problem} (since {r.problem_since})" for r in schedulers if r.problem
+        ]
         problems += [
             f"scheduler {r.owner} on {r.host} was last heard of at {r.heartbeat_at.isoformat()}"
             for r in schedulers

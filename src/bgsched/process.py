@@ -162,9 +162,7 @@ class ProcessRegistry:
         self, name: str | None = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
     ) -> Callable[[Callable[P, R]], Process[P, R]]: ...
 
-    def process(
-        self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
-    ) -> Any:
+    def process(self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]) -> Any:
         """Register the decorated function, under its own name or *name*.
 
         *timing* is declared under the process's name as request id when a scheduler starts; *options* are the fields of

@@ -428,7 +428,13 @@ class _Overlaps:
 
     def _ended(self, status: RunStatus, first: datetime, last: datetime, count: int, reason: str) -> Run:
         return self._run(
-            first, status=status, fire_until=last, fire_count=count, finished_at=self.now, claimed_at=self.now, reason=reason
+            first,
+            status=status,
+            fire_until=last,
+            fire_count=count,
+            finished_at=self.now,
+            claimed_at=self.now,
+            reason=reason,
         )
 
     def _claimed(self, fire_time: datetime) -> Run:

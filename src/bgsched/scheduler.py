@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from typing_extensions import Unpack
 
 from bgsched import _runlog
+from bgsched._calendar.fields import zone_key
 from bgsched._current import LiveRun, StopCause
 from bgsched._engine import Engine
 from bgsched._runlog import LOGGER
@@ -34,7 +35,7 @@ from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing, zone_name
+from bgsched.timing import Immediate, Timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -88,7 +89,7 @@ class Scheduler:
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}")
-        self._zone = zone_name(timezone)
+        self._zone = zone_key(timezone)
         self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         self.processes = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
@@ -364,7 +365,9 @@ class Scheduler:
         """
         with self._lifecycle:
             if self._thread is not None:
-                raise SchedulerStateError("the scheduler runs on its own thread; run_pending() is for one that was not started")
+                raise SchedulerStateError(
+                    "the scheduler runs on its own thread; run_pending() is for one that was not started"
+                )
             if self._engine is None:
                 self._engine = self._sign_on(self._inline.append, lambda _: None)
                 self._engine.paused = self._paused

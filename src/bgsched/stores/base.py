@@ -341,7 +341,9 @@ class Store(ABC):
             tx.put_requests([changed])
             if end_waiting is not None:
                 waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
-                tx.update_runs([run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting], None)
+                tx.update_runs(
+                    [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting], None
+                )
             return changed
 
     def delete(self, id: str) -> None:  # noqa: A002  the field's word

@@ -370,7 +370,11 @@ class _Reader:
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         with self._lock:
-            found = [run for run in self._tables.all_runs.values() if self._matches(run, RunFilter(process=process, since=since))]
+            found = [
+                run
+                for run in self._tables.all_runs.values()
+                if self._matches(run, RunFilter(process=process, since=since))
+            ]
         counts: dict[RunStatus, int] = {}
         for run in found:
             counts[run.status] = counts.get(run.status, 0) + run.fire_count

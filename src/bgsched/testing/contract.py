@@ -496,7 +496,9 @@ class StoreContract:
         planner = FixedPlanner(processes=("p", "q"))
         runs = {run.request_id: run for run in store.claim(planner, "a", T0 + 5 * _SECOND, 9)}
         failed = (
-            runs["b"].started(T0).move(RunStatus.ERROR, finished_at=T0, error=RunError("ValueError", "No Paper", "trace"))
+            runs["b"]
+            .started(T0)
+            .move(RunStatus.ERROR, finished_at=T0, error=RunError("ValueError", "No Paper", "trace"))
         )
         store.record("a", T0, Report([failed], [LogLine(runs["b"].id, 1, T0, "INFO", "x", "Printing...")]))
 
