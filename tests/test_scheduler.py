@@ -82,7 +82,11 @@ def statuses(scheduler: Scheduler, request: str) -> list[RunStatus]:
 class TestTimings:
     def test_an_immediate_request_runs_once_at_once(self, scheduler: Scheduler) -> None:
         seen: list[str] = []
-        scheduler.process("greet")(lambda name: seen.append(name))
+
+        @scheduler.process
+        def greet(name: str) -> None:
+            seen.append(name)
+
         request = scheduler.schedule("greet", Immediate(), {"name": "ann"})
         assert request.status is RequestStatus.SCHEDULED
         assert scheduler.run_pending() is None
@@ -254,9 +258,9 @@ class TestDeclared:
             scheduler.run_pending()
             scheduler.shutdown()
             clock.advance(timedelta(minutes=20))
-        fires = [run.fire_time for run in runs_of(scheduler, "nightly")]
-        assert fires == [T0, T0 + timedelta(minutes=50)]
-        assert len(scheduler.monitor.requests()) == 1
+        monitor = Monitor(store)
+        assert [run.fire_time for run in monitor.runs()[::-1]] == [T0, T0 + timedelta(minutes=50)]
+        assert len(monitor.requests()) == 1
 
     def test_what_was_changed_at_run_time_stays(self, store: Store, clock: ManualClock) -> None:
         timing = Schedule(EveryMinutes(50))
@@ -577,7 +581,7 @@ class TestThread:
                 raise StoreUnavailableError("the disk is on fire")
             return claim(*args)
 
-        store.claim = flaky  # type: ignore[method-assign]
+        store.claim = flaky  # type: ignore[assignment,method-assign]
         done = threading.Event()
         scheduler = Scheduler(store)
         scheduler.process("p")(done.set)

@@ -1,8 +1,8 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
 A pass, in this order: end what is over its time; report what ended, changed or was written; show a heartbeat; reap the
-dead; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen to
-be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
+dead; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen
+to be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
 
 What was reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
 again, so an error of the store loses nothing.
@@ -92,7 +92,7 @@ class Engine:
         return self._store.sign_off(self.owner, self._clock.now())
 
     def one_pass(self, limit: int | None = None) -> None:
-        """Do everything that is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
+        """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
         self._end_overdue(elapsed)
         self.report()

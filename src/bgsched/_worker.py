@@ -1,8 +1,8 @@
 """One claimed run, executed on one thread, and the threads that do it.
 
-`execute` calls the process and turns whatever happens into the run's end: nothing that a process does gets out, not even
-`SystemExit`. `Workers` are threads of our own, made when they are needed: ``concurrent.futures`` closes its pools before
-a host's exit handlers run, and then nothing could be drained.
+`execute` calls the process and turns whatever happens into the run's end: nothing that a process does gets out, not
+even `SystemExit`. `Workers` are threads of our own, made when they are needed: ``concurrent.futures`` closes its pools
+before a host's exit handlers run, and then nothing could be drained.
 """
 
 import asyncio

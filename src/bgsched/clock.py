@@ -1,8 +1,8 @@
 """Where time comes from.
 
 The one place that reads a clock. Everything else is given an instant, so that a test can be the clock
-(`bgsched.testing.ManualClock`). Two readings, never mixed: the wall clock says *when* (it may jump), the monotonic clock
-says *how long* (it never goes back).
+(`bgsched.testing.ManualClock`). Two readings, never mixed: the wall clock says *when* (it may jump), the monotonic
+clock says *how long* (it never goes back).
 """
 
 import threading

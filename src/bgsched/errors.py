@@ -117,7 +117,7 @@ class UnknownRequestError(BgschedError, LookupError):
         id: what was asked for.
     """
 
-    def __init__(self, id: str) -> None:  # noqa: A002  the field's word
+    def __init__(self, id: str) -> None:
         super().__init__(id)
         self.id = id
 
@@ -132,7 +132,7 @@ class RequestExistsError(BgschedError, ValueError):
         id: the id.
     """
 
-    def __init__(self, id: str) -> None:  # noqa: A002  the field's word
+    def __init__(self, id: str) -> None:
         super().__init__(id)
         self.id = id
 
@@ -147,7 +147,7 @@ class UnknownRunError(BgschedError, LookupError):
         id: what was asked for.
     """
 
-    def __init__(self, id: int) -> None:  # noqa: A002  the field's word
+    def __init__(self, id: int) -> None:
         super().__init__(id)
         self.id = id
 
@@ -182,7 +182,7 @@ class NoCurrentRunError(BgschedError, RuntimeError):
     """`current_run()` was called outside a run."""
 
     def __str__(self) -> str:
-        return "no run here; current_run() works inside a process that a scheduler runs; use current_run(default=None) elsewhere"
+        return "no run here: current_run() works inside a process that is run; elsewhere use current_run(default=None)"
 
 
 class RunKilled(BgschedError):  # noqa: N818  it is not an error: somebody asked for it

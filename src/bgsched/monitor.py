@@ -1,7 +1,7 @@
 """The process monitor: what ran, what did not, and why.
 
-Questions only. A `Monitor` holds a `StoreReader`, which has no method that writes, so it cannot change anything; it works
-from any OS process, whether a scheduler lives there or not.
+Questions only. A `Monitor` holds a `StoreReader`, which has no method that writes, so it cannot change anything; it
+works from any OS process, whether a scheduler lives there or not.
 """
 
 from collections.abc import Collection, Iterator
@@ -28,8 +28,8 @@ _POLL = 0.25
 class Health:
     """Whether the work gets done: *ok*, and if not, the *problems* in words.
 
-    *overdue_by*: how long the most overdue request has waited for a claim; zero when none does. *last_heartbeat*: when a
-    scheduler was last heard of.
+    *overdue_by*: how long the most overdue request has waited for a claim; zero when none does. *last_heartbeat*: when
+    a scheduler was last heard of.
     """
 
     ok: bool
@@ -101,7 +101,7 @@ class Monitor:
             )
         )
 
-    def run(self, id: int) -> Run:  # noqa: A002  the field's word
+    def run(self, id: int) -> Run:
         """Return the run of that id.
 
         Raises:
@@ -169,7 +169,7 @@ class Monitor:
             )
         )
 
-    def request(self, id: str) -> Request:  # noqa: A002  the field's word
+    def request(self, id: str) -> Request:
         """Return the request of that id.
 
         Raises:

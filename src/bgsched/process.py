@@ -3,8 +3,8 @@
 A process is the callable that was decorated, plus a name and its policies. What is stored of it is the name alone; the
 callable is found again by that name in a `ProcessRegistry`. Nothing that is stored can call what was not registered.
 
-Params are the process's own arguments by name. They are checked against its signature when a request is filed, and again
-when it runs, because the code may have changed in between; and they are JSON, because they are stored.
+Params are the process's own arguments by name. They are checked against its signature when a request is filed, and
+again when it runs, because the code may have changed in between; and they are JSON, because they are stored.
 """
 
 import functools
@@ -76,6 +76,7 @@ class Process(Generic[P, R]):
         self._check_scope()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -83,7 +84,7 @@ class Process(Generic[P, R]):
 
     def __reduce__(self) -> str:
         """Pickle by reference: whoever unpickles it imports the module that registered it."""
-        return str(self.__qualname__)
+        return str(self.function.__qualname__)
 
     def schedule(self, timing: Timing, *args: P.args, **kwargs: P.kwargs) -> Request:
         """File a request with these arguments as params; as `Scheduler.schedule`.
@@ -181,16 +182,16 @@ class ProcessRegistry:
         """Return the process of that name, or ``None``."""
         return self._processes.get(name)
 
-    def get(self, name: str) -> Process[Any, Any]:
+    def get(self, name: object) -> Process[Any, Any]:
         """Return the process of that name.
 
         Raises:
             UnknownProcessError: there is none; the message says which name is close.
         """
-        try:
-            return self._processes[name]
-        except KeyError:
-            raise UnknownProcessError(name, self._processes) from None
+        process = self._processes.get(name) if isinstance(name, str) else None
+        if process is None:
+            raise UnknownProcessError(name if isinstance(name, str) else repr(name), self._processes)
+        return process
 
     def names(self) -> frozenset[str]:
         """Return the names of all processes."""

@@ -3,8 +3,8 @@
 Pure: values in, values out, no clock, no store. `plan` is the one place that knows the misfire and overlap rules; every
 store calls it inside the transaction that claims, so the rules hold across all schedulers of that store.
 
-What `plan` promises: each fire time that has come is in exactly one of the runs it returns, alone or as part of a range,
-and `next_fire_time` moves past all of them.
+What `plan` promises: each fire time that has come is in exactly one of the runs it returns, alone or as part of a
+range, and `next_fire_time` moves past all of them.
 """
 
 import json
@@ -241,8 +241,8 @@ def overlap_key(request: Request, policies: Policies) -> str | None:
 class Plan:
     """What becomes of a due request, to be written in one transaction.
 
-    *request*: as it stands afterwards. *runs*: the new records, at most one of them claimed (it has an owner), the others
-    ended or waiting for anyone. *displaced*: runs to end as SKIPPED; *kills*: ids of runs to be asked to stop.
+    *request*: as it stands afterwards. *runs*: the new records, at most one of them claimed (it has an owner), the
+    others ended or waiting for anyone. *displaced*: runs to end as SKIPPED; *kills*: ids of runs to be asked to stop.
     """
 
     request: Request
@@ -274,7 +274,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """The fire times that have come: those *to_run*, oldest first, the range that was *misfired*, and what comes next."""
+    """The fire times that have come: those *to_run*, oldest first, the *misfired* range, and what comes next."""
 
     to_run: list[datetime]
     last: datetime
@@ -382,7 +382,7 @@ class _Overlaps:
         return Plan(after, (*records, *runs))
 
     def _was_asked_for(self) -> bool:
-        """Whether somebody asked for just this fire time: then it waits for the run of an earlier wish, never skipped."""
+        """Whether somebody asked for just this fire time: then it waits for an earlier run, and is never skipped."""
         return self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
 
     def _unless_blocked(self, fires: list[datetime]) -> list[Run]:

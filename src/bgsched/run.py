@@ -204,7 +204,7 @@ class Run:
         )
 
     def abandoned(self, now: datetime, why: str) -> "Run":
-        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns, else its end."""
+        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns."""
         if self.reruns_left > 0:
             return self.again(
                 RunStatus.ABANDONED,

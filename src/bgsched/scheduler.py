@@ -1,8 +1,8 @@
 """The scheduler: what a host application holds.
 
-It files requests, and it runs them: on one thread of its own that passes over the store (`Engine`) and a few that execute
-(`Workers`), or, without any thread, a pass at a time from the caller (`run_pending`). The thread survives every
-exception: it logs each cause once, backs off, tries again, and says so in the monitor.
+It files requests, and it runs them: on one thread of its own that passes over the store (`Engine`) and a few that
+execute (`Workers`), or, without any thread, a pass at a time from the caller (`run_pending`). The thread survives
+every exception: it logs each cause once, backs off, tries again, and says so in the monitor.
 """
 
 import atexit
@@ -29,7 +29,7 @@ from bgsched._engine import Engine
 from bgsched._runlog import LOGGER
 from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
-from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownProcessError, UnknownRequestError
+from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError
 from bgsched.monitor import Monitor
 from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
@@ -144,7 +144,7 @@ class Scheduler:
         timing: Timing,
         params: Mapping[str, Any] | None = None,
         *,
-        id: str | None = None,  # noqa: A002  the field's word
+        id: str | None = None,
         user: str | None = None,
     ) -> Request:
         """File a request: run *process* with *params* when *timing* says.
@@ -176,7 +176,7 @@ class Scheduler:
         self._wake.set()
         return requests
 
-    def unschedule(self, id: str) -> Request:  # noqa: A002  the field's word
+    def unschedule(self, id: str) -> Request:
         """Stop the future fire times of a request; what runs goes on, what waits is skipped, the record stays.
 
         Raises:
@@ -190,7 +190,7 @@ class Scheduler:
 
     def reschedule(
         self,
-        id: str,  # noqa: A002  the field's word
+        id: str,
         timing: Timing | None = None,
         *,
         params: Mapping[str, Any] | None = None,
@@ -255,7 +255,7 @@ class Scheduler:
         self._wake.set()
         return self.monitor.request(found.id)
 
-    def delete(self, id: str) -> None:  # noqa: A002  the field's word
+    def delete(self, id: str) -> None:
         """Delete a request with its runs and their logs.
 
         Raises:
@@ -472,15 +472,13 @@ class Scheduler:
         timing: Timing,
         params: Mapping[str, Any] | None,
         *,
-        id: str | None = None,  # noqa: A002  the field's word
+        id: str | None = None,
         user: str | None = None,
     ) -> Request:
         name = process.name if isinstance(process, Process) else process
-        if not isinstance(name, str):
-            raise UnknownProcessError(repr(process), self.processes.names())
         registered = self.processes.get(name)
-        if id is not None and not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
-            raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
+        if id is not None:
+            _check_id(id)
         now = self._clock.now()
         return _with_fire_time(
             Request(
@@ -510,7 +508,7 @@ class Scheduler:
 
     def _change(
         self,
-        id: str,  # noqa: A002  the field's word
+        id: str,
         change: Callable[[Request], Request],
         *,
         end_waiting: str | None = None,
@@ -551,6 +549,11 @@ def _with_fire_time(request: Request) -> Request:
     if request.next_fire_time is None:
         raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
     return request
+
+
+def _check_id(id: object) -> None:
+    if not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
+        raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
 
 
 def _new_id(now: datetime) -> str:

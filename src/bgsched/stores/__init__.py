@@ -29,7 +29,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     if parts.scheme == "sqlite":
         if parts.netloc or len(parts.path) < 2:  # noqa: PLR2004  a slash and a name
             raise StoreURLError(
-                f"store URL {url!r} names no file; write 'sqlite:///app.db', or 'sqlite:////var/lib/app.db' for an absolute path"
+                f"store URL {url!r} names no file; write 'sqlite:///app.db', or 'sqlite:////var/lib/app.db' "
+                "for an absolute path"
             )
         return SQLiteStore(Path(unquote(parts.path[1:])), read_only=read_only)
     if not parts.scheme or len(parts.scheme) == 1:

@@ -1,9 +1,9 @@
 """Who is alive on this machine, as the kernel knows it.
 
 Each scheduler holds a lock on a file of its own for as long as it stands. The kernel lets go of it when the OS process
-ends, however it ends, so that others see a death at once and never see one that did not happen. The locks are ``flock``
-locks: they belong to an open file, so two schedulers of one OS process are told apart, and a forked child that closes its
-copy changes nothing.
+ends, however it ends, so that others see a death at once and never see one that did not happen. The locks are
+``flock`` locks: they belong to an open file, so two schedulers of one OS process are told apart, and a forked child
+that closes its copy changes nothing.
 
 Where there is no ``flock`` (Windows, some network file systems) nobody knows, and the lease decides.
 """
@@ -31,7 +31,7 @@ class OwnerLocks:
 
     def hold(self, owner: str) -> None:
         """Take the owner's lock and keep it until `release` or the end of this OS process."""
-        if fcntl is None or owner in self._held:
+        if fcntl is None:
             return
         self._folder.mkdir(exist_ok=True)
         descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -5,8 +5,9 @@ returns values. `Store` writes each promise once, as one transaction over the sm
 backend supplies; so claiming, fencing and reaping are the same text for all of them.
 
 Two guards make a fire time run exactly once: the claim moves ``next_fire_time`` on in the transaction that writes the
-run, and a store refuses a second run of the same ``(request_id, revision, fire_time)``. A third guards the end: whatever
-an owner says about a run is taken only while that run is active and still has this owner and this attempt (the *fence*).
+run, and a store refuses a second run of the same ``(request_id, revision, fire_time)``. A third guards the end:
+whatever an owner says about a run is taken only while that run is active and still has this owner and this attempt
+(the *fence*).
 """
 
 from abc import ABC, abstractmethod
@@ -157,11 +158,11 @@ class Planner(Protocol):
 class StoreReader(Protocol):
     """The questions. Asking changes nothing."""
 
-    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+    def find_request(self, id: str) -> Request | None:
         """Return the request, or ``None``."""
         ...
 
-    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+    def requests(self, filter: RequestFilter) -> list[Request]:
         """Return the requests that match, in the order of their ids."""
         ...
 
@@ -169,11 +170,11 @@ class StoreReader(Protocol):
         """Return the requests with the earliest ``due_at``, earliest first."""
         ...
 
-    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+    def find_run(self, id: int) -> Run | None:
         """Return the run, or ``None``."""
         ...
 
-    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+    def runs(self, filter: RunFilter) -> list[Run]:
         """Return the runs that match, newest first."""
         ...
 
@@ -209,7 +210,7 @@ class Transaction(Protocol):
         """Insert the requests, or replace those that exist."""
         ...
 
-    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+    def delete_request(self, id: str) -> None:
         """Delete a request with its runs and their logs."""
         ...
 
@@ -250,9 +251,9 @@ class Transaction(Protocol):
         ...
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
-        """Write the runs that are active, held by *owner* (``None``: by nobody) and at the attempt given; return their ids.
+        """Write the runs that are active, held by *owner* (``None``: nobody) and at the attempt given.
 
-        A run that a *taken* value describes is at the attempt before it.
+        Return their ids. A run that a *taken* value describes is at the attempt before it.
         """
         ...
 
@@ -281,7 +282,7 @@ class Transaction(Protocol):
         ...
 
     def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        """Delete up to *limit* ended runs that finished before the instant of their status, never a request's newest."""
+        """Delete up to *limit* ended runs that finished before their status's instant, never a request's newest."""
         ...
 
 
@@ -323,15 +324,16 @@ class Store(ABC):
 
     def change(
         self,
-        id: str,  # noqa: A002  the field's word
+        id: str,
         change: Callable[[Request | None], Request | None],
         now: datetime,
         *,
         end_waiting: str | None = None,
     ) -> Request | None:
-        """Replace a request by *change* of it, with nobody in between; ``None`` in means "there is none", out "leave it".
+        """Replace a request by *change* of it, with nobody in between.
 
-        *end_waiting*: the reason to end the request's runs that wait and that nobody has claimed.
+        ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
+        request's runs that wait and that nobody has claimed.
         """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
@@ -346,7 +348,7 @@ class Store(ABC):
                 )
             return changed
 
-    def delete(self, id: str) -> None:  # noqa: A002  the field's word
+    def delete(self, id: str) -> None:
         """Delete a request, its ended runs and their logs; runs that still go on are asked to stop and refused later.
 
         Raises:
@@ -412,7 +414,9 @@ class Store(ABC):
             return tx.last_seq(run_id)
 
     def kill(self, run_id: int, now: datetime) -> Run:
-        """Ask a run to stop: a waiting run without owner is ended at once, one that has an owner is told by its heartbeat.
+        """Ask a run to stop.
+
+        A waiting run that nobody owns is ended at once; the owner of another one hears of it within a second.
 
         Raises:
             UnknownRunError: there is no such run.
@@ -447,7 +451,7 @@ class Store(ABC):
             return True
 
     def reap(self, now: datetime) -> list[Run]:
-        """End what dead schedulers left: each of their runs is abandoned, or waits for another attempt. Return those runs."""
+        """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt."""
         with self.transaction() as tx:
             left: list[Run] = []
             for record in tx.schedulers():

@@ -6,7 +6,7 @@ nothing behind. What is lent out is never what is kept: values are frozen, and t
 
 import heapq
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -20,7 +20,7 @@ from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store
 
 __all__ = ["MemoryStore"]
 
-_V = TypeVar("_V", Request, Run)
+_V = TypeVar("_V", bound=Request | Run)
 _Fire = tuple[str, int, datetime]
 
 
@@ -83,7 +83,7 @@ class _Tables:
         self._journal.clear()
 
     def roll_back(self) -> None:
-        undo = {
+        undo: dict[str, Callable[[Any, Any], None]] = {
             "request": self._set_request,
             "run": self._set_run,
             "log": self.lines.__setitem__,
@@ -94,7 +94,7 @@ class _Tables:
             undo[table](key, old)
         self._journal.clear()
 
-    def _set_request(self, id: str, request: Request | None) -> None:  # noqa: A002  the field's word
+    def _set_request(self, id: str, request: Request | None) -> None:
         if request is None:
             self.requests.pop(id, None)
             return
@@ -102,7 +102,7 @@ class _Tables:
         if request.due_at is not None:
             heapq.heappush(self._later, (request.due_at, id))
 
-    def _set_run(self, id: int, run: Run | None) -> None:  # noqa: A002  the field's word
+    def _set_run(self, id: int, run: Run | None) -> None:
         old = self.all_runs.get(id)
         if old is not None and old.is_active:
             del self.active[id]
@@ -131,11 +131,11 @@ class _Tables:
         else:
             self.records[owner] = record
 
-    def _write_request(self, id: str, request: Request | None) -> None:  # noqa: A002  the field's word
+    def _write_request(self, id: str, request: Request | None) -> None:
         self._journal.append(("request", id, self.requests.get(id)))
         self._set_request(id, request)
 
-    def _write_run(self, id: int, run: Run | None) -> None:  # noqa: A002  the field's word
+    def _write_run(self, id: int, run: Run | None) -> None:
         self._journal.append(("run", id, self.all_runs.get(id)))
         self._set_run(id, run)
 
@@ -148,14 +148,14 @@ class _Tables:
         for request in requests:
             self._write_request(request.id, own(request))
 
-    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+    def delete_request(self, id: str) -> None:
         for run_id in list(self.by_request.get(id, ())):
             self._delete_run(run_id)
         self._write_request(id, None)
 
     def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
         while self._later and self._later[0][0] <= now:
-            due_at, id = heapq.heappop(self._later)  # noqa: A001  the field's word
+            due_at, id = heapq.heappop(self._later)
             request = self.requests.get(id)
             if request is not None and request.due_at == due_at:
                 heapq.heappush(self._ready, (-request.priority, due_at, id))
@@ -177,9 +177,10 @@ class _Tables:
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
         """Return the earliest instant at which a request or waiting run of *processes* is due."""
-        for heap, place in ((self._ready, 1), (self._later, 0)):
-            while heap and not self._is_due_at(heap[0][-1], heap[0][place]):
-                heapq.heappop(heap)
+        while self._ready and not self._is_due_at(self._ready[0][2], self._ready[0][1]):
+            heapq.heappop(self._ready)
+        while self._later and not self._is_due_at(self._later[0][1], self._later[0][0]):
+            heapq.heappop(self._later)
         tops = [self._ready[0][1:]] if self._ready else []
         tops += [self._later[0]] if self._later else []
         if all(self.requests[id].process in processes for _, id in tops):
@@ -189,7 +190,7 @@ class _Tables:
         due += [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
         return min(due, default=None)
 
-    def _is_due_at(self, id: str, due_at: Any) -> bool:  # noqa: A002  the field's word
+    def _is_due_at(self, id: str, due_at: Any) -> bool:
         request = self.requests.get(id)
         return request is not None and request.due_at == due_at
 
@@ -198,7 +199,7 @@ class _Tables:
             self._write_request(request.id, request)
 
     def complete_requests(self, ids: Collection[str]) -> None:
-        for id in ids:  # noqa: A001  the field's word
+        for id in ids:
             request = self.requests.get(id)
             if (
                 request is not None
@@ -266,7 +267,7 @@ class _Tables:
         return accepted
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
-        for id in ids:  # noqa: A001  the field's word
+        for id in ids:
             if id in self.active and self.all_runs[id].kill_asked_at is None:
                 self._write_run(id, replace(self.all_runs[id], kill_asked_at=now))
 
@@ -321,11 +322,11 @@ class _Reader:
         self._tables = tables
         self._lock = lock
 
-    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+    def find_request(self, id: str) -> Request | None:
         with self._lock:
             return next(iter(self._tables.get_requests([id])), None)
 
-    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+    def requests(self, filter: RequestFilter) -> list[Request]:
         with self._lock:
             found = (self._tables.requests[id] for id in sorted(self._tables.requests))
             return [own(request) for request in islice((r for r in found if _wanted(r, filter)), filter.limit)]
@@ -335,18 +336,18 @@ class _Reader:
             due = (request for request in self._tables.requests.values() if request.due_at is not None)
             return [own(request) for request in heapq.nsmallest(limit, due, key=lambda r: (r.due_at, r.id))]
 
-    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+    def find_run(self, id: int) -> Run | None:
         with self._lock:
             return next(iter(self._tables.get_runs([id])), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+    def runs(self, filter: RunFilter) -> list[Run]:
         tables = self._tables
         with self._lock:
             ids = tables.all_runs if filter.request is None else tables.by_request.get(filter.request, {})
             found = (tables.all_runs[id] for id in reversed(ids))
             return [own(run) for run in islice((r for r in found if self._matches(r, filter)), filter.limit)]
 
-    def _matches(self, run: Run, filter: RunFilter) -> bool:  # noqa: A002  the field's word
+    def _matches(self, run: Run, filter: RunFilter) -> bool:
         return (
             (filter.process is None or run.process == filter.process)
             and (filter.parent is None or run.parent_id == filter.parent)
@@ -406,12 +407,14 @@ class _Reader:
 
 def own(value: _V) -> _V:
     """Return *value* with JSON parts that nobody else holds."""
+    if value.params:
+        value = replace(value, params=deepcopy(value.params))
     if isinstance(value, Run) and isinstance(value.result, dict | list):
-        value = replace(value, result=deepcopy(value.result))
-    return replace(value, params=deepcopy(value.params)) if value.params else value
+        return replace(value, result=deepcopy(value.result))
+    return value
 
 
-def _wanted(request: Request, filter: RequestFilter) -> bool:  # noqa: A002  the field's word
+def _wanted(request: Request, filter: RequestFilter) -> bool:
     return (
         (filter.process is None or request.process == filter.process)
         and (not filter.status or request.status in filter.status)
@@ -425,7 +428,7 @@ def _percentile(ordered: Sequence[timedelta], percent: int) -> timedelta | None:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None
 
 
-def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:  # noqa: A002  the field's word
+def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:
     ids = index[key]
     del ids[id]
     if not ids:

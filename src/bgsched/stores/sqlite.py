@@ -1,9 +1,9 @@
 """A store in one SQLite file: durable, shared by any number of OS processes of one machine, nothing to install.
 
-WAL and ``synchronous=FULL``: what was acknowledged survives power loss. One connection writes, behind a lock, always with
-``BEGIN IMMEDIATE`` (a read transaction that turns into a write one fails at once, whatever the timeout); others only read.
-A writer elsewhere is waited for with short sleeps, up to a limit. The database file is never opened or closed by hand:
-that would drop SQLite's own locks; who is alive is kept in lock files beside it (`OwnerLocks`).
+WAL and ``synchronous=FULL``: what was acknowledged survives power loss. One connection writes, behind a lock, always
+with ``BEGIN IMMEDIATE`` (a read transaction that turns into a write one fails at once, whatever the timeout); others
+only read. A writer elsewhere is waited for with short sleeps, up to a limit. The database file is never opened or
+closed by hand: that would drop SQLite's own locks; who is alive is kept in lock files beside it (`OwnerLocks`).
 """
 
 import json
@@ -153,11 +153,11 @@ class SQLiteStore(Store):
     def reap(self, now: datetime) -> list[Run]:
         """End what dead schedulers left; asks the kernel who is dead before it asks for the database."""
         records = self.reader().schedulers()
-        dead = [record for record in records if self.is_gone(record, now)]
-        if not dead:
+        gone = [record for record in records if self.is_gone(record, now)]
+        if not gone:
             return []
         left = super().reap(now)
-        for record in dead:
+        for record in gone:
             self._locks.release(record.owner)
         return left
 
@@ -326,7 +326,7 @@ class _Transaction:
             [_sql.request_to_row(request) for request in requests],
         )
 
-    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+    def delete_request(self, id: str) -> None:
         self._connection.execute(
             "DELETE FROM bgsched_log WHERE run_id IN (SELECT id FROM bgsched_runs WHERE request_id = ?)", (id,)
         )
@@ -370,7 +370,7 @@ class _Transaction:
             "UPDATE bgsched_requests SET status = 'complete' WHERE id = ?1 AND status = 'scheduled' "  # noqa: S608
             "AND next_fire_time IS NULL "
             f"AND NOT EXISTS (SELECT 1 FROM bgsched_runs WHERE request_id = ?1 AND {_ACTIVE})",
-            [(id,) for id in ids],  # noqa: A001  the field's word
+            [(id,) for id in ids],
         )
 
     # -- runs ----------------------------------------------------------------------------------------------------
@@ -394,9 +394,8 @@ class _Transaction:
         return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
 
     def active_runs(self, keys: Collection[str]) -> list[Run]:
-        return self._select_runs(
-            f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id", json.dumps(list(keys))
-        )
+        where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
+        return self._select_runs(where, json.dumps(list(keys)))
 
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
@@ -427,7 +426,7 @@ class _Transaction:
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self._connection.executemany(
             f"UPDATE bgsched_runs SET kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND {_ACTIVE}",  # noqa: S608
-            [(_sql.micros(now), id) for id in ids],  # noqa: A001  the field's word
+            [(_sql.micros(now), id) for id in ids],
         )
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
@@ -470,7 +469,9 @@ class _Transaction:
                     SELECT count(*) FROM bgsched_runs AS newer WHERE newer.process = run.process AND newer.id > run.id
                 ))
             )
-            AND EXISTS (SELECT 1 FROM bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id)
+            AND EXISTS (
+                SELECT 1 FROM bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id
+            )
             ORDER BY id LIMIT ?3
             """,  # noqa: S608  names of our own
             (bounds, per_process, limit),
@@ -520,12 +521,12 @@ class _Reader:
     def __init__(self, store: SQLiteStore) -> None:
         self._store = store
 
-    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+    def find_request(self, id: str) -> Request | None:
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_requests WHERE id = ?", (id,))  # noqa: S608
             return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
 
-    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+    def requests(self, filter: RequestFilter) -> list[Request]:
         where = _Where()
         where.equal("process", filter.process)
         where.equal("user", filter.user)
@@ -550,11 +551,11 @@ class _Reader:
                 found += [_sql.request_from_row(row) for row in rows]
         return sorted(found, key=lambda request: (_sql.micros(request.due_at) or 0, request.id))[:limit]
 
-    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+    def find_run(self, id: int) -> Run | None:
         with self._store.reading() as connection:
             return next(iter(_select_runs(connection, "id = ?", (id,))), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+    def runs(self, filter: RunFilter) -> list[Run]:
         where = _Where()
         where.equal("process", filter.process)
         where.equal("request_id", filter.request)

@@ -45,7 +45,7 @@ class FixedPlanner:
         return plan(request, self.policies, self.owner, now, blockers)
 
 
-def make_request(id: str = "r", timing: Timing | None = None, now: datetime = T0, **values: Any) -> Request:  # noqa: A002
+def make_request(id: str = "r", timing: Timing | None = None, now: datetime = T0, **values: Any) -> Request:
     """Return a request of process ``p`` as a scheduler would file it at *now*; by default an immediate one."""
     wanted = (timing or Immediate()).pinned(now)
     return Request(**{"id": id, "process": "p", "timing": wanted, "created_at": now, **values}).timed(wanted, now)
@@ -160,7 +160,7 @@ class StoreContract:
         _raises(UnknownRequestError, lambda: store.delete("x"))
 
     def test_requests_are_listed_by_id_page_by_page(self, store: Store) -> None:
-        store.file([make_request(id) for id in "cab"])  # noqa: A001  the field's word
+        store.file([make_request(id) for id in "cab"])
         reader = store.reader()
         assert [request.id for request in reader.requests(RequestFilter(limit=2))] == ["a", "b"]
         assert [request.id for request in reader.requests(RequestFilter(limit=2, after="b"))] == ["c"]
@@ -232,8 +232,8 @@ class StoreContract:
 
     def test_a_claim_takes_no_more_than_its_limit(self, store: Store) -> None:
         store.file([make_request(str(n), Later(T0 - n * _SECOND)) for n in range(5)])
-        assert len(_claim(store, limit=2)) == 2  # noqa: PLR2004
-        assert len(_claim(store, limit=9)) == 3  # noqa: PLR2004
+        assert len(_claim(store, limit=2)) == 2
+        assert len(_claim(store, limit=9)) == 3
 
     def test_higher_priorities_are_claimed_first(self, store: Store) -> None:
         store.file([make_request(str(n), priority=n) for n in (1, 3, 2)])
@@ -383,7 +383,7 @@ class StoreContract:
         store.record("a", T0, Report([], lines))
         assert store.reader().log(run.id, 0, 2) == lines[:2]
         assert store.reader().log(run.id, 2, 2) == lines[2:]
-        assert store.last_seq(run.id) == 3  # noqa: PLR2004
+        assert store.last_seq(run.id) == 3
 
     def test_log_lines_of_another_owner_are_refused(self, store: Store) -> None:
         store.file([make_request()])
@@ -519,12 +519,12 @@ class StoreContract:
         store.file([make_request(str(n)) for n in range(1, 5)])
         runs = _claim(store)
         for place, run in enumerate(runs, start=1):
-            status = RunStatus.ERROR if place == 4 else RunStatus.SUCCESS  # noqa: PLR2004
+            status = RunStatus.ERROR if place == 4 else RunStatus.SUCCESS
             ended = run.started(T0 + place * _SECOND).move(status, finished_at=T0, duration=place * _SECOND)
             store.record("a", T0, Report([ended]))
         summary = store.reader().summary(None, None)
         assert summary.counts == {RunStatus.SUCCESS: 3, RunStatus.ERROR: 1}
-        assert summary.success_rate == 0.75  # noqa: PLR2004
+        assert summary.success_rate == 0.75
         assert (summary.duration_p50, summary.duration_p99) == (2 * _SECOND, 4 * _SECOND)
         assert (summary.lateness_p50, summary.lateness_p95) == (2 * _SECOND, 4 * _SECOND)
         assert summary.last_run is not None
@@ -541,7 +541,7 @@ class StoreContract:
             store.record("a", T0, Report([_succeeded(run)], [LogLine(run.id, 1, T0, "INFO", "x", "hello")]))
         retention = Retention(success=timedelta(days=1))
         assert store.purge(retention, T0 + timedelta(hours=1)) == 0
-        assert store.purge(retention, T0 + timedelta(days=2), limit=2) == 2  # noqa: PLR2004
+        assert store.purge(retention, T0 + timedelta(days=2), limit=2) == 2
         assert store.purge(retention, T0 + timedelta(days=2)) == 1
         (kept,) = store.reader().runs(RunFilter())
         assert kept.fire_time == T0 + 30 * _SECOND
@@ -552,8 +552,8 @@ class StoreContract:
         for step in range(4):
             (run,) = _claim(store, T0 + step * 10 * _SECOND)
             store.record("a", T0, Report([_succeeded(run)]))
-        assert store.purge(Retention(success=None, other=None, per_process=2), T0) == 2  # noqa: PLR2004
-        assert len(store.reader().runs(RunFilter())) == 2  # noqa: PLR2004
+        assert store.purge(Retention(success=None, other=None, per_process=2), T0) == 2
+        assert len(store.reader().runs(RunFilter())) == 2
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -562,7 +562,7 @@ class StoreContract:
         store.close()
 
     @staticmethod
-    def _status(store: Store, id: str = "r") -> RequestStatus:  # noqa: A002  the field's word
+    def _status(store: Store, id: str = "r") -> RequestStatus:
         found = store.reader().find_request(id)
         assert found is not None
         return found.status

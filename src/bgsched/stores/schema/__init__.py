@@ -1,0 +1,1 @@
+"""The SQL of the schemas, one file for each step of each database."""
