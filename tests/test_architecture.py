@@ -24,8 +24,8 @@ PACKAGE = Path(bgsched.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("clock",),
-    ("_zone", "_calendar", "_cron", "_recurrence", "_describe"),  # the private rooms of the calendar
+    ("clock", "_evolve"),
+    ("_zone", "_calendar", "_cron", "_frequency", "_recurrence", "_describe"),  # the private rooms of the calendar
     ("timing",),
     ("run",),
     ("request",),

@@ -8,11 +8,11 @@ closes it first (its worker, or the scheduler when its time is over) decides, an
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar, overload
 
+from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger
 from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled
@@ -86,7 +86,7 @@ class LiveRun:
         """Keep the run's progress until it is next reported."""
         with self._lock:
             if not self._closed:
-                self._run = replace(self._run, progress=progress)
+                self._run = evolve(self._run, progress=progress)
                 self._changed = True
 
     def ask_to_stop(self, cause: StopCause) -> None:

@@ -11,11 +11,12 @@ A *range* of fire times that came to nothing for one reason is one record: `fire
 `fire_until` the last, `fire_count` how many.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from bgsched._evolve import evolve
 from bgsched.errors import IllegalTransitionError
 
 __all__ = ["ACTIVE", "FINAL", "RUN_TRANSITIONS", "Attempt", "LogLine", "Progress", "Run", "RunError", "RunStatus"]
@@ -129,7 +130,7 @@ class LogLine:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """The record of one execution. Instants are aware and in UTC; *id* grows with every record of a store."""
 
@@ -179,7 +180,7 @@ class Run:
         """
         if status not in RUN_TRANSITIONS[self.status]:
             raise IllegalTransitionError(f"run {self.id}", self.status.value, status.value)
-        return replace(self, status=status, **changes)
+        return evolve(self, status=status, **changes)
 
     def taken(self, owner: str, now: datetime) -> "Run":
         """Return the waiting run as claimed by *owner*: its next attempt begins."""

@@ -13,10 +13,11 @@ whatever an owner says about a run is taken only while that run is active and st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from bgsched._evolve import evolve
 from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Plan, Request, RequestStatus, Retention
 from bgsched.run import LogLine, Run, RunStatus
@@ -368,10 +369,10 @@ class Store(ABC):
         """
         with self.transaction() as tx:
             while not (stored := tx.insert_runs([run])):
-                run = replace(run, fire_time=run.fire_time + timedelta(microseconds=1))
+                run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
             request = next(iter(tx.get_requests([run.request_id])), None)
             if request is not None and request.status is RequestStatus.COMPLETE:
-                tx.put_requests([replace(request, status=RequestStatus.SCHEDULED)])
+                tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
@@ -433,7 +434,7 @@ class Store(ABC):
                 tx.complete_requests({run.request_id})
                 return run
             tx.ask_kill([run_id], now)
-            return replace(run, kill_asked_at=run.kill_asked_at or now)
+            return evolve(run, kill_asked_at=run.kill_asked_at or now)
 
     # -- who is alive --------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
+from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, Summary
@@ -207,7 +207,7 @@ class _Tables:
                 and request.next_fire_time is None
                 and not self.active_runs_of(id)
             ):
-                self._write_request(id, replace(request, status=RequestStatus.COMPLETE))
+                self._write_request(id, evolve(request, status=RequestStatus.COMPLETE))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class _Tables:
             if (run.request_id, run.revision, run.fire_time) in self._fires:
                 continue
             self._last_id += 1
-            kept = replace(run, id=self._last_id)
+            kept = evolve(run, id=self._last_id)
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
@@ -262,14 +262,14 @@ class _Tables:
             attempt = run.attempt - (owner is None and run.owner is not None)
             if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
                 continue
-            self._write_run(run.id, own(replace(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
+            self._write_run(run.id, own(evolve(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
             accepted.add(run.id)
         return accepted
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         for id in ids:
             if id in self.active and self.all_runs[id].kill_asked_at is None:
-                self._write_run(id, replace(self.all_runs[id], kill_asked_at=now))
+                self._write_run(id, evolve(self.all_runs[id], kill_asked_at=now))
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
@@ -408,9 +408,9 @@ class _Reader:
 def own(value: _V) -> _V:
     """Return *value* with JSON parts that nobody else holds."""
     if value.params:
-        value = replace(value, params=deepcopy(value.params))
+        value = evolve(value, params=deepcopy(value.params))
     if isinstance(value, Run) and isinstance(value.result, dict | list):
-        return replace(value, result=deepcopy(value.result))
+        return evolve(value, result=deepcopy(value.result))
     return value
 
 

@@ -15,12 +15,12 @@ import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
 from bgsched.run import LogLine, Run, RunStatus
@@ -378,7 +378,7 @@ class _Transaction:
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
         first = 1 + (last[0] if last else 0)
-        numbered = [replace(run, id=first + place) for place, run in enumerate(runs)]
+        numbered = [evolve(run, id=first + place) for place, run in enumerate(runs)]
         before = self._connection.total_changes
         self._connection.executemany(
             f"INSERT INTO bgsched_runs ({_RUN}) VALUES ({_places(len(_sql.RUN_COLUMNS))}) "  # noqa: S608
