@@ -259,6 +259,7 @@ class Engine:
             paused=self.paused,
             problem=self.problem,
             problem_since=self.problem_since,
+            processes=tuple(sorted(self._processes.names())),
         )
 
 

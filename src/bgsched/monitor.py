@@ -80,8 +80,8 @@ class Monitor:
     ) -> list[Run]:
         """Return runs, newest first.
 
-        *since* and *until* bound the fire time, both inclusive; *text* is looked for in the reason, the error and the
-        log, without regard to case; *before* is the id of the last run of the page before.
+        *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
+        error and the log, without regard to case; *before* is the id of the last run of the page before.
 
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
@@ -187,7 +187,7 @@ class Monitor:
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
-        """Return figures over the runs of *process* (all of them: ``None``) whose fire time is not before *since*."""
+        """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
         return self._reader.summary(process, _aware("since", since))
 
     def schedulers(self) -> list[SchedulerRecord]:

@@ -455,6 +455,7 @@ class _Overlaps:
             user=request.user,
             channel=request.channel,
             fire_time=fire_time,
+            recorded_at=self.now,
             overlap_key=overlap_key(request, policies),
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
             **values,

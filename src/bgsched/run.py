@@ -132,7 +132,11 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The record of one execution. Instants are aware and in UTC; *id* grows with every record of a store."""
+    """The record of one execution. Instants are aware and in UTC.
+
+    *id* grows with every record of a store, and so does *recorded_at*: when the run was claimed or began to wait, or
+    when its fire time was found to be skipped or misfired.
+    """
 
     id: int = 0
     request_id: str
@@ -145,6 +149,7 @@ class Run:
     fire_time: datetime
     fire_until: datetime | None = None
     fire_count: int = 1
+    recorded_at: datetime
     due_at: datetime | None = None
     claimed_at: datetime | None = None
     started_at: datetime | None = None
