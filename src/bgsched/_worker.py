@@ -21,7 +21,7 @@ from bgsched.errors import ParamsError, RunKilled
 from bgsched.process import check_json
 from bgsched.run import Run, RunError, RunStatus
 
-__all__ = ["Workers", "execute", "time_out"]
+__all__ = ["Workers", "execute", "text_of", "time_out"]
 
 
 def execute(live: LiveRun) -> None:
@@ -32,12 +32,14 @@ def execute(live: LiveRun) -> None:
 def _execute(live: LiveRun) -> None:
     capturing.set(live.log)
     current.set(CurrentRun(live))
-    live.begin()
+    if not live.begin():
+        return
     try:
         result = _call(live)
     except RunKilled as stopped:
         live.close(_stopped(live, stopped))
     except BaseException as error:  # noqa: BLE001  SystemExit and its kin end the run, not the thread
+        live.interrupted = isinstance(error, KeyboardInterrupt)
         live.close(_failed(live, error))
     else:
         live.close(_succeeded(live, result))
@@ -66,7 +68,7 @@ def _stopped(live: LiveRun, stopped: RunKilled) -> Callable[[Run, datetime, time
     status = RunStatus.TIMED_OUT if live.cause is StopCause.TIMED_OUT else RunStatus.KILLED
 
     def end(run: Run, now: datetime, spent: timedelta) -> Run:
-        return run.move(status, finished_at=now, duration=spent, reason=_text(stopped))
+        return run.move(status, finished_at=now, duration=spent, reason=text_of(stopped))
 
     return end
 
@@ -74,7 +76,7 @@ def _stopped(live: LiveRun, stopped: RunKilled) -> Callable[[Run, datetime, time
 def _failed(live: LiveRun, failure: BaseException) -> Callable[[Run, datetime, timedelta], Run]:
     """End the run in ERROR, or, while its process has attempts left, let it wait for the next one."""
     frames = "".join(traceback.format_exception(type(failure), failure, _own_frames(failure)))
-    error = RunError(type(failure).__qualname__, _text(failure), frames)
+    error = RunError(type(failure).__qualname__, text_of(failure), frames)
     live.log.write("ERROR", "bgsched", frames.rstrip())
     retry = live.process.policies.retry
     final = isinstance(failure, ParamsError)
@@ -113,7 +115,8 @@ def _own_frames(failure: BaseException) -> Any:
     return frames
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return the message of *error*, even of one that fails to say it."""
     try:
         return str(error)
     except Exception as broken:  # noqa: BLE001  an exception may fail to say what it is
@@ -134,9 +137,9 @@ class Workers:
     def submit(self, live: LiveRun) -> None:
         """Hand a run over; a thread is added while all are busy and there are fewer than *count*."""
         with self._lock:
-            self._busy += 1
-            if self._busy > len(self._threads) and len(self._threads) < self._count:
+            if self._busy >= len(self._threads) and len(self._threads) < self._count:
                 self._add()
+            self._busy += 1
         self._queue.put(live)
 
     def replace(self, live: LiveRun) -> None:
@@ -155,10 +158,16 @@ class Workers:
             self._threads = []
 
     def _add(self) -> None:
+        """Start a thread; when the system has none left, the busy ones must do."""
         name = f"bgsched-worker-{len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while (live := self._queue.get()) is not None:

@@ -4,7 +4,7 @@ Questions only. A `Monitor` holds a `StoreReader`, which has no method that writ
 works from any OS process, whether a scheduler lives there or not.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -52,15 +52,24 @@ class Health:
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
 
+    *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
+
     Raises:
         StoreError: the URL names no store that is there.
     """
 
-    def __init__(self, store: Store | StoreReader | str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | StoreReader | str,
+        *,
+        clock: Clock | None = None,
+        witness: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         if isinstance(store, str):
             store = open_store(store, read_only=True)
         self._reader: StoreReader = store.reader() if isinstance(store, Store) else store
         self._clock = clock or SystemClock()
+        self._witness = witness
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class Monitor:
             schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
         except StoreError as error:
-            return Health(ok=False, problems=(f"the store does not answer: {error}",))
+            return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
         due_at = first.due_at if first is not None else None
         overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
         problems = [
@@ -212,6 +221,7 @@ class Monitor:
             for r in schedulers
             if r.lease_until < now
         ]
+        problems += () if any(record.problem for record in schedulers) else self._witness()
         if not schedulers:
             problems.append("no scheduler is signed on")
         if first is not None and overdue_by > _OVERDUE:
