@@ -200,7 +200,9 @@ def request_from_row(row: Sequence[Any]) -> Request:
             id=str(row[0]),
             process=str(row[1]),
             timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
+            status=_lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
             created_at=_EPOCH,
+            reason=None if row[14] is None else str(row[14]),
         )
 
 

@@ -164,9 +164,7 @@ class SQLiteStore(Store):
         try:
             self._locks.hold(record.owner)
         except OSError as error:
-            raise StoreUnavailableError(
-                f"the lock of a scheduler cannot be made beside {self.path}: {error}"
-            ) from error
+            raise StoreUnavailableError(f"no lock file can be made beside {self.path}: {error}") from error
         super().sign_on(record)
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
