@@ -1,4 +1,4 @@
-"""What hosts do to a scheduler: they fork, preload, exit without a word, press Ctrl-C, set the clock, raise in handlers.
+"""What hosts do to a scheduler: fork, preload, exit without a word, press Ctrl-C, set the clock, raise in handlers.
 
 Among them, one test for each failure that peers are known for.
 """
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -149,7 +148,7 @@ class TestForks:
         ran = threading.Semaphore(0)
         with Scheduler(SQLiteStore(path), processes=registry_of(p=ran.release)) as scheduler:
             context = multiprocessing.get_context(method)
-            child = context.Process(target=_file_one, args=(str(path),))
+            child = context.Process(target=_file_one, args=(str(path),))  # type: ignore[attr-defined]  # of each kind
             child.start()
             child.join(PATIENCE)
             assert child.exitcode == 0
@@ -251,7 +250,7 @@ class TestExits:
         def refuse(*_: object) -> list[Run]:
             raise StoreUnavailableError("not now")
 
-        store.sign_off = refuse  # type: ignore[method-assign]
+        store.sign_off = refuse  # type: ignore[method-assign,assignment]
         assert len(scheduler.shutdown(timeout=0).left) == 1
         release.set()
         assert [run.status for run in store.reap(T0)] == [RunStatus.ABANDONED]
@@ -350,8 +349,8 @@ class TestClocks:
         return ManualClock(T0)
 
     @pytest.fixture
-    def scheduler(self, clock: ManualClock) -> Iterator[Scheduler]:
-        yield Scheduler(clock=clock, processes=registry_of(p=lambda: None))
+    def scheduler(self, clock: ManualClock) -> Scheduler:
+        return Scheduler(clock=clock, processes=registry_of(p=lambda: None))
 
     def test_a_clock_set_back_fires_nothing_twice(self, scheduler: Scheduler, clock: ManualClock) -> None:
         scheduler.schedule("p", Schedule(EverySeconds(10)), id="s")
@@ -457,13 +456,19 @@ class TestWhatPeersAreKnownFor:
             worker.shutdown()
 
 
+def what_is_held() -> tuple[int, int]:
+    """Return the number of threads and, where the system says it, of open files."""
+    descriptors = Path("/proc/self/fd")
+    return threading.active_count(), len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
+
+
 @pytest.mark.parametrize(("cycles", "runs"), [(20, 1_000), pytest.param(10_000, 100_000, marks=pytest.mark.slow)])
 def test_cycles_and_runs_leave_nothing_behind(path: Path, cycles: int, runs: int) -> None:
     store = SQLiteStore(path)
     scheduler = Scheduler(store, processes=registry_of(p=lambda: None))
     scheduler.start()
     scheduler.shutdown()
-    before = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    before = what_is_held()
     for _ in range(cycles):
         scheduler.start()
         scheduler.shutdown()
@@ -474,7 +479,7 @@ def test_cycles_and_runs_leave_nothing_behind(path: Path, cycles: int, runs: int
         inline.run_until_idle()
     inline.shutdown()
     engine_leftovers = inline._inline
-    after = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    after = what_is_held()
     assert engine_leftovers == []
     assert after[0] <= before[0]
     assert after[1] <= before[1] + 2

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_a_damaged_page(path: Path) -> None:
     for page in range(2, len(content) // 4096):
         content[page * 4096 : page * 4096 + 100] = b"\xff" * 100
     path.write_bytes(bytes(content))
-    with pytest.raises(StoreSchemaError, match="is damaged .* restore it from a copy"):
+    with pytest.raises(StoreSchemaError, match=r"is damaged .* restore it from a copy"):
         read_everything(path)
 
 
@@ -265,9 +266,7 @@ def check_copy(store: SQLiteStore, acknowledged: set[str]) -> None:
     assert len(set(fires)) == len(fires)
     if "s" in requests and fires:
         assert requests["s"].last_fire_time == fires[-1]
-        assert [later - earlier for earlier, later in zip(fires, fires[1:], strict=False)] == [
-            timedelta(seconds=1) for _ in fires[1:]
-        ]
+        assert [later - earlier for earlier, later in pairwise(fires)] == [timedelta(seconds=1) for _ in fires[1:]]
     owners = {record.owner for record in store.reader().schedulers()}
     assert all(run.owner in owners for run in runs if run.is_active and run.owner)
     assert store.record("nobody", T0, Report()) == []
