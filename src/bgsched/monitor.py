@@ -119,13 +119,15 @@ class Monitor:
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
 
+        Of a log that was too long, the head and the tail are kept; a line between them says how many were dropped.
+
         Raises:
             UnknownRunError: there is no such run.
         """
         lines = self._reader.log(run_id, after, _positive(limit))
         if not lines:
             self.run(run_id)
-        return lines
+        return _with_gaps(lines, after)
 
     def follow(self, run_id: int, after: int = 0) -> Iterator[LogLine]:
         """Yield the run's lines as they come, until the run has ended.
@@ -137,7 +139,7 @@ class Monitor:
         while True:
             active = self.run(run_id).is_active
             while lines := self._reader.log(run_id, after, 1000):
-                yield from lines
+                yield from _with_gaps(lines, after)
                 after = lines[-1].seq
             if not active:
                 return
@@ -223,6 +225,19 @@ class Monitor:
             last_heartbeat=max((record.heartbeat_at for record in schedulers), default=None),
             schedulers=schedulers,
         )
+
+
+def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:
+    """Return *lines* with one more where some were dropped from the store."""
+    told: list[LogLine] = []
+    for line in lines:
+        dropped = line.seq - after - 1
+        if dropped:
+            text = f"... {dropped} lines were dropped here ..."
+            told.append(LogLine(line.run_id, line.seq - 1, line.at, "WARNING", "bgsched", text, line.attempt))
+        told.append(line)
+        after = line.seq
+    return told
 
 
 def _statuses(kind: type[S], status: S | str | Collection[S | str] | None) -> frozenset[S]:

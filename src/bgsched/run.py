@@ -19,7 +19,18 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import IllegalTransitionError
 
-__all__ = ["ACTIVE", "FINAL", "RUN_TRANSITIONS", "Attempt", "LogLine", "Progress", "Run", "RunError", "RunStatus"]
+__all__ = [
+    "ACTIVE",
+    "FINAL",
+    "RUN_TRANSITIONS",
+    "Attempt",
+    "LogLine",
+    "LogTrim",
+    "Progress",
+    "Run",
+    "RunError",
+    "RunStatus",
+]
 
 
 class RunStatus(StrEnum):
@@ -128,6 +139,16 @@ class LogLine:
             "text": self.text,
             "attempt": self.attempt,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class LogTrim:
+    """Lines to drop from a log: those of *attempt* with a ``seq`` above *after* and below *before*."""
+
+    run_id: int
+    attempt: int
+    after: int
+    before: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from bgsched._evolve import evolve
 from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Plan, Request, RequestStatus, Retention
-from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
     "LAST",
@@ -164,6 +164,7 @@ class Report:
 
     runs: Sequence[Run] = ()
     log: Sequence[LogLine] = ()
+    trims: Sequence[LogTrim] = ()
 
 
 def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
@@ -330,6 +331,10 @@ class Transaction(Protocol):
         """Append lines; one whose ``(run_id, seq)`` is there already is left out."""
         ...
 
+    def trim_log(self, trim: LogTrim) -> None:
+        """Drop the run's lines with a ``seq`` above ``trim.after`` and below ``trim.before``."""
+        ...
+
     def last_seq(self, run_id: int) -> int:
         """Return the ``seq`` of the run's last line, 0 when it has none."""
         ...
@@ -459,8 +464,8 @@ class Store(ABC):
         A refused result is written into the run's log. Saying the same twice is harmless.
         """
         with self.transaction() as tx:
-            if report.log:
-                _append_fenced(tx, owner, report.log)
+            if report.log or report.trims:
+                _log_fenced(tx, owner, report)
             accepted = tx.update_runs(report.runs, owner) if report.runs else set()
             refused = [run for run in report.runs if run.id not in accepted]
             if refused:
@@ -598,10 +603,14 @@ def _tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> N
         tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
 
 
-def _append_fenced(tx: Transaction, owner: str, lines: Sequence[LogLine]) -> None:
-    """Append the lines of runs that *owner* still holds, at the attempt that wrote them."""
-    held = {run.id: run.attempt for run in tx.get_runs({line.run_id for line in lines}) if _holds(run, owner)}
-    tx.append_log([line for line in lines if held.get(line.run_id) == line.attempt])
+def _log_fenced(tx: Transaction, owner: str, report: Report) -> None:
+    """Write the lines of runs that *owner* still holds, at the attempt that wrote them; then drop what is too much."""
+    ids = {line.run_id for line in report.log} | {trim.run_id for trim in report.trims}
+    held = {run.id: run.attempt for run in tx.get_runs(ids) if _holds(run, owner)}
+    tx.append_log([line for line in report.log if held.get(line.run_id) == line.attempt])
+    for trim in report.trims:
+        if held.get(trim.run_id) == trim.attempt:
+            tx.trim_log(trim)
 
 
 def _holds(run: Run, owner: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
-from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["MemoryStore"]
@@ -287,6 +287,11 @@ class _Tables:
             if line.seq > self.last_seq(line.run_id):
                 self._journal.append(("line", line.run_id, len(kept)))
                 kept.append(line)
+
+    def trim_log(self, trim: LogTrim) -> None:
+        kept = self.lines.get(trim.run_id, [])
+        self._journal.append(("log", trim.run_id, kept))
+        self.lines[trim.run_id] = [line for line in kept if line.seq <= trim.after or line.seq >= trim.before]
 
     def last_seq(self, run_id: int) -> int:
         lines = self.lines.get(run_id)

@@ -23,7 +23,7 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
 from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
@@ -446,6 +446,11 @@ class _Transaction:
             f"INSERT INTO bgsched_log ({_LOG}) VALUES ({_places(len(_sql.LOG_COLUMNS))}) "  # noqa: S608
             "ON CONFLICT (run_id, seq) DO NOTHING",
             [_sql.line_to_row(line) for line in lines],
+        )
+
+    def trim_log(self, trim: LogTrim) -> None:
+        self._connection.execute(
+            "DELETE FROM bgsched_log WHERE run_id = ? AND seq > ? AND seq < ?", (trim.run_id, trim.after, trim.before)
         )
 
     def last_seq(self, run_id: int) -> int:

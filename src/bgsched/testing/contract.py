@@ -29,7 +29,7 @@ from bgsched.request import (
     overlap_key,
     plan,
 )
-from bgsched.run import LogLine, Progress, Run, RunError, RunStatus
+from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
@@ -395,6 +395,15 @@ class StoreContract:
         assert store.reader().log(run.id, 0, 2) == lines[:2]
         assert store.reader().log(run.id, 2, 2) == lines[2:]
         assert store.last_seq(run.id) == 3
+
+    def test_the_middle_of_a_log_can_be_dropped_by_its_owner(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        lines = [LogLine(run.id, seq, T0, "INFO", "x", str(seq)) for seq in range(1, 8)]
+        store.record("a", T0, Report([], lines))
+        store.record("b", T0, Report([], [], [LogTrim(run.id, 1, 0, 8)]))
+        store.record("a", T0, Report([], [], [LogTrim(run.id, 1, 2, 6)]))
+        assert [line.seq for line in store.reader().log(run.id, 0, 10)] == [1, 2, 6, 7]
 
     def test_log_lines_of_another_owner_are_refused(self, store: Store) -> None:
         store.file([make_request()])
