@@ -308,11 +308,12 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
-def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
+def lanes(filter: RunFilter) -> list[tuple[str, list[Any], str]]:
     """Return the conditions, with their values, under which one index each finds the filter's runs newest first.
 
     The newest of all lanes together are the page. Each lane is an equality on the front of an index that ends in the
-    id, so that no lane costs more than its share of the page, however many runs there are.
+    id, so that no lane costs more than its share of the page, however many runs there are. Third comes how to write
+    ``id`` in the lane: ``+id`` keeps the planner from walking the ids where an index over few rows serves better.
     """
     active = [status.value for status in ACTIVE if not filter.status or status in filter.status]
     final = [status.value for status in FINAL if not filter.status or status in filter.status]
@@ -322,14 +323,14 @@ def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
             for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ("user", filter.user))
             if value is not None
         )
-        return [(f"{column} = ?", [value])]
+        return [(f"{column} = ?", [value], "id")]
     if filter.process is None and not filter.status:
-        return [("1 = 1", [])]
+        return [("1 = 1", [], "id")]
     process = "" if filter.process is None else "process = ? AND "
     values = [] if filter.process is None else [filter.process]
-    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status]) for status in sorted(final)]
+    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status], "id") for status in sorted(final)]
     if active:
-        found.append((f"{process}status IN ('waiting', 'running')", values))
+        found.append((f"{process}status IN ('waiting', 'running')", values, "+id"))
     return found
 
 

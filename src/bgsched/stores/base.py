@@ -150,10 +150,10 @@ LAST = {"last_run": FINAL, "last_success": frozenset({RunStatus.SUCCESS}), "last
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How many fire times of a process came to an end in a status, in the hour that begins at *hour* (UTC)."""
+    """How many fire times of a process (all of them: ``None``) ended in a status in the hour from *hour* (UTC)."""
 
     hour: datetime
-    process: str
+    process: str | None
     status: RunStatus
     count: int
 
@@ -242,7 +242,10 @@ class StoreReader(Protocol):
         ...
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included."""
+        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included.
+
+        *process*: of one process, or (``None``) of all of them together.
+        """
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:

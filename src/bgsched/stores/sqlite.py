@@ -600,10 +600,10 @@ class _Reader:
         with self._store.reading() as connection:
             first, last = _bounds(connection, filter)
             found: list[Run] = []
-            for lane, lane_values in _sql.lanes(filter):
-                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+            for lane, lane_values, id in _sql.lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
                 values = (*lane_values, first, last, *every_values, filter.limit)
-                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+                found += _select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
         return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -631,8 +631,8 @@ class _Reader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
