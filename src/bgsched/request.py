@@ -9,17 +9,18 @@ range, and `next_fire_time` moves past all of them.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from bgsched._evolve import evolve
-from bgsched.run import Run, RunStatus
+from bgsched.run import Run, RunStatus, shown
 from bgsched.timing import Immediate, Later, Timing
 
 __all__ = [
     "RUN_ALL_LIMIT",
+    "Beside",
     "Misfire",
     "OnAbandon",
     "Overlap",
@@ -30,6 +31,7 @@ __all__ = [
     "Retention",
     "Retry",
     "UnreadableTiming",
+    "beside",
     "overlap_key",
     "plan",
 ]
@@ -150,13 +152,14 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
     *revision* counts the timings the request has had; *due_at* is when the next fire time is claimed at the earliest
     (with jitter, or for a `Later` in the past, later than `next_fire_time`); *declared* is the timing that the code
-    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled.
+    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled; *sensitive* names the params
+    that are never shown.
     """
 
     id: str
@@ -174,6 +177,15 @@ class Request:
     last_fire_time: datetime | None = None
     declared: str | None = None
     reason: str | None = None
+    sensitive: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        request = self.masked()
+        return f"Request({', '.join(f'{part.name}={getattr(request, part.name)!r}' for part in fields(request))})"
+
+    def masked(self) -> "Request":
+        """Return the request as it may be shown, without the values of sensitive params."""
+        return evolve(self, params=shown(self.params, self.sensitive)) if self.sensitive else self
 
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
@@ -208,7 +220,8 @@ class Request:
         return {
             "id": self.id,
             "process": self.process,
-            "params": self.params,
+            "params": shown(self.params, self.sensitive),
+            "sensitive": list(self.sensitive),
             "timing": self.timing.to_dict(),
             "description": self.timing.describe(),
             "status": self.status.value,
@@ -250,6 +263,32 @@ class Plan:
     runs: tuple[Run, ...] = ()
     displaced: tuple[Run, ...] = ()
     kills: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
+
+    run: Run
+    displaced: tuple[Run, ...] = ()
+    kills: tuple[int, ...] = ()
+
+
+def beside(run: Run, overlap: Overlap, now: datetime, blockers: Sequence[Run]) -> Beside:
+    """Apply the overlap rule to a waiting run that nobody has claimed.
+
+    *blockers* are the active runs that share its `overlap_key`, oldest first.
+    """
+    waiting = [blocker for blocker in blockers if blocker.owner is None]
+    if overlap is Overlap.SKIP and blockers:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason=f"run {blockers[0].id} had not ended"))
+    if overlap is Overlap.QUEUE and waiting:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason="another run waits already"))
+    if overlap is Overlap.REPLACE:
+        reason = f"replaced by another run of {run.process}"
+        displaced = [old.move(RunStatus.SKIPPED, finished_at=now, reason=reason) for old in waiting]
+        return Beside(run, tuple(displaced), tuple(old.id for old in blockers if old.owner is not None))
+    return Beside(run)
 
 
 def plan(request: Request, policies: Policies, owner: str, now: datetime, blockers: Sequence[Run] = ()) -> Plan:
@@ -454,6 +493,7 @@ class _Overlaps:
             params=request.params,
             user=request.user,
             channel=request.channel,
+            sensitive=request.sensitive,
             fire_time=fire_time,
             overlap_key=overlap_key(request, policies),
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,

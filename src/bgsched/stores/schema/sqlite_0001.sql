@@ -15,7 +15,8 @@ CREATE TABLE bgsched_requests (
     due_at         INTEGER,
     last_fire_time INTEGER,
     declared       TEXT,
-    reason         TEXT
+    reason         TEXT,
+    sensitive      TEXT
 ) WITHOUT ROWID;
 
 -- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
@@ -49,12 +50,14 @@ CREATE TABLE bgsched_runs (
     kill_asked_at INTEGER,
     progress      TEXT,
     result        TEXT,
-    error         TEXT
+    error         TEXT,
+    sensitive     TEXT
 );
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, id);
+CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 CREATE INDEX bgsched_runs_process ON bgsched_runs (process, id);
 CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
