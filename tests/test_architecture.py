@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stores.base",),
     ("stores.memory", "stores._sql", "stores._locks"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
-    ("_runlog",),
+    ("_runlog", "_why"),
     ("monitor",),
     ("_current",),  # what a process sees of its own run
     ("_worker",),

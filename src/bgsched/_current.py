@@ -17,7 +17,7 @@ from bgsched._runlog import RunLog, RunLogger
 from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled
 from bgsched.process import Process
-from bgsched.run import LogLine, Progress, Run
+from bgsched.run import LogLine, LogTrim, Progress, Run
 
 __all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
 
@@ -95,11 +95,11 @@ class LiveRun:
             self.cause = cause
         self.stop.set()
 
-    def news(self) -> tuple[Run | None, list[LogLine]]:
-        """Return the run if it changed since the last call, and its new lines."""
+    def news(self) -> tuple[Run | None, list[LogLine], LogTrim | None]:
+        """Return the run if it changed since the last call, its new lines, and which older ones should go."""
         with self._lock:
             changed, self._changed = self._changed, False
-            return (self._run if changed else None), self.log.drain(to_the_end=self._closed)
+            return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
 
 
 class CurrentRun:

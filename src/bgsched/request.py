@@ -552,6 +552,7 @@ class _Overlaps:
             channel=request.channel,
             sensitive=request.sensitive,
             fire_time=fire_time,
+            recorded_at=self.now,
             overlap_key=overlap_key(request, policies),
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
             **values,

@@ -27,6 +27,7 @@ __all__ = [
     "RUN_TRANSITIONS",
     "Attempt",
     "LogLine",
+    "LogTrim",
     "Progress",
     "Run",
     "RunError",
@@ -143,6 +144,16 @@ class LogLine:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LogTrim:
+    """Lines to drop from a log: those of *attempt* with a ``seq`` above *after* and below *before*."""
+
+    run_id: int
+    attempt: int
+    after: int
+    before: int
+
+
 MASK = "***"
 """What is shown in place of a sensitive value."""
 
@@ -154,8 +165,10 @@ def shown(params: Mapping[str, Any], sensitive: Collection[str]) -> dict[str, An
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Run:
-    """The record of one execution. Instants are aware and in UTC; *id* grows with every record of a store.
+    """The record of one execution. Instants are aware and in UTC.
 
+    *id* grows with every record of a store, and so does *recorded_at*: when the run was claimed or began to wait, or
+    when its fire time was found to be skipped or misfired.
     *params* and *result* are JSON, as they are stored; *sensitive* names the params that are never shown, and
     ``"return"`` where that goes for the result. *parent_id* is the run of the group that this is a member of.
     """
@@ -171,6 +184,7 @@ class Run:
     fire_time: datetime
     fire_until: datetime | None = None
     fire_count: int = 1
+    recorded_at: datetime
     due_at: datetime | None = None
     claimed_at: datetime | None = None
     started_at: datetime | None = None

@@ -249,6 +249,7 @@ class Scheduler:
                 user=user if user is not None else found.user,
                 channel=found.channel,
                 fire_time=now,
+                recorded_at=now,
                 due_at=now,
                 overlap_key=overlap_key(found, policies),
                 reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
