@@ -29,6 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("timing",),
     ("run",),
     ("request",),
+    ("_codec",),
+    ("_params",),  # how params become JSON, by type hints
     ("process",),
     ("stores.base",),
     ("stores.memory", "stores._sql", "stores._locks"),

@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -279,6 +279,10 @@ class _Planning:
     @property
     def processes(self) -> Collection[str]:
         return self._registry.names()
+
+    @property
+    def bounds(self) -> Mapping[str, int]:
+        return {}
 
     def overlap_key(self, request: Request) -> str | None:
         return overlap_key(request, self._policies(request))

@@ -15,10 +15,11 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any
 
+from bgsched._codec import MisfitError
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
+from bgsched._params import as_json
 from bgsched._runlog import capturing
 from bgsched.errors import ParamsError, RunKilled
-from bgsched.process import check_json
 from bgsched.run import Run, RunError, RunStatus
 
 __all__ = ["Workers", "execute", "time_out"]
@@ -44,15 +45,16 @@ def _execute(live: LiveRun) -> None:
 
 
 def _call(live: LiveRun) -> Any:
-    params = live.process.bind(live.run.params)
+    params = live.process.load(live.run.params)
     if live.process.is_async:
         return asyncio.run(live.process.function(**params))
     return live.process.function(**params)
 
 
 def _succeeded(live: LiveRun, result: Any) -> Callable[[Run, datetime, timedelta], Run]:
-    problem = check_json(result, "result")
-    if problem is not None:
+    try:
+        result = as_json(result, "result")
+    except (MisfitError, RecursionError) as problem:
         live.log.write("WARNING", "bgsched", f"the result was not kept: {problem}")
         result = None
 

@@ -1,11 +1,12 @@
 """The process monitor: what ran, what did not, and why.
 
 Questions only. A `Monitor` holds a `StoreReader`, which has no method that writes, so it cannot change anything; it
-works from any OS process, whether a scheduler lives there or not.
+works from any OS process, whether a scheduler lives there or not. What it returns is masked: the values of sensitive
+params are not in it.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
@@ -101,20 +102,19 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
         """
-        return self._reader.runs(
-            RunFilter(
-                process=process,
-                request=request,
-                parent=parent,
-                status=_statuses(RunStatus, status),
-                user=user,
-                since=_aware("since", since),
-                until=_aware("until", until),
-                text=text,
-                before=before,
-                limit=_positive(limit),
-            )
+        wanted = RunFilter(
+            process=process,
+            request=request,
+            parent=parent,
+            status=_statuses(RunStatus, status),
+            user=user,
+            since=_aware("since", since),
+            until=_aware("until", until),
+            text=text,
+            before=before,
+            limit=_positive(limit),
         )
+        return [run.masked() for run in self._reader.runs(wanted)]
 
     def run(self, id: int) -> Run:
         """Return the run of that id.
@@ -125,11 +125,12 @@ class Monitor:
         found = self._reader.find_run(id)
         if found is None:
             raise UnknownRunError(id)
-        return found
+        return found.masked()
 
     def running(self) -> list[Run]:
         """Return the runs that have begun and not ended, newest first."""
-        return self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        found = self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        return [run.masked() for run in found]
 
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
@@ -176,15 +177,14 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, or the limit is not positive.
         """
-        return self._reader.requests(
-            RequestFilter(
-                process=process,
-                status=_statuses(RequestStatus, status),
-                user=user,
-                after=after,
-                limit=_positive(limit),
-            )
+        wanted = RequestFilter(
+            process=process,
+            status=_statuses(RequestStatus, status),
+            user=user,
+            after=after,
+            limit=_positive(limit),
         )
+        return [request.masked() for request in self._reader.requests(wanted)]
 
     def request(self, id: str) -> Request:
         """Return the request of that id.
@@ -195,11 +195,11 @@ class Monitor:
         found = self._reader.find_request(id)
         if found is None:
             raise UnknownRequestError(id)
-        return found
+        return found.masked()
 
     def upcoming(self, limit: int = 10) -> list[Request]:
         """Return the requests that are due next, earliest first."""
-        return self._reader.upcoming(_positive(limit))
+        return [request.masked() for request in self._reader.upcoming(_positive(limit))]
 
     def why(self, id: str) -> str:
         """Return why a request does not run just now, and what became of its last fire times, in words.
@@ -214,7 +214,8 @@ class Monitor:
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
-        return self._reader.summary(process, _aware("since", since))
+        summary = self._reader.summary(process, _aware("since", since))
+        return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
 
     def histogram(
         self,

@@ -24,6 +24,7 @@ from typing_extensions import Unpack
 
 from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
+from bgsched._codec import MisfitError, Plain
 from bgsched._current import LiveRun, StopCause
 from bgsched._engine import Engine
 from bgsched._evolve import evolve
@@ -32,7 +33,7 @@ from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError
 from bgsched.monitor import Monitor
-from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
+from bgsched.process import Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, open_store
@@ -487,6 +488,7 @@ class Scheduler:
                 id=id if id is not None else _new_id(now),
                 process=registered.name,
                 params=registered.bind(params),
+                sensitive=registered.policies.sensitive,
                 timing=timing,
                 user=user,
                 priority=registered.policies.priority,
@@ -503,10 +505,10 @@ class Scheduler:
         process = self.processes.find(name)
         if process is not None:
             return process.bind(params)
-        problem = check_json(dict(params), "params")
-        if problem is not None:
-            raise ParamsError(name, problem)
-        return dict(params)
+        try:
+            return dict(Plain().store(dict(params), "params"))
+        except MisfitError as misfit:
+            raise ParamsError(name, str(misfit)) from None
 
     def _change(
         self,

@@ -55,6 +55,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "sensitive",
 )
 
 RUN_COLUMNS = (
@@ -87,6 +88,7 @@ RUN_COLUMNS = (
     "progress",
     "result",
     "error",
+    "sensitive",
 )
 
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
@@ -168,6 +170,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        _names_text(request.sensitive),
     )
 
 
@@ -196,6 +199,7 @@ def request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
+        sensitive=_lenient(_names, row[15], ()),
     )
 
 
@@ -230,6 +234,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         dump(run.progress.to_dict()) if run.progress else None,
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
+        _names_text(run.sensitive),
     )
 
 
@@ -275,6 +280,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
         progress=_lenient(_progress, row[26], None),
         result=_lenient(_load, row[27], None),
         error=_lenient(_error, row[28], None),
+        sensitive=_lenient(_names, row[29], ()),
     )
 
 
@@ -284,6 +290,14 @@ def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> An
         return otherwise if text is None else read(text)
     except (ValueError, TypeError, KeyError):
         return otherwise
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in json.loads(text))
+
+
+def _names_text(names: tuple[str, ...]) -> str | None:
+    return dump(names) if names else None
 
 
 def _progress(text: str) -> Progress:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from bgsched._evolve import evolve
 from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
-from bgsched.request import Plan, Request, RequestStatus, Retention
+from bgsched.request import Overlap, Plan, Request, RequestStatus, Retention, beside
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
@@ -160,11 +160,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an owner has to say about its runs: where they stand now, and the lines they wrote."""
+    """What an owner has to say about its runs: where they stand now, and the lines they wrote.
+
+    *follow_ups*: requests to file, each if the run of that id is taken as reported here.
+    """
 
     runs: Sequence[Run] = ()
     log: Sequence[LogLine] = ()
     trims: Sequence[LogTrim] = ()
+    follow_ups: Sequence[tuple[int, Request]] = ()
 
 
 def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
@@ -199,6 +203,11 @@ class Planner(Protocol):
     @property
     def processes(self) -> Collection[str]:
         """The processes it can run."""
+        ...
+
+    @property
+    def bounds(self) -> Mapping[str, int]:
+        """How many runs, 1 or more, of some of these processes may be claimed at most."""
         ...
 
     def overlap_key(self, request: Request) -> str | None:
@@ -307,6 +316,10 @@ class Transaction(Protocol):
         """Return the active runs with these overlap keys, oldest first."""
         ...
 
+    def child_runs(self, parent_id: int) -> list[Run]:
+        """Return the runs of the same request that have this parent, oldest first."""
+        ...
+
     def active_runs_of(self, request_id: str) -> list[Run]:
         """Return the active runs of a request, oldest first."""
         ...
@@ -406,7 +419,7 @@ class Store(ABC):
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
-        request's runs that wait and that nobody has claimed.
+        request's runs that wait and that nobody has claimed, save members of a group that still runs.
         """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
@@ -415,7 +428,8 @@ class Store(ABC):
                 return found
             tx.put_requests([changed])
             if end_waiting is not None:
-                waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
+                active = {run.id: run for run in tx.active_runs_of(id)}
+                waiting = [run for run in active.values() if run.owner is None and run.parent_id not in active]
                 skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
                 tx.update_runs(skipped, None)
                 _tally(tx, skipped, now, "")
@@ -447,16 +461,41 @@ class Store(ABC):
                 tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
+    def add_member(self, owner: str, parent: Run, run: Run, place: int, overlap: Overlap, now: datetime) -> bool:
+        """Store *run* as member number *place* (from 0) of the group's run *parent*, by its process's overlap rule.
+
+        Nothing happens where that member is stored already. Return whether *parent* is still *owner*'s.
+        """
+        with self.transaction() as tx:
+            held = next(iter(tx.get_runs([parent.id])), None)
+            if held is None or not _holds(held, owner) or held.attempt != parent.attempt:
+                return False
+            if len(tx.child_runs(parent.id)) > place:
+                return True
+            blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
+            made = beside(run, overlap, now, blockers)
+            if made.displaced:
+                tx.update_runs(made.displaced, None)
+            if made.kills:
+                tx.ask_kill(made.kills, now)
+            run = made.run
+            while not (stored := tx.insert_runs([run])):
+                run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
+            tx.complete_requests({displaced.request_id for displaced in made.displaced})
+            _tally(tx, [*made.displaced, *(run for run in stored if not run.is_active)], now, owner)
+            return True
+
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
         """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
 
         Waiting runs come first, then due requests. Each fire time gets exactly one record, whoever else claims.
         """
         with self.transaction() as tx:
-            taken = [run.taken(owner, now) for run in tx.queued_runs(now, planner.processes, limit)]
+            lanes = _Lanes(planner, limit)
+            taken = [run.taken(owner, now) for run in lanes.queued(tx, now)]
             accepted = tx.update_runs(taken, None) if taken else set()
             claimed = [run for run in taken if run.id in accepted]
-            due = tx.due_requests(now, planner.processes, limit - len(claimed)) if len(claimed) < limit else []
+            due = lanes.due(tx, now, claimed)
             if due:
                 claimed += _claim_due(tx, planner, owner, now, due)
             return claimed
@@ -473,6 +512,9 @@ class Store(ABC):
             refused = [run for run in report.runs if run.id not in accepted]
             if refused:
                 refused = _note_refused(tx, owner, now, refused)
+            follow_ups = [request for run_id, request in report.follow_ups if run_id in accepted]
+            if follow_ups:
+                tx.put_requests(follow_ups)
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
             tx.complete_requests({run.request_id for run in ended})
             _tally(tx, ended, now, owner)
@@ -549,6 +591,35 @@ class Store(ABC):
         }
         with self.transaction() as tx:
             return tx.purge(before, retention.per_process, limit)
+
+
+class _Lanes:
+    """The processes of one claim, with how many runs of them may be claimed: those without a bound share one lane."""
+
+    def __init__(self, planner: Planner, limit: int) -> None:
+        self._limit = limit
+        bounds = planner.bounds
+        free = [name for name in planner.processes if name not in bounds] if bounds else planner.processes
+        self._lanes = [(free, limit), *(((name,), min(bound, limit)) for name, bound in bounds.items())]
+
+    def queued(self, tx: Transaction, now: datetime) -> list[Run]:
+        """Return the waiting runs to take, earliest due first."""
+        found = [run for names, room in self._lanes for run in tx.queued_runs(now, names, room)]
+        if len(self._lanes) > 1:
+            found.sort(key=lambda run: (run.due_at or run.fire_time, run.id))
+        return found[: self._limit]
+
+    def due(self, tx: Transaction, now: datetime, claimed: Sequence[Run]) -> list[Request]:
+        """Return the due requests to plan beside the *claimed* runs, highest priority first, then earliest."""
+        due: list[Request] = []
+        for names, room in self._lanes:
+            taken = len(claimed) if len(self._lanes) == 1 else sum(run.process in names for run in claimed)
+            left = min(room - taken, self._limit - len(claimed))
+            if left > 0 and names:
+                due += tx.due_requests(now, names, left)
+        if len(self._lanes) > 1:
+            due.sort(key=lambda request: (-request.priority, request.due_at or now))
+        return due[: self._limit - len(claimed)]
 
 
 def _claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request]) -> list[Run]:

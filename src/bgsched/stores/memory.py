@@ -238,6 +238,11 @@ class _Tables:
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
 
+    def child_runs(self, parent_id: int) -> list[Run]:
+        parent = self.all_runs.get(parent_id)
+        ids = self.by_request.get(parent.request_id, {}) if parent is not None else {}
+        return [own(self.all_runs[id]) for id in sorted(ids) if self.all_runs[id].parent_id == parent_id]
+
     def active_runs_of(self, request_id: str) -> list[Run]:
         return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
 

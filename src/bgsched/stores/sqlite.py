@@ -409,6 +409,9 @@ class _Transaction:
         where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
         return self._select_runs(where, json.dumps(list(keys)))
 
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = ? ORDER BY id", parent_id)
+
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
 

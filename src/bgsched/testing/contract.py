@@ -11,7 +11,7 @@ Each test is one sentence of the contract. The suite needs nothing but the store
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,8 +42,15 @@ _SECOND = timedelta(seconds=1)
 class FixedPlanner:
     """Plans every request with the same policies."""
 
-    def __init__(self, policies: Policies | None = None, processes: Collection[str] = ("p",), owner: str = "a") -> None:
+    def __init__(
+        self,
+        policies: Policies | None = None,
+        processes: Collection[str] = ("p",),
+        owner: str = "a",
+        bounds: Mapping[str, int] | None = None,
+    ) -> None:
         self.policies = policies or Policies()
+        self.bounds = bounds or {}
         self.processes = frozenset(processes)
         self.owner = owner
 
@@ -102,6 +109,7 @@ class StoreContract:
             user="ann",
             channel="dashboard",
             priority=3,
+            sensitive=("a",),
         )
         store.file([request])
         assert store.reader().find_request("r") == request
@@ -322,7 +330,77 @@ class StoreContract:
         store.record("a", T0, Report([killed]))
         assert len(_claim(store, T0 + 21 * _SECOND, overlap=Overlap.REPLACE)) == 1
 
+    def test_a_bounded_process_gets_no_more_than_its_bound(self, store: Store) -> None:
+        store.file([make_request(str(n), priority=5) for n in range(4)])
+        store.file([make_request(f"q{n}", process="q") for n in range(4)])
+        planner = FixedPlanner(processes=("p", "q"), bounds={"p": 2})
+        claimed = store.claim(planner, "a", T0, 5)
+        assert [run.process for run in claimed] == ["p", "p", "q", "q", "q"]
+        assert [run.process for run in store.claim(planner, "a", T0, 1)] == ["p"]
+
+    def test_a_bound_holds_for_what_waits_too(self, store: Store) -> None:
+        store.file([make_request("r", Later(T0 + _SECOND))])
+        run = Run(request_id="r", process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(3):
+            store.enqueue(run)
+        planner = FixedPlanner(bounds={"p": 2})
+        assert len(store.claim(planner, "a", T0 + _SECOND, 9)) == 2
+
+    # -- groups --------------------------------------------------------------------------------------------------
+
+    def test_a_member_is_stored_once_while_its_group_is_held(self, store: Store) -> None:
+        store.file([make_request(sensitive=("x",), params={"x": 1})])
+        (parent,) = _claim(store)
+        assert parent.sensitive == ("x",)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(2):
+            assert store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        assert not store.add_member("b", parent, member, 1, Overlap.SKIP, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))
+        assert [(run.parent_id, run.status) for run in found] == [(parent.id, RunStatus.WAITING)]
+        (taken,) = _claim(store, owner="b")
+        assert (taken.id, taken.parent_id) == (found[0].id, parent.id)
+
+    def test_a_member_follows_the_overlap_rule_of_its_process(self, store: Store) -> None:
+        store.file([make_request(), make_request("other")])
+        parent, blocker = _claim(store, overlap=Overlap.ALLOW)
+        waiting = store.enqueue(
+            Run(request_id="other", process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key")
+        )
+        member = Run(
+            request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key"
+        )
+        for place, overlap in enumerate((Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)):
+            store.add_member("a", parent, member, place, overlap, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))[::-1]
+        assert [run.status for run in found] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.WAITING]
+        assert found[0].reason == f"run {waiting.id} had not ended"
+        displaced = store.reader().find_run(waiting.id)
+        assert displaced is not None
+        assert displaced.status is RunStatus.SKIPPED
+        store.claim(FixedPlanner(), "b", T0, 9)
+        store.add_member("a", parent, member, 3, Overlap.REPLACE, T0)
+        assert store.reader().kills_asked("b") == {found[2].id}
+        assert blocker.is_active
+
+    def test_unscheduling_leaves_the_members_of_a_group_that_runs(self, store: Store) -> None:
+        store.file([make_request()])
+        (parent,) = _claim(store)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
+
     # -- reporting -----------------------------------------------------------------------------------------------
+
+    def test_what_follows_a_run_is_filed_once_with_its_end(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        report = Report([_succeeded(run)], follow_ups=[(run.id, make_request("next"))])
+        assert store.record("b", T0, replace(report, follow_ups=[(run.id, make_request("never"))])) != []
+        store.record("a", T0, report)
+        store.record("a", T0, replace(report, follow_ups=[(run.id, make_request("again"))]))
+        assert [request.id for request in store.reader().requests(RequestFilter())] == ["next", "r"]
 
     def test_a_run_is_kept_as_it_was_reported(self, store: Store) -> None:
         store.file([make_request()])
