@@ -235,6 +235,9 @@ class _Tables:
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
 
