@@ -1,14 +1,33 @@
 """One family of errors, built from data.
 
 Every failure that a caller may want to tell apart is a class of its own, keeps what went wrong in attributes, and
-builds its message from them: what happened, the value, and what to write instead. This module imports nothing of
-bgsched.
+builds its message from them: what happened, the value, and what to write instead. This module
+imports nothing of bgsched.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["BgschedError", "CronError", "TimingError", "did_you_mean"]
+__all__ = [
+    "BgschedError",
+    "CronError",
+    "IllegalTransitionError",
+    "NoCurrentRunError",
+    "ParamsError",
+    "ProcessNameError",
+    "RequestExistsError",
+    "RunKilled",
+    "SchedulerStateError",
+    "StoreError",
+    "StoreSchemaError",
+    "StoreURLError",
+    "StoreUnavailableError",
+    "TimingError",
+    "UnknownProcessError",
+    "UnknownRequestError",
+    "UnknownRunError",
+    "did_you_mean",
+]
 
 
 class BgschedError(Exception):
@@ -45,6 +64,145 @@ class CronError(TimingError):
     def __reduce__(self) -> tuple[type["CronError"], tuple[str, str, str | None, int, int]]:
         """Rebuild from the attributes, not from the message."""
         return type(self), (self.expression, self.problem, self.field, self.position, self.length)
+
+
+class ParamsError(BgschedError, ValueError):
+    """Params that do not fit the process or are not JSON.
+
+    Attributes:
+        process: the process's name.
+        problem: what does not fit, with the place and the value.
+    """
+
+    def __init__(self, process: str, problem: str) -> None:
+        super().__init__(process, problem)
+        self.process = process
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"params of process {self.process!r}: {self.problem}"
+
+
+class ProcessNameError(BgschedError, ValueError):
+    """A process that cannot be registered: its name is taken or it is not a callable that params can be given to."""
+
+
+class UnknownProcessError(BgschedError, LookupError):
+    """No process of that name is registered here.
+
+    Attributes:
+        name: what was asked for.
+        known: the names that are registered.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(name, self.known)
+
+    def __str__(self) -> str:
+        hint = did_you_mean(self.name, self.known)
+        if not hint:
+            some = ", ".join(repr(name) for name in sorted(self.known)[:5])
+            hint = (
+                f"; registered are {some}" if some else "; none is registered yet: decorate one with @scheduler.process"
+            )
+        return f"no process {self.name!r}{hint}"
+
+
+class UnknownRequestError(BgschedError, LookupError):
+    """The store has no request of that id.
+
+    Attributes:
+        id: what was asked for.
+    """
+
+    def __init__(self, id: str) -> None:  # noqa: A002  the field's word
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"no request {self.id!r} in the store; monitor.requests() lists what there is"
+
+
+class RequestExistsError(BgschedError, ValueError):
+    """A request of that id is there already.
+
+    Attributes:
+        id: the id.
+    """
+
+    def __init__(self, id: str) -> None:  # noqa: A002  the field's word
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"request {self.id!r} exists already; give another id, or reschedule({self.id!r}, timing)"
+
+
+class UnknownRunError(BgschedError, LookupError):
+    """The store has no run of that id.
+
+    Attributes:
+        id: what was asked for.
+    """
+
+    def __init__(self, id: int) -> None:  # noqa: A002  the field's word
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"no run {self.id!r} in the store; it may have been purged: monitor.runs() lists what there is"
+
+
+class IllegalTransitionError(BgschedError, ValueError):
+    """A status that cannot follow another.
+
+    Attributes:
+        what: the run or request.
+        before: its status.
+        after: the status it was to get.
+    """
+
+    def __init__(self, what: str, before: str, after: str) -> None:
+        super().__init__(what, before, after)
+        self.what = what
+        self.before = before
+        self.after = after
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.before} and cannot become {self.after}"
+
+
+class SchedulerStateError(BgschedError, RuntimeError):
+    """Something that the scheduler cannot do in the state it is in."""
+
+
+class NoCurrentRunError(BgschedError, RuntimeError):
+    """`current_run()` was called outside a run."""
+
+    def __str__(self) -> str:
+        return "no run here; current_run() works inside a process that a scheduler runs; use current_run(default=None) elsewhere"
+
+
+class RunKilled(BgschedError):  # noqa: N818  it is not an error: somebody asked for it
+    """Raised inside a process, by `raise_if_killed()` and its kin, when it was asked to stop."""
+
+
+class StoreError(BgschedError):
+    """Something is wrong with the store."""
+
+
+class StoreURLError(StoreError, ValueError):
+    """A store URL that names no store."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached or written just now; what was asked for has not happened."""
+
+
+class StoreSchemaError(StoreError):
+    """What is stored is not what this version of bgsched can read: no database, or one of a newer version."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

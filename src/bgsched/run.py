@@ -1,0 +1,240 @@
+"""A run: one execution of a process, for one fire time, and the moves it may make.
+
+Pure values. `RUN_TRANSITIONS` is the whole rule; `Run.move` is the only way from one status to the next, and an illegal
+move raises and changes nothing. A run that ends keeps its status for ever.
+
+    WAITING --> RUNNING --> SUCCESS | ERROR | TIMED_OUT | KILLED | ABANDONED
+       ^           |
+       +-----------+  a retry, or a rerun after its owner died: the attempt is kept in `attempts`
+
+A *range* of fire times that came to nothing for one reason is one record: `fire_time` is the first of them,
+`fire_until` the last, `fire_count` how many.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from bgsched.errors import IllegalTransitionError
+
+__all__ = ["ACTIVE", "FINAL", "RUN_TRANSITIONS", "Attempt", "LogLine", "Progress", "Run", "RunError", "RunStatus"]
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    SKIPPED = "skipped"
+    MISFIRED = "misfired"
+    ABANDONED = "abandoned"
+
+
+_S = RunStatus
+
+RUN_TRANSITIONS: dict[RunStatus | None, frozenset[RunStatus]] = {
+    None: frozenset({_S.WAITING, _S.SKIPPED, _S.MISFIRED}),
+    _S.WAITING: frozenset({_S.RUNNING, _S.SKIPPED, _S.KILLED, _S.ABANDONED, _S.WAITING}),
+    _S.RUNNING: frozenset({_S.SUCCESS, _S.ERROR, _S.TIMED_OUT, _S.KILLED, _S.ABANDONED, _S.WAITING}),
+    _S.SUCCESS: frozenset(),
+    _S.ERROR: frozenset(),
+    _S.TIMED_OUT: frozenset(),
+    _S.KILLED: frozenset(),
+    _S.SKIPPED: frozenset(),
+    _S.MISFIRED: frozenset(),
+    _S.ABANDONED: frozenset(),
+}
+"""From which status a run may go to which; ``None`` is "not yet recorded"."""
+
+ACTIVE = frozenset({_S.WAITING, _S.RUNNING})
+FINAL = frozenset(RunStatus) - ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """What went wrong: the exception's type, its message, and the traceback with its causes."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON-able values."""
+        return {"type": self.type, "message": self.message, "traceback": self.traceback}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come: *done* of *total* (unknown: ``None``), and what it says it is doing."""
+
+    done: int = 0
+    total: int | None = None
+    message: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the progress as JSON-able values."""
+        return {"done": self.done, "total": self.total, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try that did not end its run: it was retried, or run again after its owner died."""
+
+    number: int
+    status: RunStatus
+    owner: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: RunError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attempt as JSON-able values."""
+        return {
+            "number": self.number,
+            "status": self.status.value,
+            "owner": self.owner,
+            "started_at": _iso(self.started_at),
+            "finished_at": _iso(self.finished_at),
+            "error": self.error.to_dict() if self.error else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run log. *seq* counts from 1 within the run; *text* may hold line breaks."""
+
+    run_id: int
+    seq: int
+    at: datetime
+    level: str
+    logger: str
+    text: str
+    attempt: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the line as JSON-able values."""
+        return {
+            "run_id": self.run_id,
+            "seq": self.seq,
+            "at": _iso(self.at),
+            "level": self.level,
+            "logger": self.logger,
+            "text": self.text,
+            "attempt": self.attempt,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The record of one execution. Instants are aware and in UTC; *id* grows with every record of a store."""
+
+    id: int = 0
+    request_id: str
+    revision: int = 0
+    parent_id: int | None = None
+    process: str
+    params: dict[str, Any] = field(default_factory=dict)
+    user: str | None = None
+    channel: str = "code"
+    fire_time: datetime
+    fire_until: datetime | None = None
+    fire_count: int = 1
+    due_at: datetime | None = None
+    claimed_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration: timedelta | None = None
+    status: RunStatus = RunStatus.WAITING
+    reason: str | None = None
+    attempt: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    reruns_left: int = 0
+    owner: str | None = None
+    overlap_key: str | None = None
+    kill_asked_at: datetime | None = None
+    progress: Progress | None = None
+    result: Any = None
+    error: RunError | None = None
+
+    @property
+    def lateness(self) -> timedelta | None:
+        """How long after its fire time the run started; ``None`` before it has."""
+        return None if self.started_at is None else self.started_at - self.fire_time
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run has not ended yet."""
+        return self.status in ACTIVE
+
+    def move(self, status: RunStatus, **changes: Any) -> "Run":
+        """Return the run in *status* with *changes*.
+
+        Raises:
+            IllegalTransitionError: `RUN_TRANSITIONS` has no such move.
+        """
+        if status not in RUN_TRANSITIONS[self.status]:
+            raise IllegalTransitionError(f"run {self.id}", self.status.value, status.value)
+        return replace(self, status=status, **changes)
+
+    def taken(self, owner: str, now: datetime) -> "Run":
+        """Return the waiting run as claimed by *owner*: its next attempt begins."""
+        return self.move(RunStatus.WAITING, owner=owner, claimed_at=now, attempt=self.attempt + 1, reason=None)
+
+    def started(self, now: datetime) -> "Run":
+        """Return the claimed run as started."""
+        return self.move(RunStatus.RUNNING, started_at=now)
+
+    def again(self, status: RunStatus, now: datetime, due_at: datetime, *, reason: str, **changes: Any) -> "Run":
+        """Return the run waiting for another attempt at *due_at*; the one that ended in *status* is kept."""
+        tried = Attempt(self.attempt, status, self.owner, self.started_at, now, changes.pop("error", None))
+        return self.move(
+            RunStatus.WAITING,
+            attempts=(*self.attempts, tried),
+            owner=None,
+            started_at=None,
+            due_at=due_at,
+            reason=reason,
+            progress=None,
+            **changes,
+        )
+
+    def abandoned(self, now: datetime) -> "Run":
+        """Return what becomes of an active run whose owner died: another attempt while it has reruns, else its end."""
+        if self.reruns_left > 0:
+            return self.again(
+                RunStatus.ABANDONED,
+                now,
+                now,
+                reason="runs again: the scheduler that ran it died",
+                reruns_left=self.reruns_left - 1,
+            )
+        where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
+        return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"its scheduler died {where}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as JSON-able values: instants in ISO 8601 (UTC), spans in seconds."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in plain.items():
+            if isinstance(value, datetime):
+                plain[name] = _iso(value)
+        return plain | {
+            "status": self.status.value,
+            "duration": _seconds(self.duration),
+            "lateness": _seconds(self.lateness),
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+            "progress": self.progress.to_dict() if self.progress else None,
+            "error": self.error.to_dict() if self.error else None,
+        }
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()

@@ -1,0 +1,583 @@
+"""The scheduler: what a host application holds.
+
+It files requests, and it runs them: on one thread of its own that passes over the store (`Engine`) and a few that execute
+(`Workers`), or, without any thread, a pass at a time from the caller (`run_pending`). The thread survives every
+exception: it logs each cause once, backs off, tries again, and says so in the monitor.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import random
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+from zoneinfo import ZoneInfo
+
+from typing_extensions import Unpack
+
+from bgsched import _runlog
+from bgsched._current import LiveRun, StopCause
+from bgsched._engine import Engine
+from bgsched._runlog import LOGGER
+from bgsched._worker import Workers, execute
+from bgsched.clock import Clock, SystemClock
+from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownProcessError, UnknownRequestError
+from bgsched.monitor import Monitor
+from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
+from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
+from bgsched.run import Run
+from bgsched.stores import MemoryStore, Store, open_store
+from bgsched.timing import Immediate, Timing
+
+__all__ = ["Scheduler", "ShutdownReport"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 30.0
+_EXIT_TIMEOUT = 5.0
+_LONGEST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """What a shutdown left: the runs that had not ended, as they were recorded."""
+
+    left: tuple[Run, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was left."""
+        return not self.left
+
+
+class Scheduler:
+    """Files requests for processes, and runs them.
+
+    Args:
+        store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
+        processes: the processes it can run; ``None`` is a new registry.
+        workers: how many runs go on at once.
+        executor: not supported yet.
+        timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
+        retention: how long ended runs are kept.
+        clock: where time comes from; ``None`` is the machine's clock.
+
+    Raises:
+        StoreError: the store cannot be opened.
+        TimingError: the time zone is unknown.
+        ValueError: *workers* is not positive.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | None = None,
+        *,
+        processes: ProcessRegistry | None = None,
+        workers: int = 10,
+        timezone: str | ZoneInfo = "UTC",
+        retention: Retention | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {workers}")
+        self._zone = zone_name(timezone)
+        self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
+        self.processes = processes if processes is not None else ProcessRegistry()
+        self.processes.attach(self)
+        self._workers_wanted = workers
+        self._retention = retention or Retention()
+        self._clock = clock or SystemClock()
+        self.monitor = Monitor(self.store, clock=self._clock)
+        self._reset()
+        _ALL.add(self)
+
+    def _reset(self) -> None:
+        """Be a scheduler that has not started: at first, and in a forked child."""
+        self._lifecycle = threading.RLock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._engine: Engine | None = None
+        self._workers: Workers | None = None
+        self._thread: threading.Thread | None = None
+        self._inline: list[LiveRun] = []
+        self._paused = False
+        self._left: list[Run] = []
+
+    def __repr__(self) -> str:
+        return f"<Scheduler on {self.store!r}, {'running' if self.running else 'not running'}>"
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    @overload
+    def process(self, name: Callable[P, R], /) -> Process[P, R]: ...
+
+    @overload
+    def process(
+        self, name: str | None = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
+    ) -> Callable[[Callable[P, R]], Process[P, R]]: ...
+
+    def process(self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]) -> Any:
+        """Register the decorated function as a process; as `ProcessRegistry.process`."""
+        return self.processes.process(name, timing=timing, **options)
+
+    def registered(self, process: Process[Any, Any]) -> None:
+        """Declare the timing of a process that was registered while the scheduler runs."""
+        if self._engine is not None:
+            self._declare(process)
+            self._wake.set()
+
+    # -- filing --------------------------------------------------------------------------------------------------
+
+    def schedule(
+        self,
+        process: str | Process[Any, Any],
+        timing: Timing,
+        params: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002  the field's word
+        user: str | None = None,
+    ) -> Request:
+        """File a request: run *process* with *params* when *timing* says.
+
+        When this returns, the request is stored: on SQLite it survives the death of the OS process and of the power.
+
+        Raises:
+            UnknownProcessError: no process of that name is registered here.
+            ParamsError: the params do not fit the process, or are not JSON.
+            TimingError: the timing has no fire time left.
+            RequestExistsError: the id is taken.
+            StoreUnavailableError: the store could not take it.
+        """
+        request = self._request(process, timing, params, id=id, user=user)
+        self.store.file([request])
+        self._wake.set()
+        return request
+
+    def schedule_many(
+        self, wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]]
+    ) -> list[Request]:
+        """File many requests, ``(process, timing, params)`` each, in one transaction: all of them or none.
+
+        Raises:
+            BgschedError: as `schedule`, for the first that cannot be filed.
+        """
+        requests = [self._request(process, timing, params) for process, timing, params in wishes]
+        self.store.file(requests)
+        self._wake.set()
+        return requests
+
+    def unschedule(self, id: str) -> Request:  # noqa: A002  the field's word
+        """Stop the future fire times of a request; what runs goes on, what waits is skipped, the record stays.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        return self._change(
+            id,
+            lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
+            end_waiting="its request was unscheduled while it waited",
+        )
+
+    def reschedule(
+        self,
+        id: str,  # noqa: A002  the field's word
+        timing: Timing | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """Give a request fire times again, under the same id: with a new timing, or with the one it has.
+
+        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+            ParamsError: the new params do not fit.
+            TimingError: the timing has no fire time left.
+        """
+
+        def change(request: Request) -> Request:
+            wanted = timing if timing is not None else request.timing
+            if isinstance(wanted, UnreadableTiming):
+                raise TimingError(f"the timing of request {id!r} {wanted.describe()}; give a new one")
+            changes = {} if params is None else {"params": self._bind(request.process, params)}
+            now = self._clock.now()
+            return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **changes))
+
+        return self._change(id, change)
+
+    def run_now(
+        self,
+        process_or_id: str | Process[Any, Any],
+        *,
+        params: Mapping[str, Any] | None = None,
+        user: str | None = None,
+    ) -> Request:
+        """Run a request once, now, beside its fire times; or a process, as a new immediate request.
+
+        A string is the id of a request if there is one, else the name of a process. A run of the same request that is
+        in the way is waited for.
+
+        Raises:
+            UnknownProcessError: there is neither such a request nor such a process.
+        """
+        found = None
+        if isinstance(process_or_id, str):
+            found = self.store.reader().find_request(process_or_id)
+        if found is None:
+            return self.schedule(process_or_id, Immediate(), params, user=user)
+        process = self.processes.get(found.process)
+        policies = process.policies
+        now = self._clock.now()
+        self.store.enqueue(
+            Run(
+                request_id=found.id,
+                revision=found.revision,
+                process=found.process,
+                params=found.params if params is None else process.bind(params),
+                user=user if user is not None else found.user,
+                channel=found.channel,
+                fire_time=now,
+                due_at=now,
+                overlap_key=overlap_key(found, policies),
+                reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+            )
+        )
+        self._wake.set()
+        return self.monitor.request(found.id)
+
+    def delete(self, id: str) -> None:  # noqa: A002  the field's word
+        """Delete a request with its runs and their logs.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        self.store.delete(id)
+        self._wake.set()
+
+    def kill(self, run_id: int) -> Run:
+        """Ask a run to stop; return it as it is at that moment. A process stops when it next looks.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        run = self.store.kill(run_id, self._clock.now())
+        engine = self._engine
+        for live in engine.live if engine is not None else ():
+            if live.run.id == run_id:
+                live.ask_to_stop(StopCause.KILLED)
+        self._wake.set()
+        return run
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether the scheduler's thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it files requests but runs none."""
+        return self._paused
+
+    def start(self) -> Self:
+        """Start the thread, declare the timings of the code, and end what dead schedulers left. Twice is once.
+
+        Raises:
+            StoreError: the store cannot be reached now.
+        """
+        with self._lifecycle:
+            if self._thread is not None:
+                return self
+            self._leave_inline()
+            self._stopping.clear()
+            self._workers = Workers(self._workers_wanted, self._ended)
+            self._engine = self._sign_on(self._workers.submit, self._workers.replace)
+            _runlog.capture()
+            self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
+            self._thread.start()
+        return self
+
+    def shutdown(self, wait: bool = True, timeout: float | None = None) -> ShutdownReport:  # noqa: FBT001, FBT002  public name
+        """Stop claiming, let what runs come to its end, and leave.
+
+        *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
+        Runs that are left are asked to stop and recorded as abandoned. Shutting down twice is fine.
+        """
+        with self._lifecycle:
+            thread, engine, workers = self._thread, self._engine, self._workers
+            if thread is None:
+                self._leave_inline()
+                return ShutdownReport()
+            assert engine is not None  # noqa: S101  the thread has one
+            engine.paused = True
+            give_up = None if timeout is None else self._clock.monotonic() + timeout
+            self._deadline = give_up if wait else self._clock.monotonic()
+            self._stopping.set()
+            self._wake.set()
+            thread.join()
+            if workers is not None:
+                workers.stop()
+            _runlog.release()
+            self._thread = self._engine = self._workers = None
+            left, self._left = tuple(self._left), []
+            return ShutdownReport(left)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def pause(self) -> None:
+        """Run nothing more until `resume`; requests can still be filed, and what runs goes on."""
+        self._set_paused(paused=True)
+
+    def resume(self) -> None:
+        """Run again what is due; what passed its grace meanwhile follows its misfire policy."""
+        self._set_paused(paused=False)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        self._paused = paused
+        if self._engine is not None:
+            self._engine.paused = paused
+        self._wake.set()
+
+    def run_pending(self) -> datetime | None:
+        """Run what is due now, on this thread, one after another; return when something is due next.
+
+        For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs.
+
+        Raises:
+            SchedulerStateError: the scheduler's thread runs.
+        """
+        with self._lifecycle:
+            if self._thread is not None:
+                raise SchedulerStateError("the scheduler runs on its own thread; run_pending() is for one that was not started")
+            if self._engine is None:
+                self._engine = self._sign_on(self._inline.append, lambda _: None)
+                self._engine.paused = self._paused
+            engine = self._engine
+            _runlog.capture()
+            try:
+                engine.one_pass(limit=max(100, self._workers_wanted))
+                self._execute_inline(engine)
+            finally:
+                _runlog.release()
+            return engine.next_due()
+
+    def _execute_inline(self, engine: Engine) -> None:
+        while self._inline:
+            live = self._inline.pop(0)
+            execute(live)
+            engine.ended(live)
+            engine.report(finally_=True)
+
+    def run_until_idle(self) -> datetime | None:
+        """`run_pending` until nothing is due at the present instant; return when something is due next."""
+        while True:
+            due = self.run_pending()
+            if due is None or due > self._clock.now() or self._paused:
+                return due
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _loop(self, engine: Engine) -> None:
+        backoff = _FIRST_BACKOFF
+        while not (self._stopping.is_set() and self._may_leave(engine)):
+            self._wake.clear()
+            try:
+                engine.one_pass()
+                wait = engine.longest_wait()
+            except Exception as error:  # noqa: BLE001  whatever it is, this thread goes on
+                self._trouble(engine, error)
+                wait, backoff = backoff * random.uniform(0.8, 1.2), min(backoff * 2, _LONGEST_BACKOFF)  # noqa: S311
+                self._clock.wait(self._stopping, wait)
+                if self._stopping.is_set():
+                    self._clock.wait(threading.Event(), min(wait, _FIRST_BACKOFF))
+                continue
+            if engine.problem is not None:
+                LOGGER.warning("the scheduler works again; it could not since %s", engine.problem_since)
+                engine.problem = engine.problem_since = None
+                backoff = _FIRST_BACKOFF
+            self._clock.wait(self._wake, wait)
+        self._leave(engine)
+
+    def _may_leave(self, engine: Engine) -> bool:
+        """Whether nothing runs any more, or the time to wait for it is over."""
+        return not engine.live or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
+
+    def _leave(self, engine: Engine) -> None:
+        engine.stop_all(StopCause.KILLED)
+        try:
+            self._left = engine.sign_off()
+        except Exception as error:  # noqa: BLE001  leaving cannot be refused; others will reap what is left
+            self._trouble(engine, error)
+            self._left = [live.run for live in engine.live]
+
+    def _trouble(self, engine: Engine, error: Exception) -> None:
+        """Keep and log what keeps the thread from its work, once for each cause."""
+        problem = f"{type(error).__name__}: {error}"
+        if problem != engine.problem:
+            engine.problem = problem
+            engine.problem_since = engine.problem_since or self._clock.now()
+            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+
+    def _ended(self, live: LiveRun) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.ended(live)
+            self._wake.set()
+
+    def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
+        engine = Engine(
+            self.store,
+            self.processes,
+            self._clock,
+            workers=self._workers_wanted,
+            retention=self._retention,
+            start_run=start_run,
+            release_worker=release,
+        )
+        engine.paused = self._paused
+        engine.sign_on()
+        for process in self.processes:
+            self._declare(process)
+        return engine
+
+    def _leave_inline(self) -> None:
+        if self._engine is not None and self._thread is None:
+            self._engine.sign_off()
+            self._engine = None
+
+    # -- parts of filing -----------------------------------------------------------------------------------------
+
+    def _request(
+        self,
+        process: str | Process[Any, Any],
+        timing: Timing,
+        params: Mapping[str, Any] | None,
+        *,
+        id: str | None = None,  # noqa: A002  the field's word
+        user: str | None = None,
+    ) -> Request:
+        name = process.name if isinstance(process, Process) else process
+        if not isinstance(name, str):
+            raise UnknownProcessError(repr(process), self.processes.names())
+        registered = self.processes.get(name)
+        if id is not None and not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
+            raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
+        now = self._clock.now()
+        return _with_fire_time(
+            Request(
+                id=id if id is not None else _new_id(now),
+                process=registered.name,
+                params=registered.bind(params),
+                timing=timing,
+                user=user,
+                priority=registered.policies.priority,
+                created_at=now,
+            ).timed(self._pinned(timing, now), now)
+        )
+
+    def _pinned(self, timing: Timing, now: datetime) -> Timing:
+        if not isinstance(timing, Timing):
+            raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
+        return timing.pinned(now, self._zone)
+
+    def _bind(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        process = self.processes.find(name)
+        if process is not None:
+            return process.bind(params)
+        problem = check_json(dict(params), "params")
+        if problem is not None:
+            raise ParamsError(name, problem)
+        return dict(params)
+
+    def _change(
+        self,
+        id: str,  # noqa: A002  the field's word
+        change: Callable[[Request], Request],
+        *,
+        end_waiting: str | None = None,
+    ) -> Request:
+        def checked(request: Request | None) -> Request:
+            if request is None:
+                raise UnknownRequestError(id)
+            return change(request)
+
+        changed = self.store.change(id, checked, self._clock.now(), end_waiting=end_waiting)
+        assert changed is not None  # noqa: S101  checked() returns one or raises
+        self._wake.set()
+        return changed
+
+    def _declare(self, process: Process[Any, Any]) -> None:
+        """Make what the code declares true, unless the code has not changed since it was last made true."""
+        now = self._clock.now()
+        declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
+
+        def change(request: Request | None) -> Request | None:
+            if process.timing is None or declared is None:
+                if request is None or request.declared is None or request.process != process.name:
+                    return None
+                gone = request.unscheduled("its timing is no longer declared in the code")
+                return _replace(gone, declared=None)
+            timing = self._pinned(process.timing, now)
+            if request is None:
+                new = Request(id=process.name, process=process.name, timing=timing, channel="declared", created_at=now)
+                return _replace(new, declared=declared, priority=process.policies.priority).timed(timing, now)
+            if request.declared == declared:
+                return None
+            return request.rescheduled(timing, now, declared=declared, process=process.name)
+
+        self.store.change(process.name, change, now)
+
+
+def zone_name(timezone: str | ZoneInfo) -> str:
+    """Return the IANA name of a zone that exists.
+
+    Raises:
+        TimingError: there is no such zone.
+    """
+    raise NotImplementedError
+
+
+def _with_fire_time(request: Request) -> Request:
+    if request.next_fire_time is None:
+        raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
+    return request
+
+
+def _new_id(now: datetime) -> str:
+    """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
+    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"
+
+
+_ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for scheduler in list(_ALL):
+        with contextlib.suppress(Exception):
+            scheduler.shutdown(timeout=_EXIT_TIMEOUT)
+
+
+def _after_fork() -> None:
+    for scheduler in list(_ALL):
+        scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

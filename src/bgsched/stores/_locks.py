@@ -1,0 +1,95 @@
+"""Who is alive on this machine, as the kernel knows it.
+
+Each scheduler holds a lock on a file of its own for as long as it stands. The kernel lets go of it when the OS process
+ends, however it ends, so that others see a death at once and never see one that did not happen. The locks are ``flock``
+locks: they belong to an open file, so two schedulers of one OS process are told apart, and a forked child that closes its
+copy changes nothing.
+
+Where there is no ``flock`` (Windows, some network file systems) nobody knows, and the lease decides.
+"""
+
+import contextlib
+import os
+import weakref
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  only where there is no flock
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["OwnerLocks"]
+
+
+class OwnerLocks:
+    """The lock files of one folder, one for each owner."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, int] = {}
+        _ALL.add(self)
+
+    def hold(self, owner: str) -> None:
+        """Take the owner's lock and keep it until `release` or the end of this OS process."""
+        if fcntl is None or owner in self._held:
+            return
+        self._folder.mkdir(exist_ok=True)
+        descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # the file system has no locks: the lease decides
+            os.close(descriptor)
+            self._forget(owner)
+            return
+        self._held[owner] = descriptor
+
+    def release(self, owner: str) -> None:
+        """Let go of the owner's lock, held or left by a dead one, and remove its file."""
+        self._forget(owner)
+        descriptor = self._held.pop(owner, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def is_free(self, owner: str) -> bool | None:
+        """Return whether nobody holds the owner's lock; ``None`` where that cannot be known."""
+        if fcntl is None:
+            return None
+        try:
+            descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        return True
+
+    def forget_after_fork(self) -> None:
+        """Close a child's copies, so that they do not keep a dead parent looking alive."""
+        for descriptor in self._held.values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._held.clear()
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    def _forget(self, owner: str) -> None:
+        with contextlib.suppress(OSError):
+            self._path(owner).unlink()
+
+
+_ALL: "weakref.WeakSet[OwnerLocks]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for locks in list(_ALL):
+        locks.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

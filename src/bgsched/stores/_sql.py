@@ -1,0 +1,349 @@
+"""What the SQL stores share: how values become rows and back.
+
+Instants are integers, microseconds since 1970 UTC; spans are microseconds; what is JSON stays text. A row that does not
+parse never raises: a request with a timing that cannot be read becomes one that never fires and says why.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from bgsched.request import Request, RequestStatus, UnreadableTiming
+from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
+from bgsched.stores.base import SchedulerRecord
+from bgsched.timing import Timing, timing_from_dict
+
+__all__ = [
+    "LOG_COLUMNS",
+    "REQUEST_COLUMNS",
+    "RUN_COLUMNS",
+    "SCHEDULER_COLUMNS",
+    "dump",
+    "instant",
+    "line_from_row",
+    "line_to_row",
+    "micros",
+    "request_from_row",
+    "request_to_row",
+    "run_from_row",
+    "run_to_row",
+    "scheduler_from_row",
+    "scheduler_to_row",
+    "span",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+REQUEST_COLUMNS = (
+    "id",
+    "process",
+    "params",
+    "timing",
+    "status",
+    "user",
+    "channel",
+    "priority",
+    "created_at",
+    "revision",
+    "next_fire_time",
+    "due_at",
+    "last_fire_time",
+    "declared",
+    "reason",
+)
+
+RUN_COLUMNS = (
+    "id",
+    "request_id",
+    "revision",
+    "parent_id",
+    "process",
+    "params",
+    "user",
+    "channel",
+    "fire_time",
+    "fire_until",
+    "fire_count",
+    "due_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "duration",
+    "lateness",
+    "status",
+    "reason",
+    "attempt",
+    "attempts",
+    "reruns_left",
+    "owner",
+    "overlap_key",
+    "kill_asked_at",
+    "progress",
+    "result",
+    "error",
+)
+
+LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
+
+SCHEDULER_COLUMNS = (
+    "owner",
+    "host",
+    "pid",
+    "started_at",
+    "heartbeat_at",
+    "lease_until",
+    "workers",
+    "paused",
+    "problem",
+    "problem_since",
+)
+
+
+def micros(instant: datetime | None) -> int | None:
+    """Return an instant as microseconds since 1970 UTC."""
+    return None if instant is None else (instant - _EPOCH) // _MICROSECOND
+
+
+def instant(micros: int | None) -> datetime | None:
+    """Return microseconds since 1970 UTC as an instant."""
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+
+
+def span(micros: int | None) -> timedelta | None:
+    """Return microseconds as a span."""
+    return None if micros is None else timedelta(microseconds=micros)
+
+
+def dump(value: Any) -> str | None:
+    """Return *value* as JSON text, ``None`` as it is."""
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _params(text: str) -> dict[str, Any]:
+    if text == "{}":
+        return {}
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {}
+
+
+@lru_cache(maxsize=4096)
+def _timing(text: str) -> Timing | UnreadableTiming:
+    try:
+        return timing_from_dict(json.loads(text))
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return UnreadableTiming(text, str(error))
+
+
+@lru_cache(maxsize=4096)
+def _timing_text(timing: Timing | UnreadableTiming) -> str:
+    return timing.text if isinstance(timing, UnreadableTiming) else json.dumps(timing.to_dict(), separators=(",", ":"))
+
+
+def request_to_row(request: Request) -> tuple[Any, ...]:
+    """Return the request in the order of `REQUEST_COLUMNS`."""
+    return (
+        request.id,
+        request.process,
+        dump(request.params),
+        _timing_text(request.timing),
+        request.status.value,
+        request.user,
+        request.channel,
+        request.priority,
+        micros(request.created_at),
+        request.revision,
+        micros(request.next_fire_time),
+        micros(request.due_at),
+        micros(request.last_fire_time),
+        request.declared,
+        request.reason,
+    )
+
+
+def request_from_row(row: Sequence[Any]) -> Request:
+    """Return the request of a row in the order of `REQUEST_COLUMNS`."""
+    created_at = instant(row[8])
+    assert created_at is not None  # noqa: S101  the column is NOT NULL
+    timing = _timing(row[3])
+    try:
+        params = _params(row[2])
+    except ValueError as error:
+        params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
+    return Request(
+        id=row[0],
+        process=row[1],
+        params=params,
+        timing=timing,
+        status=RequestStatus(row[4]),
+        user=row[5],
+        channel=row[6],
+        priority=row[7],
+        created_at=created_at,
+        revision=row[9],
+        next_fire_time=instant(row[10]),
+        due_at=instant(row[11]),
+        last_fire_time=instant(row[12]),
+        declared=row[13],
+        reason=row[14],
+    )
+
+
+def run_to_row(run: Run) -> tuple[Any, ...]:
+    """Return the run in the order of `RUN_COLUMNS`."""
+    return (
+        run.id,
+        run.request_id,
+        run.revision,
+        run.parent_id,
+        run.process,
+        dump(run.params),
+        run.user,
+        run.channel,
+        micros(run.fire_time),
+        micros(run.fire_until),
+        run.fire_count,
+        micros(run.due_at),
+        micros(run.claimed_at),
+        micros(run.started_at),
+        micros(run.finished_at),
+        *_spans(run),
+        run.status.value,
+        run.reason,
+        run.attempt,
+        dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
+        run.reruns_left,
+        run.owner,
+        run.overlap_key,
+        micros(run.kill_asked_at),
+        dump(run.progress.to_dict()) if run.progress else None,
+        dump(run.result),
+        dump(run.error.to_dict()) if run.error else None,
+    )
+
+
+def _spans(run: Run) -> tuple[int | None, int | None]:
+    lateness = run.lateness
+    return (
+        None if run.duration is None else run.duration // _MICROSECOND,
+        None if lateness is None else lateness // _MICROSECOND,
+    )
+
+
+def run_from_row(row: Sequence[Any]) -> Run:
+    """Return the run of a row in the order of `RUN_COLUMNS`."""
+    fire_time = instant(row[8])
+    assert fire_time is not None  # noqa: S101  the column is NOT NULL
+    return Run(
+        id=row[0],
+        request_id=row[1],
+        revision=row[2],
+        parent_id=row[3],
+        process=row[4],
+        params=_lenient(_params, row[5], {}),
+        user=row[6],
+        channel=row[7],
+        fire_time=fire_time,
+        fire_until=instant(row[9]),
+        fire_count=row[10],
+        due_at=instant(row[11]),
+        claimed_at=instant(row[12]),
+        started_at=instant(row[13]),
+        finished_at=instant(row[14]),
+        duration=span(row[15]),
+        status=RunStatus(row[17]),
+        reason=row[18],
+        attempt=row[19],
+        attempts=_lenient(_attempts, row[20], ()),
+        reruns_left=row[21],
+        owner=row[22],
+        overlap_key=row[23],
+        kill_asked_at=instant(row[24]),
+        progress=_lenient(_progress, row[25], None),
+        result=_lenient(_load, row[26], None),
+        error=_lenient(_error, row[27], None),
+    )
+
+
+def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> Any:
+    """Read a JSON column; one that somebody damaged reads as *otherwise*, so that the record can still be seen."""
+    try:
+        return otherwise if text is None else read(text)
+    except (ValueError, TypeError, KeyError):
+        return otherwise
+
+
+def _progress(text: str) -> Progress:
+    return Progress(**json.loads(text))
+
+
+def _error(text: str) -> RunError:
+    return RunError(**json.loads(text))
+
+
+def _attempts(text: str) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            number=item["number"],
+            status=RunStatus(item["status"]),
+            owner=item["owner"],
+            started_at=datetime.fromisoformat(item["started_at"]) if item["started_at"] else None,
+            finished_at=datetime.fromisoformat(item["finished_at"]) if item["finished_at"] else None,
+            error=RunError(**item["error"]) if item["error"] else None,
+        )
+        for item in json.loads(text)
+    )
+
+
+def line_to_row(line: LogLine) -> tuple[Any, ...]:
+    """Return the line in the order of `LOG_COLUMNS`."""
+    return (line.run_id, line.seq, micros(line.at), line.level, line.logger, line.text, line.attempt)
+
+
+def line_from_row(row: Sequence[Any]) -> LogLine:
+    """Return the line of a row in the order of `LOG_COLUMNS`."""
+    at = instant(row[2])
+    assert at is not None  # noqa: S101  the column is NOT NULL
+    return LogLine(row[0], row[1], at, row[3], row[4], row[5], row[6])
+
+
+def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
+    """Return the record in the order of `SCHEDULER_COLUMNS`."""
+    return (
+        record.owner,
+        record.host,
+        record.pid,
+        micros(record.started_at),
+        micros(record.heartbeat_at),
+        micros(record.lease_until),
+        record.workers,
+        int(record.paused),
+        record.problem,
+        micros(record.problem_since),
+    )
+
+
+def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
+    """Return the record of a row in the order of `SCHEDULER_COLUMNS`."""
+    started_at, heartbeat_at, lease_until = (instant(value) for value in row[3:6])
+    assert started_at is not None  # noqa: S101  the columns are NOT NULL
+    assert heartbeat_at is not None  # noqa: S101
+    assert lease_until is not None  # noqa: S101
+    return SchedulerRecord(
+        owner=row[0],
+        host=row[1],
+        pid=row[2],
+        started_at=started_at,
+        heartbeat_at=heartbeat_at,
+        lease_until=lease_until,
+        workers=row[6],
+        paused=bool(row[7]),
+        problem=row[8],
+        problem_since=instant(row[9]),
+    )

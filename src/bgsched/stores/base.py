@@ -1,0 +1,534 @@
+"""The store contract: what every store promises, and the one place where those promises are kept.
+
+A store keeps requests, runs, run logs and who is alive. It reads no clock (``now`` is an argument), takes values and
+returns values. `Store` writes each promise once, as one transaction over the small steps of `Transaction`, which a
+backend supplies; so claiming, fencing and reaping are the same text for all of them.
+
+Two guards make a fire time run exactly once: the claim moves ``next_fire_time`` on in the transaction that writes the
+run, and a store refuses a second run of the same ``(request_id, revision, fire_time)``. A third guards the end: whatever
+an owner says about a run is taken only while that run is active and still has this owner and this attempt (the *fence*).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
+from bgsched.request import Plan, Request, RequestStatus, Retention
+from bgsched.run import LogLine, Run, RunStatus
+
+__all__ = [
+    "Planner",
+    "Report",
+    "RequestFilter",
+    "RunFilter",
+    "SchedulerRecord",
+    "Store",
+    "StoreReader",
+    "Summary",
+    "Transaction",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerRecord:
+    """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file)."""
+
+    owner: str
+    host: str
+    pid: int
+    started_at: datetime
+    heartbeat_at: datetime
+    lease_until: datetime
+    workers: int = 0
+    paused: bool = False
+    problem: str | None = None
+    problem_since: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-able values."""
+        return {
+            "owner": self.owner,
+            "host": self.host,
+            "pid": self.pid,
+            "started_at": self.started_at.isoformat(),
+            "heartbeat_at": self.heartbeat_at.isoformat(),
+            "lease_until": self.lease_until.isoformat(),
+            "workers": self.workers,
+            "paused": self.paused,
+            "problem": self.problem,
+            "problem_since": self.problem_since.isoformat() if self.problem_since else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are asked for: newest first, those with an id below *before*, at most *limit*."""
+
+    process: str | None = None
+    request: str | None = None
+    parent: int | None = None
+    status: frozenset[RunStatus] = frozenset()
+    user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFilter:
+    """Which requests are asked for, in the order of their ids, those after the id *after*, at most *limit*."""
+
+    process: str | None = None
+    status: frozenset[RequestStatus] = frozenset()
+    user: str | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Figures over ended runs. Spans are measured on runs that started; a percentile of nothing is ``None``."""
+
+    counts: dict[RunStatus, int]
+    duration_p50: timedelta | None = None
+    duration_p95: timedelta | None = None
+    duration_p99: timedelta | None = None
+    lateness_p50: timedelta | None = None
+    lateness_p95: timedelta | None = None
+    lateness_p99: timedelta | None = None
+    last_run: Run | None = None
+
+    @property
+    def success_rate(self) -> float | None:
+        """Successes among the runs that came to an end of their own, 0 to 1; ``None`` when there are none."""
+        ended = sum(self.counts.get(status, 0) for status in _JUDGED)
+        return self.counts.get(RunStatus.SUCCESS, 0) / ended if ended else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON-able values: spans in seconds."""
+        spans = {
+            f"{what}_{part}": None if span is None else span.total_seconds()
+            for what in ("duration", "lateness")
+            for part in ("p50", "p95", "p99")
+            for span in (getattr(self, f"{what}_{part}"),)
+        }
+        return {
+            "counts": {status.value: count for status, count in self.counts.items()},
+            "success_rate": self.success_rate,
+            **spans,
+            "last_run": self.last_run.to_dict() if self.last_run else None,
+        }
+
+
+_JUDGED = (RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.TIMED_OUT, RunStatus.ABANDONED)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an owner has to say about its runs: where they stand now, and the lines they wrote."""
+
+    runs: Sequence[Run] = ()
+    log: Sequence[LogLine] = ()
+
+
+class Planner(Protocol):
+    """What a claim asks of the scheduler that claims."""
+
+    @property
+    def processes(self) -> Collection[str]:
+        """The processes it can run."""
+        ...
+
+    def overlap_key(self, request: Request) -> str | None:
+        """Return the key under which the request's runs exclude each other."""
+        ...
+
+    def plan(self, request: Request, now: datetime, blockers: Sequence[Run]) -> Plan:
+        """Return what becomes of a due request; must not raise."""
+        ...
+
+
+class StoreReader(Protocol):
+    """The questions. Asking changes nothing."""
+
+    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+        """Return the request, or ``None``."""
+        ...
+
+    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+        """Return the requests that match, in the order of their ids."""
+        ...
+
+    def upcoming(self, limit: int) -> list[Request]:
+        """Return the requests with the earliest ``due_at``, earliest first."""
+        ...
+
+    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+        """Return the run, or ``None``."""
+        ...
+
+    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+        """Return the runs that match, newest first."""
+        ...
+
+    def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
+        """Return the run's lines with a ``seq`` above *after*, in order, at most *limit*."""
+        ...
+
+    def summary(self, process: str | None, since: datetime | None) -> Summary:
+        """Return figures over the runs whose fire time is not before *since*."""
+        ...
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        """Return the schedulers that signed on and were not ended, oldest first."""
+        ...
+
+    def kills_asked(self, owner: str) -> frozenset[int]:
+        """Return the ids of the owner's active runs that were asked to stop."""
+        ...
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        """Return when the earliest request or waiting run of *processes* becomes due; ``None`` when nothing is."""
+        ...
+
+
+class Transaction(Protocol):
+    """The steps of one write transaction. All of them are seen by others at once, or none."""
+
+    def get_requests(self, ids: Collection[str]) -> list[Request]:
+        """Return those of the requests that exist, locked against other writers."""
+        ...
+
+    def put_requests(self, requests: Sequence[Request]) -> None:
+        """Insert the requests, or replace those that exist."""
+        ...
+
+    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+        """Delete a request with its runs and their logs."""
+        ...
+
+    def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        """Return requests with ``due_at`` not after *now*, highest priority first, then earliest, locked."""
+        ...
+
+    def advance_requests(self, requests: Sequence[Request]) -> None:
+        """Write ``status, revision, next_fire_time, due_at, last_fire_time, reason`` of existing requests."""
+        ...
+
+    def complete_requests(self, ids: Collection[str]) -> None:
+        """Set COMPLETE those scheduled requests that have no fire time left and no active run."""
+        ...
+
+    def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        """Insert the runs and return them with their ids; one whose fire time has a run already is left out."""
+        ...
+
+    def get_runs(self, ids: Collection[int]) -> list[Run]:
+        """Return those of the runs that exist, locked against other writers."""
+        ...
+
+    def active_runs(self, keys: Collection[str]) -> list[Run]:
+        """Return the active runs with these overlap keys, oldest first."""
+        ...
+
+    def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
+        """Return due waiting runs without owner, one for an overlap key, none whose key an owned run holds, locked."""
+        ...
+
+    def held_runs(self, owner: str) -> list[Run]:
+        """Return the active runs of *owner*."""
+        ...
+
+    def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        """Write the runs that are active, held by *owner* (``None``: by nobody) and at the attempt given; return their ids.
+
+        A run that a *taken* value describes is at the attempt before it.
+        """
+        ...
+
+    def ask_kill(self, ids: Collection[int], now: datetime) -> None:
+        """Set ``kill_asked_at`` of active runs that were not asked yet."""
+        ...
+
+    def append_log(self, lines: Sequence[LogLine]) -> None:
+        """Append lines; one whose ``(run_id, seq)`` is there already is left out."""
+        ...
+
+    def last_seq(self, run_id: int) -> int:
+        """Return the ``seq`` of the run's last line, 0 when it has none."""
+        ...
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        """Return the schedulers that signed on."""
+        ...
+
+    def put_scheduler(self, record: SchedulerRecord) -> None:
+        """Insert or replace a scheduler."""
+        ...
+
+    def delete_scheduler(self, owner: str) -> None:
+        """Forget a scheduler."""
+        ...
+
+    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
+        """Delete up to *limit* ended runs that finished before the instant of their status, never a request's newest."""
+        ...
+
+
+class Store(ABC):
+    """Keeps requests, runs and run logs. Thread-safe; each method is atomic: it happens as a whole or not at all."""
+
+    @abstractmethod
+    def reader(self) -> StoreReader:
+        """Return the reading half."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open the one write transaction; commit when the block ends, roll back when it raises."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections. Closing twice is fine."""
+
+    def is_dead(self, record: SchedulerRecord, now: datetime) -> bool:
+        """Return whether a scheduler that signed on has died: here, whether its lease ran out."""
+        return record.lease_until < now
+
+    @abstractmethod
+    def changes(self) -> Hashable:
+        """Return a value that differs after anybody changed the store; cheap to ask."""
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def file(self, requests: Sequence[Request]) -> None:
+        """Store new requests, all or none.
+
+        Raises:
+            RequestExistsError: one of the ids is taken.
+        """
+        with self.transaction() as tx:
+            for taken in tx.get_requests([request.id for request in requests]):
+                raise RequestExistsError(taken.id)
+            tx.put_requests(requests)
+
+    def change(self, id: str, change: Callable[[Request | None], Request | None]) -> Request | None:  # noqa: A002
+        """Replace a request by *change* of it, with nobody in between; ``None`` in means "there is none", out "leave it"."""
+        with self.transaction() as tx:
+            found = next(iter(tx.get_requests([id])), None)
+            changed = change(found)
+            if changed is not None:
+                tx.put_requests([changed])
+            return changed if changed is not None else found
+
+    def delete(self, id: str) -> None:  # noqa: A002  the field's word
+        """Delete a request, its ended runs and their logs; runs that still go on are asked to stop and refused later.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        with self.transaction() as tx:
+            if not tx.get_requests([id]):
+                raise UnknownRequestError(id)
+            tx.delete_request(id)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def enqueue(self, run: Run) -> Run:
+        """Store a waiting run beside the fire times of its request; whoever is free first takes it.
+
+        Where the request has a run of that fire time already, the fire time moves on by a microsecond.
+        """
+        with self.transaction() as tx:
+            while not (stored := tx.insert_runs([run])):
+                run = replace(run, fire_time=run.fire_time + timedelta(microseconds=1))
+            request = next(iter(tx.get_requests([run.request_id])), None)
+            if request is not None and request.status is RequestStatus.COMPLETE:
+                tx.put_requests([replace(request, status=RequestStatus.SCHEDULED)])
+            return stored[0]
+
+    def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
+        """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
+
+        Waiting runs come first, then due requests. Each fire time gets exactly one record, whoever else claims.
+        """
+        with self.transaction() as tx:
+            taken = [run.taken(owner, now) for run in tx.queued_runs(now, planner.processes, limit)]
+            accepted = tx.update_runs(taken, None) if taken else set()
+            claimed = [run for run in taken if run.id in accepted]
+            due = tx.due_requests(now, planner.processes, limit - len(claimed)) if len(claimed) < limit else []
+            if due:
+                claimed += _claim_due(tx, planner, now, due)
+            return claimed
+
+    def record(self, owner: str, now: datetime, report: Report) -> list[Run]:
+        """Store what *owner* reports of its runs, fenced; return the runs that were refused.
+
+        A refused result is written into the run's log. Saying the same twice is harmless.
+        """
+        with self.transaction() as tx:
+            if report.log:
+                _append_fenced(tx, owner, report.log)
+            accepted = tx.update_runs(report.runs, owner) if report.runs else set()
+            refused = [run for run in report.runs if run.id not in accepted]
+            if refused:
+                refused = _note_refused(tx, owner, now, refused)
+            tx.complete_requests({run.request_id for run in report.runs if run.id in accepted and not run.is_active})
+            return refused
+
+    def held(self, owner: str) -> list[Run]:
+        """Return the active runs of *owner*: after a claim whose answer was lost, they are to be started."""
+        with self.transaction() as tx:
+            return tx.held_runs(owner)
+
+    def last_seq(self, run_id: int) -> int:
+        """Return the number of the run's last log line, so that its next attempt can go on from there."""
+        with self.transaction() as tx:
+            return tx.last_seq(run_id)
+
+    def kill(self, run_id: int, now: datetime) -> Run:
+        """Ask a run to stop: a waiting run without owner is ended at once, one that has an owner is told by its heartbeat.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        with self.transaction() as tx:
+            run = next(iter(tx.get_runs([run_id])), None)
+            if run is None:
+                raise UnknownRunError(run_id)
+            if not run.is_active:
+                return run
+            if run.owner is None:
+                run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
+                tx.update_runs([run], None)
+                tx.complete_requests({run.request_id})
+                return run
+            tx.ask_kill([run_id], now)
+            return replace(run, kill_asked_at=run.kill_asked_at or now)
+
+    # -- who is alive --------------------------------------------------------------------------------------------
+
+    def sign_on(self, record: SchedulerRecord) -> None:
+        """Announce a scheduler under a fresh owner."""
+        with self.transaction() as tx:
+            tx.put_scheduler(record)
+
+    def heartbeat(self, record: SchedulerRecord) -> bool:
+        """Renew the lease of a scheduler that still stands; ``False``: it was reaped, and nothing was renewed."""
+        with self.transaction() as tx:
+            if all(known.owner != record.owner for known in tx.schedulers()):
+                return False
+            tx.put_scheduler(record)
+            return True
+
+    def reap(self, now: datetime) -> list[Run]:
+        """End what dead schedulers left: each of their runs is abandoned, or waits for another attempt. Return those runs."""
+        with self.transaction() as tx:
+            left: list[Run] = []
+            for record in tx.schedulers():
+                if self.is_dead(record, now):
+                    left += _release(tx, record.owner, now)
+            return left
+
+    def sign_off(self, owner: str, now: datetime) -> list[Run]:
+        """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
+        with self.transaction() as tx:
+            return _release(tx, owner, now)
+
+    def purge(self, retention: Retention, now: datetime, limit: int = 500) -> int:
+        """Delete up to *limit* runs that are past their retention, with their logs; return how many."""
+        before = {
+            status: now - age
+            for status in RunStatus
+            if (age := retention.success if status is RunStatus.SUCCESS else retention.other) is not None
+        }
+        with self.transaction() as tx:
+            return tx.purge(before, retention.per_process, limit)
+
+
+def _claim_due(tx: Transaction, planner: Planner, now: datetime, due: Sequence[Request]) -> list[Run]:
+    """Plan the due requests and write all plans at once.
+
+    Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
+    finds that run stored and can name it.
+    """
+    keys = {request.id: planner.overlap_key(request) for request in due}
+    wanted = {key for key in keys.values() if key is not None}
+    holders: dict[str | None, list[Run]] = {}
+    for run in tx.active_runs(wanted) if wanted else ():
+        holders.setdefault(run.overlap_key, []).append(run)
+    plans: list[Plan] = []
+    occupied: set[str] = set()
+    for request in due:
+        key = keys[request.id]
+        if key in occupied:
+            continue
+        made = planner.plan(request, now, holders.get(key, ()) if key is not None else ())
+        if key is not None and any(run.is_active for run in made.runs):
+            occupied.add(key)
+        plans.append(made)
+    return _write_plans(tx, plans, now)
+
+
+def _write_plans(tx: Transaction, plans: Sequence[Plan], now: datetime) -> list[Run]:
+    tx.advance_requests([made.request for made in plans])
+    displaced = [run for made in plans for run in made.displaced]
+    if displaced:
+        tx.update_runs(displaced, None)
+    kills = [run_id for made in plans for run_id in made.kills]
+    if kills:
+        tx.ask_kill(kills, now)
+    stored = tx.insert_runs([run for made in plans for run in made.runs])
+    ended = {
+        made.request.id
+        for made in plans
+        if made.request.next_fire_time is None and not any(run.is_active for run in made.runs)
+    }
+    if ended:
+        tx.complete_requests(ended)
+    return [run for run in stored if run.owner is not None and run.is_active]
+
+
+def _append_fenced(tx: Transaction, owner: str, lines: Sequence[LogLine]) -> None:
+    """Append the lines of runs that *owner* still holds, at the attempt that wrote them."""
+    held = {run.id: run.attempt for run in tx.get_runs({line.run_id for line in lines}) if _holds(run, owner)}
+    tx.append_log([line for line in lines if held.get(line.run_id) == line.attempt])
+
+
+def _holds(run: Run, owner: str) -> bool:
+    return run.is_active and run.owner == owner
+
+
+def _note_refused(tx: Transaction, owner: str, now: datetime, refused: Iterable[Run]) -> list[Run]:
+    """Write refused results into the logs of their runs; what was stored just so before is no refusal."""
+    stored = {run.id: run for run in tx.get_runs([run.id for run in refused])}
+    really = [run for run in refused if not _same_end(stored.get(run.id), run)]
+    for run in really:
+        if run.id in stored and not run.is_active:
+            text = f"a late result ({run.status.value}) of scheduler {owner}, attempt {run.attempt}, was refused"
+            seq = tx.last_seq(run.id) + 1
+            tx.append_log([LogLine(run.id, seq, now, "WARNING", "bgsched", text, run.attempt)])
+    return really
+
+
+def _same_end(stored: Run | None, said: Run) -> bool:
+    if stored is None:
+        return False
+    if said.status is RunStatus.WAITING:
+        return len(stored.attempts) >= len(said.attempts)
+    return (stored.status, stored.owner, stored.attempt) == (said.status, said.owner, said.attempt)
+
+
+def _release(tx: Transaction, owner: str, now: datetime) -> list[Run]:
+    """End the runs of an owner that is gone, and forget it."""
+    left = [run.abandoned(now) for run in tx.held_runs(owner)]
+    if left:
+        tx.update_runs(left, owner)
+        tx.complete_requests({run.request_id for run in left if not run.is_active})
+    tx.delete_scheduler(owner)
+    return left

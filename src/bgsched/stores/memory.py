@@ -1,0 +1,425 @@
+"""A store in this OS process's memory: for tests, and for work that need not outlive the process.
+
+Plain dictionaries behind one lock. A transaction keeps a journal of what it replaced, so that one that raises leaves
+nothing behind. What is lent out is never what is kept: values are frozen, and their JSON parts are copied on the way.
+"""
+
+import heapq
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+from bgsched.request import Request, RequestStatus
+from bgsched.run import LogLine, Run, RunStatus
+from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, Summary
+
+__all__ = ["MemoryStore"]
+
+_V = TypeVar("_V", Request, Run)
+_Fire = tuple[str, int, datetime]
+
+
+class MemoryStore(Store):
+    """Keeps everything in memory. Several schedulers of one OS process may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._tables = _Tables()
+        self._commits = 0
+
+    def __repr__(self) -> str:
+        return "MemoryStore()"
+
+    def reader(self) -> "_Reader":
+        """Return the reading half."""
+        return _Reader(self._tables, self._lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator["_Tables"]:
+        """Open the write transaction; one thread at a time."""
+        with self._lock:
+            self._tables.begin()
+            try:
+                yield self._tables
+                self._commits += 1
+            except BaseException:
+                self._tables.roll_back()
+                raise
+
+    def changes(self) -> int:
+        """Return the number of commits."""
+        return self._commits
+
+    def close(self) -> None:
+        """Do nothing: what is in memory stays until the store is forgotten."""
+
+
+class _Tables:
+    """The tables with their indexes, and the steps of a transaction on them. Not thread-safe: the store locks."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Request] = {}
+        self.all_runs: dict[int, Run] = {}
+        self.lines: dict[int, list[LogLine]] = {}
+        self.records: dict[str, SchedulerRecord] = {}
+        self.by_request: dict[str, dict[int, None]] = {}
+        self.active: dict[int, None] = {}
+        self._fires: dict[_Fire, int] = {}
+        self._by_key: dict[str, dict[int, None]] = {}
+        self._by_owner: dict[str | None, dict[int, None]] = {}
+        self._later: list[tuple[datetime, str]] = []
+        self._ready: list[tuple[int, datetime, str]] = []
+        self._last_id = 0
+        self._journal: list[tuple[str, Any, Any]] = []
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._journal.clear()
+
+    def roll_back(self) -> None:
+        undo = {
+            "request": self._set_request,
+            "run": self._set_run,
+            "log": self.lines.__setitem__,
+            "line": lambda run_id, length: self.lines[run_id].__delitem__(slice(length, None)),
+            "record": self._set_record,
+        }
+        for table, key, old in reversed(self._journal):
+            undo[table](key, old)
+        self._journal.clear()
+
+    def _set_request(self, id: str, request: Request | None) -> None:  # noqa: A002  the field's word
+        if request is None:
+            self.requests.pop(id, None)
+            return
+        self.requests[id] = request
+        if request.due_at is not None:
+            heapq.heappush(self._later, (request.due_at, id))
+
+    def _set_run(self, id: int, run: Run | None) -> None:  # noqa: A002  the field's word
+        old = self.all_runs.get(id)
+        if old is not None and old.is_active:
+            del self.active[id]
+            _discard(self._by_owner, old.owner, id)
+            if old.overlap_key is not None:
+                _discard(self._by_key, old.overlap_key, id)
+        if run is None:
+            if old is not None:
+                del self.all_runs[id]
+                _discard(self.by_request, old.request_id, id)
+                self._fires.pop((old.request_id, old.revision, old.fire_time), None)
+            return
+        self.all_runs[id] = run
+        if old is None:
+            self.by_request.setdefault(run.request_id, {})[id] = None
+            self._fires[run.request_id, run.revision, run.fire_time] = id
+        if run.is_active:
+            self.active[id] = None
+            self._by_owner.setdefault(run.owner, {})[id] = None
+            if run.overlap_key is not None:
+                self._by_key.setdefault(run.overlap_key, {})[id] = None
+
+    def _set_record(self, owner: str, record: SchedulerRecord | None) -> None:
+        if record is None:
+            self.records.pop(owner, None)
+        else:
+            self.records[owner] = record
+
+    def _write_request(self, id: str, request: Request | None) -> None:  # noqa: A002  the field's word
+        self._journal.append(("request", id, self.requests.get(id)))
+        self._set_request(id, request)
+
+    def _write_run(self, id: int, run: Run | None) -> None:  # noqa: A002  the field's word
+        self._journal.append(("run", id, self.all_runs.get(id)))
+        self._set_run(id, run)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_requests(self, ids: Collection[str]) -> list[Request]:
+        return [own(self.requests[id]) for id in ids if id in self.requests]
+
+    def put_requests(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._write_request(request.id, own(request))
+
+    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+        for run_id in list(self.by_request.get(id, ())):
+            self._delete_run(run_id)
+        self._write_request(id, None)
+
+    def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        while self._later and self._later[0][0] <= now:
+            due_at, id = heapq.heappop(self._later)  # noqa: A001  the field's word
+            request = self.requests.get(id)
+            if request is not None and request.due_at == due_at:
+                heapq.heappush(self._ready, (-request.priority, due_at, id))
+        due: list[Request] = []
+        kept: list[tuple[int, datetime, str]] = []
+        seen: set[str] = set()
+        while self._ready and len(due) < limit:
+            entry = heapq.heappop(self._ready)
+            request = self.requests.get(entry[2])
+            if request is None or request.due_at != entry[1] or request.id in seen:
+                continue
+            seen.add(request.id)
+            kept.append(entry)
+            if request.process in processes and request.due_at <= now:
+                due.append(request)
+        for entry in kept:
+            heapq.heappush(self._ready, entry)
+        return due
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        """Return the earliest instant at which a request or waiting run of *processes* is due."""
+        for heap, place in ((self._ready, 1), (self._later, 0)):
+            while heap and not self._is_due_at(heap[0][-1], heap[0][place]):
+                heapq.heappop(heap)
+        tops = [self._ready[0][1:]] if self._ready else []
+        tops += [self._later[0]] if self._later else []
+        if all(self.requests[id].process in processes for _, id in tops):
+            due = [due_at for due_at, _ in tops]
+        else:  # somebody else's processes are in front: look behind them
+            due = [r.due_at for r in self.requests.values() if r.due_at is not None and r.process in processes]
+        due += [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
+        return min(due, default=None)
+
+    def _is_due_at(self, id: str, due_at: Any) -> bool:  # noqa: A002  the field's word
+        request = self.requests.get(id)
+        return request is not None and request.due_at == due_at
+
+    def advance_requests(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._write_request(request.id, request)
+
+    def complete_requests(self, ids: Collection[str]) -> None:
+        for id in ids:  # noqa: A001  the field's word
+            request = self.requests.get(id)
+            if (
+                request is not None
+                and request.status is RequestStatus.SCHEDULED
+                and request.next_fire_time is None
+                and not any(run_id in self.active for run_id in self.by_request.get(id, ()))
+            ):
+                self._write_request(id, replace(request, status=RequestStatus.COMPLETE))
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        stored = []
+        for run in runs:
+            if (run.request_id, run.revision, run.fire_time) in self._fires:
+                continue
+            self._last_id += 1
+            kept = replace(run, id=self._last_id)
+            self._write_run(kept.id, kept)
+            stored.append(own(kept))
+        return stored
+
+    def get_runs(self, ids: Collection[int]) -> list[Run]:
+        return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
+
+    def active_runs(self, keys: Collection[str]) -> list[Run]:
+        return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
+
+    def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
+        found: list[Run] = []
+        keys: set[str] = set()
+        for run in self._startable(processes):
+            if len(found) < limit and (run.due_at or now) <= now and run.overlap_key not in keys:
+                found.append(own(run))
+                if run.overlap_key is not None:
+                    keys.add(run.overlap_key)
+        return found
+
+    def _startable(self, processes: Collection[str]) -> Iterator[Run]:
+        """Yield the waiting runs that nobody owns and nothing blocks, earliest due first."""
+        waiting = [self.all_runs[id] for id in self._by_owner.get(None, ())]
+        for run in sorted(waiting, key=lambda run: (run.due_at or run.fire_time, run.id)):
+            if run.process in processes and not self._is_blocked(run):
+                yield run
+
+    def _is_blocked(self, run: Run) -> bool:
+        sharing = self._by_key.get(run.overlap_key, ()) if run.overlap_key is not None else ()
+        return any(self.all_runs[id].owner is not None for id in sharing)
+
+    def held_runs(self, owner: str) -> list[Run]:
+        return [own(self.all_runs[id]) for id in sorted(self._by_owner.get(owner, ()))]
+
+    def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        accepted = set()
+        for run in runs:
+            stored = self.all_runs.get(run.id)
+            attempt = run.attempt - (owner is None and run.owner is not None)
+            if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
+                continue
+            self._write_run(run.id, own(replace(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
+            accepted.add(run.id)
+        return accepted
+
+    def ask_kill(self, ids: Collection[int], now: datetime) -> None:
+        for id in ids:  # noqa: A001  the field's word
+            if id in self.active and self.all_runs[id].kill_asked_at is None:
+                self._write_run(id, replace(self.all_runs[id], kill_asked_at=now))
+
+    def append_log(self, lines: Sequence[LogLine]) -> None:
+        for line in lines:
+            kept = self.lines.setdefault(line.run_id, [])
+            if line.seq > self.last_seq(line.run_id):
+                self._journal.append(("line", line.run_id, len(kept)))
+                kept.append(line)
+
+    def last_seq(self, run_id: int) -> int:
+        lines = self.lines.get(run_id)
+        return lines[-1].seq if lines else 0
+
+    def _delete_run(self, run_id: int) -> None:
+        self._journal.append(("log", run_id, self.lines.pop(run_id, [])))
+        self._write_run(run_id, None)
+
+    # -- schedulers and retention --------------------------------------------------------------------------------
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        return sorted(self.records.values(), key=lambda record: (record.started_at, record.owner))
+
+    def put_scheduler(self, record: SchedulerRecord) -> None:
+        self._journal.append(("record", record.owner, self.records.get(record.owner)))
+        self._set_record(record.owner, record)
+
+    def delete_scheduler(self, owner: str) -> None:
+        self._journal.append(("record", owner, self.records.get(owner)))
+        self._set_record(owner, None)
+
+    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
+        newest = {max(ids) for ids in self.by_request.values()}
+        kept: dict[str, int] = {}
+        purged: list[int] = []
+        for run in reversed(self.all_runs.values()):
+            kept[run.process] = kept.get(run.process, 0) + 1
+            too_many = per_process is not None and kept[run.process] > per_process
+            bound = before.get(run.status)
+            too_old = bound is not None and run.finished_at is not None and run.finished_at < bound
+            if not run.is_active and run.id not in newest and (too_many or too_old):
+                purged.append(run.id)
+        for run_id in (chosen := purged[-limit:]):
+            self._delete_run(run_id)
+        return len(chosen)
+
+
+class _Reader:
+    """Answers from the tables, under the store's lock."""
+
+    def __init__(self, tables: _Tables, lock: threading.RLock) -> None:
+        self._tables = tables
+        self._lock = lock
+
+    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+        with self._lock:
+            return next(iter(self._tables.get_requests([id])), None)
+
+    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+        with self._lock:
+            found = (self._tables.requests[id] for id in sorted(self._tables.requests))
+            return [own(request) for request in islice((r for r in found if _wanted(r, filter)), filter.limit)]
+
+    def upcoming(self, limit: int) -> list[Request]:
+        with self._lock:
+            due = (request for request in self._tables.requests.values() if request.due_at is not None)
+            return [own(request) for request in heapq.nsmallest(limit, due, key=lambda r: (r.due_at, r.id))]
+
+    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+        with self._lock:
+            return next(iter(self._tables.get_runs([id])), None)
+
+    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+        tables = self._tables
+        with self._lock:
+            ids = tables.all_runs if filter.request is None else tables.by_request.get(filter.request, {})
+            found = (tables.all_runs[id] for id in reversed(ids))
+            return [own(run) for run in islice((r for r in found if self._matches(r, filter)), filter.limit)]
+
+    def _matches(self, run: Run, filter: RunFilter) -> bool:  # noqa: A002  the field's word
+        return (
+            (filter.process is None or run.process == filter.process)
+            and (filter.parent is None or run.parent_id == filter.parent)
+            and (not filter.status or run.status in filter.status)
+            and (filter.user is None or run.user == filter.user)
+            and (filter.since is None or run.fire_time >= filter.since)
+            and (filter.until is None or run.fire_time <= filter.until)
+            and (filter.before is None or run.id < filter.before)
+            and (filter.text is None or self._mentions(run, filter.text.lower()))
+        )
+
+    def _mentions(self, run: Run, text: str) -> bool:
+        error = f"{run.error.type} {run.error.message} {run.error.traceback}" if run.error else ""
+        said = f"{run.reason or ''} {error}".lower()
+        return text in said or any(text in line.text.lower() for line in self._tables.lines.get(run.id, ()))
+
+    def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
+        with self._lock:
+            lines = self._tables.lines.get(run_id, [])
+            return list(islice((line for line in lines if line.seq > after), limit))
+
+    def summary(self, process: str | None, since: datetime | None) -> Summary:
+        with self._lock:
+            found = [run for run in self._tables.all_runs.values() if self._matches(run, RunFilter(process=process, since=since))]
+        counts: dict[RunStatus, int] = {}
+        for run in found:
+            counts[run.status] = counts.get(run.status, 0) + run.fire_count
+        durations = sorted(run.duration for run in found if run.duration is not None)
+        latenesses = sorted(run.lateness for run in found if run.lateness is not None)
+        return Summary(
+            counts=counts,
+            duration_p50=_percentile(durations, 50),
+            duration_p95=_percentile(durations, 95),
+            duration_p99=_percentile(durations, 99),
+            lateness_p50=_percentile(latenesses, 50),
+            lateness_p95=_percentile(latenesses, 95),
+            lateness_p99=_percentile(latenesses, 99),
+            last_run=own(found[-1]) if found else None,
+        )
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        with self._lock:
+            return self._tables.schedulers()
+
+    def kills_asked(self, owner: str) -> frozenset[int]:
+        with self._lock:
+            return frozenset(run.id for run in self._tables.held_runs(owner) if run.kill_asked_at is not None)
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        with self._lock:
+            return self._tables.next_due(processes)
+
+
+def own(value: _V) -> _V:
+    """Return *value* with JSON parts that nobody else holds."""
+    if isinstance(value, Run) and isinstance(value.result, dict | list):
+        value = replace(value, result=deepcopy(value.result))
+    return replace(value, params=deepcopy(value.params)) if value.params else value
+
+
+def _wanted(request: Request, filter: RequestFilter) -> bool:  # noqa: A002  the field's word
+    return (
+        (filter.process is None or request.process == filter.process)
+        and (not filter.status or request.status in filter.status)
+        and (filter.user is None or request.user == filter.user)
+        and (filter.after is None or request.id > filter.after)
+    )
+
+
+def _percentile(ordered: Sequence[timedelta], percent: int) -> timedelta | None:
+    """Return the nearest-rank percentile."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None
+
+
+def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:  # noqa: A002  the field's word
+    ids = index[key]
+    del ids[id]
+    if not ids:
+        del index[key]

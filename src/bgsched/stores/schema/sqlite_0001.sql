@@ -1,0 +1,85 @@
+-- The first schema. Instants and spans are integers in microseconds; instants count from 1970 UTC.
+
+CREATE TABLE bgsched_requests (
+    id             TEXT PRIMARY KEY NOT NULL,
+    process        TEXT NOT NULL,
+    params         TEXT NOT NULL,
+    timing         TEXT NOT NULL,
+    status         TEXT NOT NULL,
+    user           TEXT,
+    channel        TEXT NOT NULL,
+    priority       INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    revision       INTEGER NOT NULL,
+    next_fire_time INTEGER,
+    due_at         INTEGER,
+    last_fire_time INTEGER,
+    declared       TEXT,
+    reason         TEXT
+) WITHOUT ROWID;
+
+-- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
+CREATE INDEX bgsched_requests_due ON bgsched_requests (priority, due_at, process) WHERE due_at IS NOT NULL;
+
+CREATE TABLE bgsched_runs (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id    TEXT NOT NULL,
+    revision      INTEGER NOT NULL,
+    parent_id     INTEGER,
+    process       TEXT NOT NULL,
+    params        TEXT NOT NULL,
+    user          TEXT,
+    channel       TEXT NOT NULL,
+    fire_time     INTEGER NOT NULL,
+    fire_until    INTEGER,
+    fire_count    INTEGER NOT NULL,
+    due_at        INTEGER,
+    claimed_at    INTEGER,
+    started_at    INTEGER,
+    finished_at   INTEGER,
+    duration      INTEGER,
+    lateness      INTEGER,
+    status        TEXT NOT NULL,
+    reason        TEXT,
+    attempt       INTEGER NOT NULL,
+    attempts      TEXT,
+    reruns_left   INTEGER NOT NULL,
+    owner         TEXT,
+    overlap_key   TEXT,
+    kill_asked_at INTEGER,
+    progress      TEXT,
+    result        TEXT,
+    error         TEXT
+);
+
+-- The second guard of exactly-once: a fire time of a revision has one record.
+CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
+CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, id);
+CREATE INDEX bgsched_runs_process ON bgsched_runs (process, id);
+CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
+CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
+CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
+
+CREATE TABLE bgsched_log (
+    run_id  INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    level   TEXT NOT NULL,
+    logger  TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE bgsched_schedulers (
+    owner         TEXT PRIMARY KEY NOT NULL,
+    host          TEXT NOT NULL,
+    pid           INTEGER NOT NULL,
+    started_at    INTEGER NOT NULL,
+    heartbeat_at  INTEGER NOT NULL,
+    lease_until   INTEGER NOT NULL,
+    workers       INTEGER NOT NULL,
+    paused        INTEGER NOT NULL,
+    problem       TEXT,
+    problem_since INTEGER
+) WITHOUT ROWID;

@@ -1,0 +1,661 @@
+"""A store in one SQLite file: durable, shared by any number of OS processes of one machine, nothing to install.
+
+WAL and ``synchronous=FULL``: what was acknowledged survives power loss. One connection writes, behind a lock, always with
+``BEGIN IMMEDIATE`` (a read transaction that turns into a write one fails at once, whatever the timeout); others only read.
+A writer elsewhere is waited for with short sleeps, up to a limit. The database file is never opened or closed by hand:
+that would drop SQLite's own locks; who is alive is kept in lock files beside it (`OwnerLocks`).
+"""
+
+import json
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bgsched.errors import StoreSchemaError, StoreUnavailableError
+from bgsched.request import Request
+from bgsched.run import LogLine, Run, RunStatus
+from bgsched.stores import _sql
+from bgsched.stores._locks import OwnerLocks
+from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, Summary
+
+__all__ = ["SQLiteStore"]
+
+SCHEMA_VERSION = 1
+_OLDEST = (3, 35, 0)  # RETURNING
+
+_REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
+_RUN = ", ".join(_sql.RUN_COLUMNS)
+_LOG = ", ".join(_sql.LOG_COLUMNS)
+_SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
+_ACTIVE = "status IN ('waiting', 'running')"
+_CHANGING = (
+    "due_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "duration",
+    "lateness",
+    "status",
+    "reason",
+    "attempt",
+    "attempts",
+    "reruns_left",
+    "owner",
+    "progress",
+    "result",
+    "error",
+)
+_CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
+_KILL_PLACE = _sql.RUN_COLUMNS.index("kill_asked_at")
+_UPDATE_RUN = (
+    f"UPDATE bgsched_runs SET {', '.join(f'{name} = ?' for name in _CHANGING)}, "  # noqa: S608  names of our own
+    f"kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND owner IS ? AND attempt = ? AND {_ACTIVE}"
+)
+
+
+class SQLiteStore(Store):
+    """Keeps everything in the SQLite file *path*, which is made when it is not there.
+
+    *timeout*: how many seconds a writer elsewhere is waited for.
+
+    Raises:
+        StoreUnavailableError: the file cannot be opened, made or written.
+        StoreSchemaError: it is no SQLite database, or one that a newer bgsched wrote.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
+        self.path = Path(path).absolute()
+        self._timeout = timeout
+        self._lock = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._commits = 0
+        self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
+        self._write_connection()
+        _ALL.add(self)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self.path)!r})"
+
+    def reader(self) -> "_Reader":
+        """Return the reading half."""
+        return _Reader(self)
+
+    @contextmanager
+    def transaction(self) -> Iterator["_Transaction"]:
+        """Open the write transaction; one thread at a time, and one OS process at a time."""
+        with self._lock, self._explaining():
+            connection = self._write_connection()
+            self._begin(connection)
+            try:
+                yield _Transaction(connection)
+                connection.execute("COMMIT")
+                self._commits += 1
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that cannot write."""
+        with self._explaining():
+            connection = self._readers.pop() if self._readers else self._connect(reading=True)
+            yield connection
+            if self._closed:
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+    def close(self) -> None:
+        """Close the connections; the store opens them anew when it is used again."""
+        with self._lock:
+            for connection in (self._writer, *self._readers):
+                if connection is not None:
+                    connection.close()
+            self._writer = None
+            self._readers = []
+
+    def changes(self) -> tuple[int, int]:
+        """Return SQLite's ``data_version``, which counts the commits of others, and our own commits."""
+        with self._lock, self._explaining():
+            return self._write_connection().execute("PRAGMA data_version").fetchone()[0], self._commits
+
+    def sign_on(self, record: SchedulerRecord) -> None:
+        """Announce a scheduler; its lock is held before anybody can read its name."""
+        self._locks.hold(record.owner)
+        super().sign_on(record)
+
+    def sign_off(self, owner: str, now: datetime) -> list[Run]:
+        """Forget a scheduler that stops, then let go of its lock."""
+        left = super().sign_off(owner, now)
+        self._locks.release(owner)
+        return left
+
+    def reap(self, now: datetime) -> list[Run]:
+        """End what dead schedulers left; asks the kernel who is dead before it asks for the database."""
+        records = self.reader().schedulers()
+        dead = [record for record in records if self.is_dead(record, now)]
+        if not dead:
+            return []
+        left = super().reap(now)
+        for record in dead:
+            self._locks.release(record.owner)
+        return left
+
+    def is_dead(self, record: SchedulerRecord, now: datetime) -> bool:
+        """Return whether the scheduler's lock is free; where there are no locks, whether its lease ran out."""
+        free = self._locks.is_free(record.owner)
+        return super().is_dead(record, now) if free is None else free
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def _write_connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            with self._explaining():
+                self._writer = self._connect(reading=False)
+                self._migrate(self._writer)
+        return self._writer
+
+    def _connect(self, *, reading: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout if reading else 0.0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if reading:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                self._patiently(connection, "PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the schema to this version, one step at a time, in one transaction."""
+        self._begin(connection)
+        try:
+            connection.execute("CREATE TABLE IF NOT EXISTS bgsched_schema (version INTEGER NOT NULL)")
+            row = connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()
+            version = row[0] or 0
+            if version > SCHEMA_VERSION:
+                raise StoreSchemaError(
+                    f"{self.path} has schema {version}, this bgsched knows up to {SCHEMA_VERSION}; "
+                    "upgrade bgsched, or give another file"
+                )
+            for step in range(version + 1, SCHEMA_VERSION + 1):
+                for statement in _statements(step):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.close()
+            self._writer = None
+            raise
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._patiently(connection, "BEGIN IMMEDIATE")
+
+    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
+        """Execute *statement* as soon as no other writer is in the way, waiting up to the timeout."""
+        give_up = time.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute(statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(random.uniform(0.001, 0.003))  # noqa: S311  jitter, so that writers do not march in step
+            else:
+                return
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn what SQLite raises into our own words, with the file's name."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            primary = None if code is None else code & 0xFF
+            if primary == sqlite3.SQLITE_NOTADB:
+                raise StoreSchemaError(f"{self.path} is not an SQLite database; give another file name") from error
+            if primary == sqlite3.SQLITE_CORRUPT:
+                raise StoreSchemaError(f"{self.path} is damaged ({error}); restore it from a copy") from error
+            raise StoreUnavailableError(f"{self.path}: {error}{_advice(primary, self.path, self._timeout)}") from error
+
+    def forget_after_fork(self) -> None:
+        """Leave the parent's connections to the parent: a child that used or closed them would harm the database."""
+        _LEFT_TO_PARENT.extend(c for c in (self._writer, *self._readers) if c is not None)
+        self._lock = threading.RLock()
+        self._writer = None
+        self._readers = []
+
+
+_ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
+_LEFT_TO_PARENT: list[sqlite3.Connection] = []
+
+
+def _after_fork() -> None:
+    for store in list(_ALL):
+        store.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _advice(primary: int | None, path: Path, timeout: float) -> str:
+    if primary == sqlite3.SQLITE_BUSY:
+        return f": another writer held it for over {timeout:g} s"
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        why = "is no folder" if not path.parent.is_dir() else "cannot be written, or the file is no plain file"
+        return f": {path.parent} {why}"
+    if primary == sqlite3.SQLITE_READONLY:
+        return ": the file or its folder cannot be written"
+    if primary == sqlite3.SQLITE_FULL:
+        return ": the disk is full"
+    return ""
+
+
+def _statements(step: int) -> list[str]:
+    """Return the statements of one migration."""
+    text = resources.files("bgsched.stores.schema").joinpath(f"sqlite_{step:04}.sql").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return [statement for statement in "\n".join(lines).split(";\n") if statement.strip()]
+
+
+def _places(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+class _Transaction:
+    """The steps of a write transaction, on the one connection that writes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_requests(self, ids: Collection[str]) -> list[Request]:
+        rows = self._connection.execute(
+            f"SELECT {_REQUEST} FROM bgsched_requests WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
+            (json.dumps(list(ids)),),
+        )
+        return [_sql.request_from_row(row) for row in rows]
+
+    def put_requests(self, requests: Sequence[Request]) -> None:
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO bgsched_requests ({_REQUEST}) VALUES ({_places(len(_sql.REQUEST_COLUMNS))})",  # noqa: S608
+            [_sql.request_to_row(request) for request in requests],
+        )
+
+    def delete_request(self, id: str) -> None:  # noqa: A002  the field's word
+        self._connection.execute(
+            "DELETE FROM bgsched_log WHERE run_id IN (SELECT id FROM bgsched_runs WHERE request_id = ?)", (id,)
+        )
+        self._connection.execute("DELETE FROM bgsched_runs WHERE request_id = ?", (id,))
+        self._connection.execute("DELETE FROM bgsched_requests WHERE id = ?", (id,))
+
+    def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        names = json.dumps(list(processes))
+        due: list[Request] = []
+        for priority in _priorities(self._connection):
+            rows = self._connection.execute(
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at <= ? "  # noqa: S608
+                "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
+                (priority, _sql.micros(now), names, limit - len(due)),
+            )
+            due += [_sql.request_from_row(row) for row in rows]
+            if len(due) >= limit:
+                break
+        return due
+
+    def advance_requests(self, requests: Sequence[Request]) -> None:
+        self._connection.executemany(
+            "UPDATE bgsched_requests SET status = ?, revision = ?, next_fire_time = ?, due_at = ?, last_fire_time = ?, "
+            "reason = ? WHERE id = ?",
+            [
+                (
+                    request.status.value,
+                    request.revision,
+                    _sql.micros(request.next_fire_time),
+                    _sql.micros(request.due_at),
+                    _sql.micros(request.last_fire_time),
+                    request.reason,
+                    request.id,
+                )
+                for request in requests
+            ],
+        )
+
+    def complete_requests(self, ids: Collection[str]) -> None:
+        self._connection.executemany(
+            "UPDATE bgsched_requests SET status = 'complete' WHERE id = ?1 AND status = 'scheduled' "  # noqa: S608
+            "AND next_fire_time IS NULL "
+            f"AND NOT EXISTS (SELECT 1 FROM bgsched_runs WHERE request_id = ?1 AND {_ACTIVE})",
+            [(id,) for id in ids],  # noqa: A001  the field's word
+        )
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
+        first = 1 + (last[0] if last else 0)
+        numbered = [replace(run, id=first + place) for place, run in enumerate(runs)]
+        before = self._connection.total_changes
+        self._connection.executemany(
+            f"INSERT INTO bgsched_runs ({_RUN}) VALUES ({_places(len(_sql.RUN_COLUMNS))}) "  # noqa: S608
+            "ON CONFLICT (request_id, revision, fire_time) DO NOTHING",
+            [_sql.run_to_row(run) for run in numbered],
+        )
+        if self._connection.total_changes - before == len(numbered):
+            return numbered
+        kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
+        return [run for run in numbered if run.id in kept]
+
+    def get_runs(self, ids: Collection[int]) -> list[Run]:
+        return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
+
+    def active_runs(self, keys: Collection[str]) -> list[Run]:
+        return self._select_runs(
+            f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id", json.dumps(list(keys))
+        )
+
+    def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
+        names = json.dumps(list(processes))
+        found: list[Run] = []
+        keys: set[str] = set()
+        for run in self._select_runs(f"{_QUEUED} AND due_at <= ? ORDER BY due_at, id", names, _sql.micros(now)):
+            if len(found) < limit and run.overlap_key not in keys:
+                found.append(run)
+                keys.update([run.overlap_key] if run.overlap_key is not None else [])
+        return found
+
+    def held_runs(self, owner: str) -> list[Run]:
+        return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY id", owner)
+
+    def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        accepted = set()
+        for run in runs:
+            row = _sql.run_to_row(run)
+            attempt = run.attempt - (owner is None and run.owner is not None)
+            values = (*(row[place] for place in _CHANGING_PLACES), row[_KILL_PLACE], run.id, owner, attempt)
+            if self._connection.execute(_UPDATE_RUN, values).rowcount:
+                accepted.add(run.id)
+        return accepted
+
+    def ask_kill(self, ids: Collection[int], now: datetime) -> None:
+        self._connection.executemany(
+            f"UPDATE bgsched_runs SET kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND {_ACTIVE}",  # noqa: S608
+            [(_sql.micros(now), id) for id in ids],  # noqa: A001  the field's word
+        )
+
+    def append_log(self, lines: Sequence[LogLine]) -> None:
+        self._connection.executemany(
+            f"INSERT INTO bgsched_log ({_LOG}) VALUES ({_places(len(_sql.LOG_COLUMNS))}) "  # noqa: S608
+            "ON CONFLICT (run_id, seq) DO NOTHING",
+            [_sql.line_to_row(line) for line in lines],
+        )
+
+    def last_seq(self, run_id: int) -> int:
+        row = self._connection.execute("SELECT max(seq) FROM bgsched_log WHERE run_id = ?", (run_id,)).fetchone()
+        return row[0] or 0
+
+    def _select_runs(self, where: str, *values: Any) -> list[Run]:
+        return _select_runs(self._connection, where, values)
+
+    # -- schedulers and retention --------------------------------------------------------------------------------
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        return _schedulers(self._connection)
+
+    def put_scheduler(self, record: SchedulerRecord) -> None:
+        self._connection.execute(
+            f"INSERT OR REPLACE INTO bgsched_schedulers ({_SCHEDULER}) "  # noqa: S608
+            f"VALUES ({_places(len(_sql.SCHEDULER_COLUMNS))})",
+            _sql.scheduler_to_row(record),
+        )
+
+    def delete_scheduler(self, owner: str) -> None:
+        self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
+
+    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
+        bounds = json.dumps({status.value: _sql.micros(bound) for status, bound in before.items()})
+        rows = self._connection.execute(
+            f"""
+            SELECT id FROM bgsched_runs AS run
+            WHERE NOT {_ACTIVE} AND (
+                finished_at < (SELECT value FROM json_each(?1) WHERE key = run.status)
+                OR (?2 IS NOT NULL AND ?2 <= (
+                    SELECT count(*) FROM bgsched_runs AS newer WHERE newer.process = run.process AND newer.id > run.id
+                ))
+            )
+            AND EXISTS (SELECT 1 FROM bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id)
+            ORDER BY id LIMIT ?3
+            """,  # noqa: S608  names of our own
+            (bounds, per_process, limit),
+        )
+        ids = [(row[0],) for row in rows.fetchall()]
+        self._connection.executemany("DELETE FROM bgsched_log WHERE run_id = ?", ids)
+        self._connection.executemany("DELETE FROM bgsched_runs WHERE id = ?", ids)
+        return len(ids)
+
+
+_QUEUED = (
+    "status = 'waiting' AND owner IS NULL AND process IN (SELECT value FROM json_each(?)) AND (overlap_key IS NULL "
+    "OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b WHERE b.overlap_key = bgsched_runs.overlap_key "
+    "AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
+)
+
+
+def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
+    """Yield the priorities that requests with a due time have, highest first, each by one look into the index."""
+    below = None
+    while True:
+        row = connection.execute(
+            "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND (?1 IS NULL OR priority < ?1)"
+            if below is None
+            else "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND priority < ?1",
+            (below,),
+        ).fetchone()
+        if row[0] is None:
+            return
+        below = row[0]
+        yield below
+
+
+def _select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs WHERE {where}", values)  # noqa: S608
+    return [_sql.run_from_row(row) for row in rows]
+
+
+def _schedulers(connection: sqlite3.Connection) -> list[SchedulerRecord]:
+    rows = connection.execute(f"SELECT {_SCHEDULER} FROM bgsched_schedulers ORDER BY started_at, owner")  # noqa: S608
+    return [_sql.scheduler_from_row(row) for row in rows]
+
+
+class _Reader:
+    """Answers over connections that cannot write."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self._store = store
+
+    def find_request(self, id: str) -> Request | None:  # noqa: A002  the field's word
+        with self._store.reading() as connection:
+            rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_requests WHERE id = ?", (id,))  # noqa: S608
+            return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
+
+    def requests(self, filter: RequestFilter) -> list[Request]:  # noqa: A002  the field's word
+        where = _Where()
+        where.equal("process", filter.process)
+        where.equal("user", filter.user)
+        where.among("status", filter.status)
+        where.compare("id >", filter.after)
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_REQUEST} FROM bgsched_requests{where} ORDER BY id LIMIT ?",  # noqa: S608
+                (*where.values, filter.limit),
+            )
+            return [_sql.request_from_row(row) for row in rows]
+
+    def upcoming(self, limit: int) -> list[Request]:
+        with self._store.reading() as connection:
+            found: list[Request] = []
+            for priority in _priorities(connection):
+                rows = connection.execute(
+                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "  # noqa: S608
+                    "ORDER BY due_at LIMIT ?",
+                    (priority, limit),
+                )
+                found += [_sql.request_from_row(row) for row in rows]
+        return sorted(found, key=lambda request: (_sql.micros(request.due_at) or 0, request.id))[:limit]
+
+    def find_run(self, id: int) -> Run | None:  # noqa: A002  the field's word
+        with self._store.reading() as connection:
+            return next(iter(_select_runs(connection, "id = ?", (id,))), None)
+
+    def runs(self, filter: RunFilter) -> list[Run]:  # noqa: A002  the field's word
+        where = _Where()
+        where.equal("process", filter.process)
+        where.equal("request_id", filter.request)
+        where.equal("parent_id", filter.parent)
+        where.equal("user", filter.user)
+        where.among("status", filter.status)
+        where.compare("fire_time >=", _sql.micros(filter.since))
+        where.compare("fire_time <=", _sql.micros(filter.until))
+        where.compare("id <", filter.before)
+        if filter.text is not None:
+            where.add(
+                "(instr(lower(coalesce(reason, '') || ' ' || coalesce(error, '')), lower(?)) OR EXISTS "
+                "(SELECT 1 FROM bgsched_log WHERE run_id = bgsched_runs.id AND instr(lower(text), lower(?))))",
+                filter.text,
+                filter.text,
+            )
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_RUN} FROM bgsched_runs{where} ORDER BY id DESC LIMIT ?",  # noqa: S608
+                (*where.values, filter.limit),
+            )
+            return [_sql.run_from_row(row) for row in rows]
+
+    def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_LOG} FROM bgsched_log WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+                (run_id, after, limit),
+            )
+            return [_sql.line_from_row(row) for row in rows]
+
+    def summary(self, process: str | None, since: datetime | None) -> Summary:
+        where = _Where()
+        where.equal("process", process)
+        where.compare("fire_time >=", _sql.micros(since))
+        with self._store.reading() as connection:
+            counts = connection.execute(
+                f"SELECT status, sum(fire_count) FROM bgsched_runs{where} GROUP BY status",  # noqa: S608
+                where.values,
+            ).fetchall()
+            last = connection.execute(
+                f"SELECT {_RUN} FROM bgsched_runs{where} ORDER BY id DESC LIMIT 1",  # noqa: S608
+                where.values,
+            ).fetchall()
+            spans = {
+                f"{column}_p{percent}": _sql.span(_percentile(connection, where, column, percent))
+                for column in ("duration", "lateness")
+                for percent in (50, 95, 99)
+            }
+        return Summary(
+            counts={RunStatus(status): count for status, count in counts},
+            last_run=_sql.run_from_row(last[0]) if last else None,
+            **spans,
+        )
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        with self._store.reading() as connection:
+            return _schedulers(connection)
+
+    def kills_asked(self, owner: str) -> frozenset[int]:
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT id FROM bgsched_runs WHERE owner = ? AND {_ACTIVE} AND kill_asked_at IS NOT NULL",  # noqa: S608
+                (owner,),
+            )
+            return frozenset(row[0] for row in rows)
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        names = json.dumps(list(processes))
+        with self._store.reading() as connection:
+            due = [
+                row[0]
+                for priority in _priorities(connection)
+                for row in connection.execute(
+                    "SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "
+                    "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT 1",
+                    (priority, names),
+                )
+            ]
+            due += [
+                row[0]
+                for row in connection.execute(
+                    f"SELECT due_at FROM bgsched_runs WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
+                    (names,),
+                )
+            ]
+        return _sql.instant(min(due, default=None))
+
+
+class _Where:
+    """A WHERE clause that grows by the conditions that were asked for."""
+
+    def __init__(self) -> None:
+        self._conditions: list[str] = []
+        self.values: list[Any] = []
+
+    def __str__(self) -> str:
+        return " WHERE " + " AND ".join(self._conditions) if self._conditions else ""
+
+    def add(self, condition: str, *values: Any) -> None:
+        self._conditions.append(condition)
+        self.values.extend(values)
+
+    def equal(self, column: str, value: Any) -> None:
+        self.compare(f"{column} =", value)
+
+    def compare(self, left: str, value: Any) -> None:
+        if value is not None:
+            self.add(f"{left} ?", value)
+
+    def among(self, column: str, statuses: Collection[Any]) -> None:
+        if statuses:
+            self.add(f"{column} IN ({_places(len(statuses))})", *(status.value for status in statuses))
+
+
+def _percentile(connection: sqlite3.Connection, where: _Where, column: str, percent: int) -> int | None:
+    """Return the nearest-rank percentile of *column* over the runs that have it."""
+    known = f"{where} AND {column} IS NOT NULL" if str(where) else f" WHERE {column} IS NOT NULL"
+    count = connection.execute(f"SELECT count(*) FROM bgsched_runs{known}", where.values).fetchone()[0]  # noqa: S608
+    if not count:
+        return None
+    rank = max(0, -(-count * percent // 100) - 1)
+    return int(
+        connection.execute(
+            f"SELECT {column} FROM bgsched_runs{known} ORDER BY {column} LIMIT 1 OFFSET ?",  # noqa: S608
+            (*where.values, rank),
+        ).fetchone()[0]
+    )

@@ -1,0 +1,44 @@
+"""What every test may ask for: PostgreSQL, and Hypothesis that is repeatable in CI."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import settings
+
+pytest_plugins = ["pytester"]
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def no_postgres(reason: str) -> None:
+    """Skip the test on a laptop without PostgreSQL; fail it where PostgreSQL is required, as in CI."""
+    if os.environ.get("BGSCHED_REQUIRE_POSTGRES") == "1":
+        pytest.fail(f"BGSCHED_REQUIRE_POSTGRES=1, but there is no PostgreSQL: {reason}", pytrace=False)
+    pytest.skip(f"no PostgreSQL: {reason}")
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """The address of a PostgreSQL server that lives as long as the test session; see `_postgres.py`."""
+    with ExitStack() as stack:
+        try:
+            from _postgres import postgres_server
+
+            dsn = stack.enter_context(postgres_server())
+        except Exception as error:  # noqa: BLE001 # no psycopg, no binaries, no start: one answer to all
+            no_postgres(f"{type(error).__name__}: {error}")
+        else:
+            yield dsn
+
+
+@pytest.fixture
+def postgres_schema(postgres_dsn: str) -> Iterator[str]:
+    """The name of a schema of the test's own, dropped afterwards with everything in it."""
+    from _postgres import temporary_schema
+
+    with temporary_schema(postgres_dsn) as name:
+        yield name

@@ -1,0 +1,147 @@
+"""Every code block of the README and the documentation runs; so do the examples in docstrings."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _docs import PageError, find_blocks
+
+import bgsched
+
+ROOT = Path(__file__).parent.parent
+RUNNER = Path(__file__).with_name("_docs.py")
+PAGE_TIMEOUT = 60.0
+PAGES = [ROOT / "README.md", *sorted(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)]
+MODULES = ["bgsched", *sorted(found.name for found in pkgutil.walk_packages(bgsched.__path__, "bgsched."))]
+
+
+def run_in_subprocess(page: Path, folder: Path) -> str:
+    """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", RUNNER, page],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            output, _ = child.communicate(timeout=PAGE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)  # the page's own children too: the group is ours
+            return f"{page} did not end within {PAGE_TIMEOUT:.0f} s\n{child.communicate()[0]}"
+        return output if child.returncode else ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
+    if find_blocks(page) and (complaint := run_in_subprocess(page, tmp_path)):
+        pytest.fail(complaint, pytrace=False)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.endswith("__main__"):
+        pytest.skip("importing it runs the command line")
+    monkeypatch.chdir(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("bgsched"):
+            raise
+        pytest.skip(f"needs an extra: {error}")
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    first, second = re.findall(r"^```console\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[
+        :2
+    ]
+    assert first == "$ make demo\n$ make test\n"
+    assert second == "$ uv run bgsched demo\n$ uv run pytest\n"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_front_pages_lead_somewhere(page: Path) -> None:
+    """Sphinx checks those of docs/."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+class TestTheCollectorItself:
+    """The test above is worth what its collector finds: a failing block is reported with its page and line."""
+
+    @pytest.fixture
+    def page(self, tmp_path: Path) -> Path:
+        return tmp_path / "page.md"
+
+    def test_blocks_share_a_namespace_and_run_in_a_folder_of_their_own(self, page: Path, tmp_path: Path) -> None:
+        page.write_text(
+            "# Title\n\n```python\nfrom pathlib import Path\nn = 1\n```\n\n"
+            "- in a list:\n\n  ```python\n  n += 1\n  Path('made').write_text(__name__)\n  ```\n\n"
+            "````{note}\n```pycon\n>>> n\n2\n>>> n = 3\n```\n````\n\n"
+            "```python\nassert n == 3\n```\n\n"
+            "<!-- run -->\n\n```console\n$ cat made\n__main__\n$ echo one \\\n  two\none...o\n$ python -c 'pass'\n```\n"
+        )
+        assert run_in_subprocess(page, tmp_path) == ""
+        assert [block.line for block in find_blocks(page)] == [4, 11, 17, 24, 30]
+
+    @pytest.mark.parametrize(
+        ("text", "line", "words"),
+        [
+            ("```python\nx = 1\n\n1 / 0\n```\n", 4, "ZeroDivisionError"),
+            ("```python\ndef f():\n    raise OSError('no')\n```\n\n```python\nf()\n```\n", 3, "OSError: no"),
+            ("Text\n\n```python\nx = = 1\n```\n", 4, "SyntaxError"),
+            ("```python\nexit(0)\n```\n", 2, "SystemExit"),
+            ("```python\nimport warnings\nwarnings.warn('old')\n```\n", 3, "UserWarning: old"),
+            ("```pycon\n>>> 1 + 1\n2\n>>> 1 + 1\n3\n```\n", 4, "Expected:"),
+            ("<!-- run -->\n```console\n$ true\n$ echo no; exit 3\n```\n", 4, "exit code 3"),
+            ("<!-- run -->\n```console\n$ echo one\none\n$ echo two\nthree\n```\n", 5, "three"),
+            ("<!-- no-run: -->\n```python\n1 / 0\n```\n", 1, "say why"),
+            ("<!-- no-run: a reason -->\n\nText\n", 1, "above no fence"),
+            ("<!-- run -->\n```text\nx\n```\n", 2, "cannot be marked"),
+            ("```py\n1 / 0\n```\n", 1, "would never run"),
+            ("```{code-block} python\n1 / 0\n```\n", 1, "would never run"),
+            ("```python\n1 / 0\n", 1, "never closed"),
+        ],
+    )
+    def test_what_fails_is_reported_with_page_and_line(
+        self, page: Path, tmp_path: Path, text: str, line: int, words: str
+    ) -> None:
+        page.write_text(text)
+        complaint = run_in_subprocess(page, tmp_path)
+        assert f"{page}:{line}: " in complaint
+        assert words in complaint
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<!-- no-run: it would hang -->\n```python\n1 / 0\n```\n",
+            "```console\n$ exit 1\n```\n",
+            "````markdown\n```python\n1 / 0\n```\n````\n",
+            "```toml\nx = 1\n```\n",
+        ],
+    )
+    def test_what_shall_not_run_does_not(self, page: Path, text: str) -> None:
+        page.write_text(text)
+        assert find_blocks(page) == []
+
+    def test_a_page_that_hangs_is_ended(self, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(run_in_subprocess.__globals__, "PAGE_TIMEOUT", 0.5)
+        page.write_text("```python\nimport threading\nthreading.Event().wait()\n```\n")
+        assert "did not end within" in run_in_subprocess(page, tmp_path)
+
+    def test_a_mark_without_reason_fails_at_collection_too(self, page: Path) -> None:
+        page.write_text("<!-- no-run -->\n```python\n```\n")
+        with pytest.raises(PageError, match=r"page\.md:1: say why"):
+            find_blocks(page)
