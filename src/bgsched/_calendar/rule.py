@@ -1,16 +1,18 @@
-"""RFC 5545 recurrence rules as sets of local seconds.
+"""RFC 5545 recurrence rules: the text, checked, and which days of a year it names.
 
-dateutil says which days (and, with BYSETPOS, which times) of one year a rule names, with INTERVAL 1 and everything that
-DTSTART implies written out; the intervals, the search and the way to instants are ours. dateutil itself walks from
-DTSTART, takes INTERVAL=0 for a rule that never ends, reads WKST from a global of the calendar module, and BYMONTHDAY=0
-as absent.
+dateutil expands what is hard (numbers of weeks, days of the year, counted weekdays), one year and one part at a time.
+The rest of it is kept out: it walks from DTSTART, takes INTERVAL=0 for a rule that never ends, follows a rule that
+never matches to the year 9999, reads WKST from a global of the calendar module, and BYMONTHDAY=0 as absent.
 """
 
 import re
+from calendar import isleap, monthrange
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
 from dateutil.rrule import DAILY, HOURLY, MINUTELY, MONTHLY, SECONDLY, WEEKLY, YEARLY, rrule, weekday
 
@@ -214,32 +216,92 @@ def written_out(rule: Rule, start: datetime) -> Rule:
 
 
 def year_days(rule: Rule, times: Times | None = None) -> YearDays:
-    """Return the days (with *times*: the seconds) that a rule names when every period counts."""
+    """Return the days (with *times*: the seconds) that a rule names when every year, month, week or day counts."""
     return YearDays(partial(_pick, rule, times), unit=1 if times is None else DAY)
 
 
 def _pick(rule: Rule, times: Times | None, year: int) -> tuple[int, ...]:
-    """Let dateutil expand one year; the year taken is one of 2000..2399, which is of the same kind."""
-    first = datetime(2000 + year % 400, 1, 1)  # noqa: DTZ001 - local by design
-    begin = first - timedelta((first.weekday() - rule.week_start) % 7)
+    """Expand one year; the year taken is one of 2000..2399, which is of the same kind."""
+    year = 2000 + year % 400
+    if "BYSETPOS" not in rule.numbers or rule.clock:
+        return tuple(_bits_of(_days_of(rule, year)))
+    seconds = list(times.all()) if times is not None else [0]
+    chosen: list[int] = []
+    for turn in _turns(rule, year):
+        members = [(day, second) for day in turn for second in seconds]
+        places = {place - 1 if place > 0 else len(members) + place for place in rule.numbers["BYSETPOS"]}
+        chosen += [
+            members[place][0] if times is None else members[place][0] * DAY + members[place][1]
+            for place in places
+            if 0 <= place < len(members)
+        ]
+    length = 365 + isleap(year)
+    return tuple(sorted(place for place in chosen if 0 <= place < (length if times is None else length * DAY)))
+
+
+def _turns(rule: Rule, year: int) -> list[list[int]]:
+    """Return the days that the rule names, turn by turn; those of a week may lie in the neighbouring years."""
+    days = _bits_of(_days_of(rule, year))
+    first = date(year, 1, 1)
+    if rule.frequency == "YEARLY":
+        return [days]
+    if rule.frequency == "WEEKLY":
+        before, after = 365 + isleap(year - 1), 365 + isleap(year)
+        days = [day - before for day in _bits_of(_days_of(rule, year - 1)) if day >= before - 6] + days
+        days += [day + after for day in _bits_of(_days_of(rule, year + 1)) if day < 6]  # noqa: PLR2004 - a week less one
+        into = (first.weekday() - rule.week_start) % 7
+        return [list(group) for _, group in groupby(days, lambda day: (day + into) // 7)]
+    if rule.frequency == "MONTHLY":
+        return [list(group) for _, group in groupby(days, lambda day: (first + timedelta(day)).month)]
+    return [[day] for day in days]
+
+
+def _bits_of(number: int) -> list[int]:
+    """Return the places of the bits of a number, in order."""
+    return [place for place, bit in enumerate(reversed(f"{number:b}")) if bit == "1"]
+
+
+def _days_of(rule: Rule, year: int) -> int:
+    """Return the days of a year that pass every part of a rule, as the bits of a number (bit 0 is 1 January).
+
+    What is easy is done here, in a way that no empty set can make long; dateutil is asked for the numbering of weeks,
+    for days of the year and for counted weekdays, one part at a time: several parts that never meet it would follow to
+    the year 9999, and a plain weekday beside a counted one (``MO,1TU``) it takes for both at once.
+    """
     numbers = rule.numbers
-    clock = (0, 0, 0) if times is None else tuple(numbers[name] for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
-    expanded = rrule(
-        DAILY if rule.clock else rule.code,
-        dtstart=begin,
-        until=datetime(first.year, 12, 31, 23, 59, 59),  # noqa: DTZ001 - local by design
-        wkst=rule.week_start,
-        bymonth=numbers.get("BYMONTH"),
-        bymonthday=numbers.get("BYMONTHDAY"),
-        byyearday=numbers.get("BYYEARDAY"),
-        byweekno=numbers.get("BYWEEKNO"),
-        byweekday=rule.days or None,
-        bysetpos=None if rule.clock else numbers.get("BYSETPOS"),
-        byhour=clock[0],
-        byminute=clock[1],
-        bysecond=clock[2],
-    )
-    found = [at for at in expanded if at >= first]
-    if times is None:
-        return tuple((at - first).days for at in found)
-    return tuple((at - first).days * DAY + (at - first).seconds for at in found)
+    days = (1 << (365 + isleap(year))) - 1
+    if "BYMONTH" in numbers or "BYMONTHDAY" in numbers:
+        days = _month_days(year, numbers.get("BYMONTH", range(1, 13)), numbers.get("BYMONTHDAY"))
+    plain = {day.weekday for day in rule.days if not day.n}
+    counted = tuple(day for day in rule.days if day.n)
+    if rule.days:
+        first = date(year, 1, 1).weekday()
+        named = sum(1 << day for day in range(366) if (first + day) % 7 in plain)
+        if counted and rule.frequency == "MONTHLY":
+            named |= _expand(year, MONTHLY, byweekday=counted)
+        elif counted:
+            named |= _expand(year, YEARLY, byweekday=counted, bymonth=numbers.get("BYMONTH"))
+        days &= named
+    if days and "BYYEARDAY" in numbers:
+        days &= _expand(year, YEARLY, byyearday=numbers["BYYEARDAY"])
+    if days and "BYWEEKNO" in numbers:
+        days &= _expand(year, YEARLY, byweekno=numbers["BYWEEKNO"], byweekday=range(7), wkst=rule.week_start)
+    return days
+
+
+def _month_days(year: int, months: Iterable[int], numbers: tuple[int, ...] | None) -> int:
+    days = 0
+    for month in months:
+        length = monthrange(year, month)[1]
+        start = (date(year, month, 1) - date(year, 1, 1)).days
+        wanted = range(1, length + 1) if numbers is None else [day if day > 0 else length + 1 + day for day in numbers]
+        days |= sum(1 << (start + day - 1) for day in set(wanted) if 1 <= day <= length)
+    return days
+
+
+def _expand(year: int, frequency: Literal[0, 1], **parts: Any) -> int:
+    """Let dateutil expand one part of a rule for a year, as the bits of a number."""
+    first = datetime(year, 1, 1)  # noqa: DTZ001 - local by design
+    parts.setdefault("wkst", 0)  # the default would be a global of the calendar module
+    rule = rrule(frequency, dtstart=first, until=first.replace(month=12, day=31), **parts)
+    return sum(1 << (at - first).days for at in rule)
