@@ -233,8 +233,9 @@ class WallClock:
 
         In that reading instants never go back as local seconds go on. A local day that does not exist has none.
         """
-        local: int | None = start
-        while (local := self._nominal.next(local)) is not None:
+        local = start
+        while (found := self._nominal.next(local)) is not None:
+            local = found
             resolved = self._zone.resolve(local)
             if isinstance(resolved, Unambiguous):
                 return resolved.at

@@ -10,9 +10,10 @@ from bgsched._calendar import words
 from bgsched._calendar.days import DailyDays, Days, MonthlyDays, WeeklyDays
 from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
-from bgsched._calendar.fields import integer, nth_weekday, plain_weekdays, time_of_day
+from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of, parse_rule
+from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of
+from bgsched._calendar.rule import parse_rule
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -35,6 +36,8 @@ __all__ = [
 
 WEEKDAYS = (MO, TU, WE, TH, FR)
 WEEKENDS = (SA, SU)
+
+ShortMonth = Literal["skip", "last"]
 
 _HOUR = 3600 * MICRO
 
@@ -166,23 +169,23 @@ class Hourly(_Elapsed):
         return anchor.instant % MICRO if self.minute is None else 0
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Daily(_Dated):
     """Every n-th day, or on some days of the week, at a local time."""
 
     at: time | None = None
-    every: int = field(default=1, kw_only=True)
-    on: tuple[weekday, ...] | None = field(default=None, kw_only=True)
+    every: int = 1
+    on: tuple[weekday, ...] | None = None
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
+    def __init__(self, at: time | str | None = None, *, every: int = 1, on: Weekdays | None = None) -> None:
         init(
             self,
-            at=None if self.at is None else time_of_day(self.at),
-            on=None if self.on is None else plain_weekdays(self.on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+            on=None if on is None else plain_weekdays(on),
         )
-        if self.on is not None and self.every > 1:
-            raise TimingError(f"every={self.every} cannot be combined with on=; write Weekly({self.on}, every=...)")
+        if self.on is not None and every > 1:
+            raise TimingError(f"every={every} cannot be combined with on=; write Weekly({self.on}, every=...)")
 
     def describe(self) -> str:
         """Say in words when it fires."""
@@ -194,17 +197,21 @@ class Daily(_Dated):
         return DailyDays(anchor.local // DAY, self.every)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Weekly(_Dated):
     """On some days of every n-th week, at a local time; weeks begin on Monday."""
 
     on: tuple[weekday, ...]
-    at: time | None = field(default=None, kw_only=True)
-    every: int = field(default=1, kw_only=True)
+    at: time | None = None
+    every: int = 1
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
-        init(self, on=plain_weekdays(self.on), at=None if self.at is None else time_of_day(self.at))
+    def __init__(self, on: Weekdays, *, at: time | str | None = None, every: int = 1) -> None:
+        init(
+            self,
+            on=plain_weekdays(on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+        )
 
     def describe(self) -> str:
         """Say in words when it fires."""
@@ -214,30 +221,40 @@ class Weekly(_Dated):
         return WeeklyDays(tuple(day.weekday for day in self.on), anchor.local // DAY, self.every)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Monthly(_Dated):
     """On one day of every n-th month, by number or by weekday, at a local time."""
 
     day: int | None = None
-    on: weekday | None = field(default=None, kw_only=True)
-    at: time | None = field(default=None, kw_only=True)
-    every: int = field(default=1, kw_only=True)
-    short_month: Literal["skip", "last"] = field(default="skip", kw_only=True)
+    on: weekday | None = None
+    at: time | None = None
+    every: int = 1
+    short_month: ShortMonth = "skip"
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
-        if (self.day is None) == (self.on is None):
+    def __init__(
+        self,
+        day: int | None = None,
+        *,
+        on: weekday | str | None = None,
+        at: time | str | None = None,
+        every: int = 1,
+        short_month: ShortMonth = "skip",
+    ) -> None:
+        if (day is None) == (on is None):
             raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
-        if self.day is not None and not 1 <= abs(integer("day", self.day, minimum=-(10**9))) <= 31:  # noqa: PLR2004
-            raise TimingError(f"day must be 1..31 or -1..-31, got {self.day}")
-        if self.short_month not in {"skip", "last"}:
-            raise TimingError(f"short_month must be 'skip' or 'last', got {self.short_month!r}")
-        if self.short_month == "last" and self.on is not None:
+        if day is not None and not 1 <= abs(integer("day", day, minimum=None)) <= 31:  # noqa: PLR2004 - days of a month
+            raise TimingError(f"day must be 1..31 or -1..-31, got {day}")
+        if short_month not in {"skip", "last"}:
+            raise TimingError(f"short_month must be 'skip' or 'last', got {short_month!r}")
+        if short_month == "last" and on is not None:
             raise TimingError("short_month='last' needs a day number; a weekday that a month lacks is always skipped")
         init(
             self,
-            on=None if self.on is None else nth_weekday(self.on),
-            at=None if self.at is None else time_of_day(self.at),
+            day=day,
+            on=None if on is None else nth_weekday(on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+            short_month=short_month,
         )
 
     def describe(self) -> str:
