@@ -22,6 +22,7 @@ from bgsched.run import Run, RunStatus, shown
 from bgsched.timing import Immediate, Later, Timing
 
 __all__ = [
+    "OWN_KEY",
     "RUN_ALL_LIMIT",
     "Beside",
     "Misfire",
@@ -41,6 +42,9 @@ __all__ = [
 
 RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
+
+OWN_KEY = "request:"
+"""How an overlap key begins that only runs of one request share."""
 
 _BATCH = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -299,7 +303,7 @@ def overlap_key(request: Request, policies: Policies) -> str | None:
         return None
     scope = policies.overlap_scope
     if scope == "request":
-        return f"request:{request.id}"
+        return f"{OWN_KEY}{request.id}"
     if scope == "process":
         return f"process:{request.process}"
     values = json.dumps([request.params.get(name) for name in scope], sort_keys=True)

@@ -150,10 +150,10 @@ LAST = {"last_run": FINAL, "last_success": frozenset({RunStatus.SUCCESS}), "last
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How many fire times of a process came to an end in a status, in the hour that begins at *hour* (UTC)."""
+    """How many fire times of a process (all of them: ``None``) ended in a status in the hour from *hour* (UTC)."""
 
     hour: datetime
-    process: str
+    process: str | None
     status: RunStatus
     count: int
 
@@ -251,7 +251,10 @@ class StoreReader(Protocol):
         ...
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included."""
+        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included.
+
+        *process*: of one process, or (``None``) of all of them together.
+        """
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:
@@ -307,6 +310,13 @@ class Transaction(Protocol):
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         """Return those of the runs that exist, locked against other writers."""
+        ...
+
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of the overlap keys under which nobody else can start a run until this transaction ends.
+
+        A key of one request comes with its request, which `due_requests` locked. Where there is one writer, all are.
+        """
         ...
 
     def active_runs(self, keys: Collection[str]) -> list[Run]:
@@ -388,9 +398,27 @@ class Store(ABC):
         """Return whether a scheduler that signed on has died: here, whether its lease ran out."""
         return record.lease_until < now
 
+    def gone(self, tx: Transaction, now: datetime) -> list[str]:
+        """Return the owners that have died."""
+        return [record.owner for record in tx.schedulers() if self.is_gone(record, now)]
+
     @abstractmethod
     def changes(self) -> Hashable:
         """Return a value that differs after anybody changed the store; cheap to ask."""
+
+    @property
+    def look_every(self) -> float:
+        """For how many seconds a scheduler may go without looking for the dead and for asked kills."""
+        return 1.0
+
+    def listen(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  a store that has no such means does nothing
+        """Call *wake*, from any thread, when somebody elsewhere made something due or (``True``) asked for a kill.
+
+        A hint, no promise: whoever relies on the store looks at `changes` as well.
+        """
+
+    def unlisten(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  see listen
+        """Undo `listen`."""
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -568,11 +596,7 @@ class Store(ABC):
     def reap(self, now: datetime) -> list[Run]:
         """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt."""
         with self.transaction() as tx:
-            left: list[Run] = []
-            for record in tx.schedulers():
-                if self.is_gone(record, now):
-                    left += _release(tx, record.owner, now, "its scheduler died")
-            return left
+            return [run for owner in self.gone(tx, now) for run in _release(tx, owner, now, "its scheduler died")]
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
@@ -623,15 +647,16 @@ def _claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due
     """Plan the due requests and write all plans at once.
 
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
-    finds that run stored and can name it.
+    finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
     """
     keys = {request.id: planner.overlap_key(request) for request in due}
     wanted = {key for key in keys.values() if key is not None}
+    held = tx.hold_keys(wanted) if wanted else ()
     holders: dict[str | None, list[Run]] = {}
-    for run in tx.active_runs(wanted) if wanted else ():
+    for run in tx.active_runs(held) if held else ():
         holders.setdefault(run.overlap_key, []).append(run)
     plans: list[Plan] = []
-    occupied: set[str] = set()
+    occupied = wanted.difference(held)
     for request in due:
         key = keys[request.id]
         if key in occupied:

@@ -228,12 +228,15 @@ class _Tables:
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
         for item in ended:
-            key = item.hour, item.process, item.status
+            key = item.hour, item.process or "", item.status
             self._journal.append(("count", key, self.counts.get(key, 0)))
             self.counts[key] = self.counts.get(key, 0) + item.count
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
+
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
 
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
@@ -401,10 +404,12 @@ class _Reader:
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
+        counts: dict[tuple[datetime, RunStatus], int] = {}
         with self._lock:
-            found = [Ended(*key, count) for key, count in self._tables.counts.items() if count]
-        wanted = (e for e in found if first <= e.hour <= until and (process is None or e.process == process))
-        return sorted(wanted, key=lambda e: (e.hour, e.process, e.status))
+            for (hour, name, status), count in self._tables.counts.items():
+                if first <= hour <= until and process in (None, name):
+                    counts[hour, status] = counts.get((hour, status), 0) + count
+        return [Ended(hour, process, status, count) for (hour, status), count in sorted(counts.items()) if count]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

@@ -37,24 +37,8 @@ _REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
 _RUN = ", ".join(_sql.RUN_COLUMNS)
 _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
-_ACTIVE = "status IN ('waiting', 'running')"
-_CHANGING = (
-    "due_at",
-    "claimed_at",
-    "started_at",
-    "finished_at",
-    "duration",
-    "lateness",
-    "status",
-    "reason",
-    "attempt",
-    "attempts",
-    "reruns_left",
-    "owner",
-    "progress",
-    "result",
-    "error",
-)
+_ACTIVE = _sql.ACTIVE_STATUS
+_CHANGING = _sql.CHANGING_COLUMNS
 _CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
 _KILL_PLACE = _sql.RUN_COLUMNS.index("kill_asked_at")
 _UPDATE_RUN = (
@@ -405,6 +389,9 @@ class _Transaction:
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
         return self._select_runs(where, json.dumps(list(keys)))
@@ -504,7 +491,7 @@ class _Transaction:
 
 _QUEUED = (
     "status = 'waiting' AND owner IS NULL AND process IN (SELECT value FROM json_each(?)) AND (overlap_key IS NULL "
-    "OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b WHERE b.overlap_key = bgsched_runs.overlap_key "
+    "OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b WHERE b.overlap_key = run.overlap_key "
     "AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
 )
 
@@ -526,7 +513,7 @@ def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
 
 
 def _select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs WHERE {where}", values)  # noqa: S608
+    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
     return [_sql.run_from_row(row) for row in rows]
 
 
@@ -570,15 +557,11 @@ class _Reader:
             return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
-        where = _Where()
-        where.equal("process", filter.process)
-        where.equal("user", filter.user)
-        where.among("status", filter.status)
-        where.compare("id >", filter.after)
+        where, values = _sql.request_conditions(filter)
         with self._store.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_REQUEST} FROM bgsched_requests{where} ORDER BY id LIMIT ?",  # noqa: S608
-                (*where.values, filter.limit),
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
+                (*values, filter.limit),
             )
             return [_sql.request_from_row(row) for row in rows]
 
@@ -603,10 +586,10 @@ class _Reader:
         with self._store.reading() as connection:
             first, last = _bounds(connection, filter)
             found: list[Run] = []
-            for lane, lane_values in _sql.lanes(filter):
-                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+            for lane, lane_values, id in _sql.lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
                 values = (*lane_values, first, last, *every_values, filter.limit)
-                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+                found += _select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
         return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -634,8 +617,8 @@ class _Reader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
@@ -667,34 +650,8 @@ class _Reader:
             due += [
                 row[0]
                 for row in connection.execute(
-                    f"SELECT due_at FROM bgsched_runs WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
+                    f"SELECT due_at FROM bgsched_runs AS run WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
                     (names,),
                 )
             ]
         return _sql.instant(min(due, default=None))
-
-
-class _Where:
-    """A WHERE clause that grows by the conditions that were asked for."""
-
-    def __init__(self) -> None:
-        self._conditions: list[str] = []
-        self.values: list[Any] = []
-
-    def __str__(self) -> str:
-        return " WHERE " + " AND ".join(self._conditions) if self._conditions else ""
-
-    def add(self, condition: str, *values: Any) -> None:
-        self._conditions.append(condition)
-        self.values.extend(values)
-
-    def equal(self, column: str, value: Any) -> None:
-        self.compare(f"{column} =", value)
-
-    def compare(self, left: str, value: Any) -> None:
-        if value is not None:
-            self.add(f"{left} ?", value)
-
-    def among(self, column: str, statuses: Collection[Any]) -> None:
-        if statuses:
-            self.add(f"{column} IN ({_places(len(statuses))})", *(status.value for status in statuses))
