@@ -1,7 +1,7 @@
 """Async runs: any number of them on the event loop of one thread.
 
 Each run is an asyncio task in a context of its own, so logs and `current_run` are kept apart however the runs
-interleave. Kill and timeout cancel the task. A process that blocks the loop instead of awaiting holds up its fellows:
+interleave. Kill and timeout cancel its asyncio task. A process that blocks the loop instead of awaiting holds up its fellows:
 when its time is over, runs that come later go to a fresh loop.
 """
 
@@ -184,11 +184,11 @@ class _LoopThread(threading.Thread):
 
     def stop(self) -> None:
         """Cancel the runs, wait for them to see it, and end."""
-        self.call(self._cancel_all)
+        self.call(self._end_all)
         if threading.current_thread() is not self and not self.blocked:
             self.join(_PATIENCE)
 
-    def _cancel_all(self) -> None:
+    def _end_all(self) -> None:
         self._ending = True
         left = asyncio.all_tasks(self.loop)
         for one in left:

@@ -56,6 +56,7 @@ class LiveRun:
         self.stack: Callable[[], str] = self._stack_of_thread
         self.replaced = False  # another worker took the place of the one that is stuck in it
         self.left = False  # its worker came back
+        self.interrupted = False  # by Ctrl-C, if it ran on the thread that gets it
         self.began: float | None = None
         self.ended: float | None = None
         self._run = run
@@ -73,13 +74,25 @@ class LiveRun:
         """Whether the run has come to its end here."""
         return self._closed
 
-    def begin(self) -> None:
-        """Mark the run as started, by this thread."""
+    def begin(self) -> bool:
+        """Mark the run as started, by this thread; ``False`` when it must not start any more."""
         with self._lock:
+            if self._closed:
+                return False
             self._run = self._run.started(self.clock.now())
             self.began = self.clock.monotonic()
             self.thread = threading.get_ident()
             self._changed = True
+            return True
+
+    def put_back(self, why: str) -> bool:
+        """Give the run back to the store for any scheduler, if it has not started: then it never will here."""
+        with self._lock:
+            if self._closed or self.began is not None:
+                return False
+            self._run = self._run.put_back(self.clock.now(), why)
+            self._closed = self._changed = True
+            return True
 
     def close(self, end: Callable[[Run, datetime, timedelta], Run]) -> bool:
         """End the run as *end* of it, at this instant and after this span; ``False`` when it has ended already."""

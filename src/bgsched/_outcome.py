@@ -19,7 +19,7 @@ from bgsched._runlog import clean
 from bgsched.errors import ParamsError, RunKilled
 from bgsched.run import Run, RunError, RunStatus
 
-__all__ = ["End", "failed", "never_began", "returned", "time_out"]
+__all__ = ["End", "failed", "never_began", "returned", "text_of", "time_out"]
 
 End = Callable[[Run, datetime, timedelta], Run]
 
@@ -33,7 +33,7 @@ def returned(live: LiveRun, result: Any) -> End:
     try:
         result = as_json(result, "result")
     except Exception as problem:  # noqa: BLE001  a result may do anything when it is looked at
-        live.log.write("WARNING", "bgsched", f"the result was not kept: {_text(problem)}")
+        live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
     killed = live.stop.is_set() and live.looked
 
@@ -49,7 +49,7 @@ def returned(live: LiveRun, result: Any) -> End:
 def failed(live: LiveRun, failure: BaseException) -> End:
     """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
-        return _killed(_text(failure), None)
+        return _killed(text_of(failure), None)
     error = _described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
     if live.stop.is_set() and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
@@ -107,7 +107,7 @@ def _described(live: LiveRun, failure: BaseException) -> RunError:
         frames = f"<its traceback failed: {type(broken).__name__}>"
     return RunError(
         type(failure).__qualname__,
-        clean(live.log.redacted(_text(failure)), _LONGEST_MESSAGE),
+        clean(live.log.redacted(text_of(failure)), _LONGEST_MESSAGE),
         _middle_cut(clean(live.log.redacted(frames.rstrip()), len(frames))),
     )
 
@@ -142,7 +142,8 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return the message of *error*, even of one that fails to say it."""
     with suppress(Exception):
         return str(error)
-    return "<its message failed>"
+    return f"<its message failed: {type(error).__name__}>"

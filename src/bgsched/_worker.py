@@ -38,6 +38,7 @@ def _execute(live: LiveRun, hooks: Hooks) -> None:
             if inspect.iscoroutine(result):  # an async function behind a decorator that hides it
                 result = asyncio.run(_awaited(result))
     except BaseException as error:  # noqa: BLE001  SystemExit and its kin end the run, not the thread
+        live.interrupted = isinstance(error, KeyboardInterrupt)
         close(live, failed(live, error))
     else:
         close(live, returned(live, result))
@@ -54,7 +55,8 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
         return False
     capturing.set(live.log)
     current.set(CurrentRun(live))
-    live.begin()
+    if not live.begin():
+        return False
     if hooks.listening:
         hooks.emit(RunStarted(live.run.masked()))
     return True
@@ -98,9 +100,9 @@ class Workers:
     def submit(self, live: LiveRun) -> None:
         """Hand a run over; a thread is added while all are busy and there are fewer than *count*."""
         with self._lock:
-            self._busy += 1
-            if self._busy > len(self._threads) and len(self._threads) < self._count:
+            if self._busy >= len(self._threads) and len(self._threads) < self._count:
                 self._add()
+            self._busy += 1
         self._queue.put(live)
 
     def replace(self, live: LiveRun) -> None:
@@ -119,10 +121,16 @@ class Workers:
             self._threads = []
 
     def _add(self) -> None:
+        """Start a thread; when the system has none left, the busy ones must do."""
         name = f"bgsched-worker-{len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while (live := self._queue.get()) is not None:
