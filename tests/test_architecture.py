@@ -38,7 +38,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_runlog", "_why"),
     ("monitor",),
     ("_current",),  # what a process sees of its own run
+    ("_events",),  # what a host hears of, and what it wraps around runs
+    ("_prints", "_outcome"),
     ("_worker",),
+    ("_async",),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),

@@ -134,6 +134,7 @@ def _check_key(key: Any, path: str) -> None:
         raise MisfitError(
             f"{path} has the key {show(key)}, which is no string; JSON keys are strings: write {str(key)!r}"
         )
+    _check_text(key, path)
 
 
 def _advice(value: Any, path: str) -> str:

@@ -1,11 +1,12 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
-A pass, in this order: end what is over its time; report what ended, changed or was written; show a heartbeat; reap the
+A pass, in this order: end what is over its time; show a heartbeat; report what ended, changed or was written; reap the
 dead; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen
 to be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
 
-What was reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
-again, so an error of the store loses nothing.
+What is reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
+again, so an error of the store loses nothing. Who was taken for dead goes on under a new name; what its runs still say
+goes out under the old one, and is refused.
 """
 
 import os
@@ -13,16 +14,19 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from bgsched._current import LiveRun, StopCause
+from bgsched._evolve import evolve
+from bgsched._outcome import time_out
 from bgsched._runlog import LOGGER
-from bgsched._worker import time_out
 from bgsched.clock import Clock
+from bgsched.errors import OwnerGoneError, StoreError
 from bgsched.process import ProcessRegistry
 from bgsched.request import Plan, Policies, Request, Retention, overlap_key, plan
-from bgsched.run import LogLine, LogTrim, Run
+from bgsched.run import LogLine, LogTrim, Run, RunError
 from bgsched.stores.base import Report, SchedulerRecord, Store
 
 __all__ = ["HEARTBEAT", "LEASE", "Engine"]
@@ -33,9 +37,19 @@ _LOOK_AFTER_OTHERS = 1.0  # seconds between two looks for dead schedulers and as
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
+_JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
 _MOST_AHEAD = 256
 _PURGE_BITE = 500
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """What the store has not taken yet, of one owner."""
+
+    runs: dict[int, Run] = field(default_factory=dict)
+    log: list[LogLine] = field(default_factory=list)
+    trims: list[LogTrim] = field(default_factory=list)
 
 
 class Engine:
@@ -66,11 +80,12 @@ class Engine:
         self._live: dict[int, LiveRun] = {}
         self._ended: list[LiveRun] = []
         self._ended_lock = threading.Lock()
-        self._unsent_runs: dict[int, Run] = {}
-        self._unsent_log: list[LogLine] = []
-        self._unsent_trims: list[LogTrim] = []
+        self._unsent: dict[str, _Unsent] = {}
         self._unanswered = False
         self._started_at = clock.now()
+        self._looked_at = self._started_at, clock.monotonic()
+        self._renewed = 0.0
+        self._leases_count_from = 0.0
         self._next_heartbeat = 0.0
         self._next_look = 0.0
         self._next_report = 0.0
@@ -82,23 +97,35 @@ class Engine:
     # -- the life ------------------------------------------------------------------------------------------------
 
     def sign_on(self) -> None:
-        """Announce this owner, and end at once what dead ones left behind."""
+        """Announce this owner."""
         self._store.sign_on(self._record())
-        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT.total_seconds()
-        self._reap(self._clock.now())
+        self._renew()
 
     def sign_off(self) -> list[Run]:
         """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
+        for live in self.live:
+            live.put_back("its scheduler was shut down before it started")
         self.report(finally_=True)
         return self._store.sign_off(self.owner, self._clock.now())
+
+    def show_life(self) -> None:
+        """Show a heartbeat if it is time for one, between two passes."""
+        if self._clock.monotonic() >= self._next_heartbeat:
+            self._beat()
+
+    def let_go(self) -> None:
+        """Leave without the store: others find out and end what is left."""
+        self._store.let_go(self.owner)
 
     def one_pass(self, limit: int | None = None) -> None:
         """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
+        self._compare_clocks(now, elapsed)
         self._end_overdue(elapsed)
-        self.report()
+        self._fence(elapsed)
         if elapsed >= self._next_heartbeat:
             self._beat()
+        self.report()
         if elapsed >= self._next_look:
             self._next_look = elapsed + _LOOK_AFTER_OTHERS
             self._reap(now)
@@ -110,20 +137,16 @@ class Engine:
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
-        seen = self._store.changes()
+        names = self._processes.names()
+        seen = self._store.changes(), names
         if seen != self._seen:
-            self._next_due = self._store.reader().next_due(self._processes.names())
+            self._next_due = self._store.reader().next_due(names)
             self._seen = seen
         return self._next_due
 
     def longest_wait(self) -> float:
         """Return for how many seconds the next pass may wait when nothing calls for one."""
-        if self.paused or not (self._live or self._unsent_runs):
-            due = None if self.paused else self.next_due()
-        elif len(self._live) >= self._workers:
-            due = None
-        else:
-            due = self.next_due()
+        due = None if self.paused or len(self._live) >= self._workers else self.next_due()
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
         if due is None:
             return longest
@@ -133,6 +156,10 @@ class Engine:
     def live(self) -> Sequence[LiveRun]:
         """The runs that are under way here."""
         return [live for live in list(self._live.values()) if not live.closed]
+
+    def is_under_way(self, live: LiveRun) -> bool:
+        """Whether the run is still ours to execute."""
+        return self._live.get(live.run.id) is live
 
     def ended(self, live: LiveRun) -> None:
         """Hear of a run that came back from its worker. From any thread."""
@@ -145,6 +172,27 @@ class Engine:
             live.ask_to_stop(cause)
 
     # -- parts of a pass -----------------------------------------------------------------------------------------
+
+    def _compare_clocks(self, now: datetime, elapsed: float) -> None:
+        """See whether the wall clock was set, or the machine slept: leases are read on the wall clock.
+
+        Then all leases seem to have run out, or not to have for long. This owner renews its own at once; the others
+        get the time to do the same.
+        """
+        then, at = self._looked_at
+        self._looked_at = now, elapsed
+        jump = (now - then).total_seconds() - (elapsed - at)
+        if abs(jump) > _JUMP:
+            LOGGER.warning(
+                "the wall clock went %+.1f s in %.1f s: it was set, or the machine slept", jump, elapsed - at
+            )
+            self._next_heartbeat = elapsed
+            self._leases_count_from = elapsed + LEASE.total_seconds()
+
+    def _fence(self, elapsed: float) -> None:
+        """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
+        if self._live and elapsed - self._renewed > LEASE.total_seconds() and not self._store.vouches_for(self.owner):
+            self.stop_all(StopCause.REAPED)
 
     def _end_overdue(self, elapsed: float) -> None:
         for live in self.live:
@@ -160,56 +208,90 @@ class Engine:
             ended, self._ended = self._ended, []
         for live in ended:
             self._collect(live)
-            if self._live.pop(live.run.id, None) is not None and live.began is not None and live.ended is not None:
+            if self._live.get(live.run.id) is not live:  # of the owner before, or of a life before this one
+                continue
+            del self._live[live.run.id]
+            if live.began is not None and live.ended is not None:
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
         elapsed = self._clock.monotonic()
         if finally_ or elapsed >= self._next_report:
             self._next_report = elapsed + _REPORT_EVERY
             for live in list(self._live.values()):
                 self._collect(live)
-        elif not self._unsent_runs and not self._unsent_log:
-            return
-        self._send()
+        for owner in list(self._unsent):
+            self._send(owner, self._unsent[owner])
+            del self._unsent[owner]
 
     def _collect(self, live: LiveRun) -> None:
         changed, lines, trim = live.news()
-        self._unsent_log.extend(lines)
-        if trim is not None:
-            self._unsent_trims.append(trim)
-        if changed is not None or live.closed:
-            self._unsent_runs[live.run.id] = live.run
-
-    def _send(self) -> None:
-        runs, lines, trims = self._unsent_runs, self._unsent_log, self._unsent_trims
-        if not runs and not lines:
+        if changed is None and trim is None and not lines and not live.closed:
             return
-        refused = self._store.record(self.owner, self._clock.now(), Report(list(runs.values()), lines, trims))
-        self._forget_unsent()
+        unsent = self._unsent.setdefault(live.owner, _Unsent())
+        unsent.log.extend(lines)
+        unsent.trims.extend([trim] if trim is not None else [])
+        if changed is not None or live.closed:
+            unsent.runs[live.run.id] = live.run
+
+    def _send(self, owner: str, unsent: _Unsent) -> None:
+        now = self._clock.now()
+        try:
+            refused = self._store.record(owner, now, Report(list(unsent.runs.values()), unsent.log, unsent.trims))
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  one value that the store cannot take must not hold up the others
+            LOGGER.error("a report could not be stored, each run goes alone: %s", error, exc_info=error)
+            refused = self._send_singly(owner, now, unsent)
         for run in refused:
             LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
             if (live := self._live.get(run.id)) is not None:
                 live.ask_to_stop(StopCause.REAPED)
 
-    def _forget_unsent(self) -> None:
-        self._unsent_runs, self._unsent_log, self._unsent_trims = {}, [], []
+    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent) -> list[Run]:
+        """Store run by run; one that cannot be stored as it is ends without what its process gave it."""
+        refused: list[Run] = []
+        for line in unsent.log:
+            self._try_to_record(owner, now, Report((), [line]))
+        self._try_to_record(owner, now, Report((), (), unsent.trims))
+        for run in unsent.runs.values():
+            answer = self._try_to_record(owner, now, Report([run]))
+            if answer is None:
+                error = RunError("ValueError", "what the run ended with could not be stored")
+                bare = evolve(run, result=None, progress=None, attempts=(), error=error, reason=error.message)
+                answer = self._try_to_record(owner, now, Report([bare]))
+            refused += answer or ()
+        return refused
+
+    def _try_to_record(self, owner: str, now: datetime, report: Report) -> list[Run] | None:
+        try:
+            return self._store.record(owner, now, report)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the cause was logged with the report that it came with
+            return None
 
     def _beat(self) -> None:
-        alive = self._store.heartbeat(self._record())
-        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT.total_seconds()
-        if not alive:
+        if not self._store.heartbeat(self._record()):
             self._start_over()
+        self._renew()
+
+    def _renew(self) -> None:
+        self._renewed = self._clock.monotonic()
+        self._next_heartbeat = self._renewed + HEARTBEAT.total_seconds()
 
     def _start_over(self) -> None:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
-        LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
+        if self._live:
+            LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
         self.stop_all(StopCause.REAPED)
         self._live.clear()
-        self._forget_unsent()
+        self._store.let_go(self.owner)
         self.owner = uuid4().hex
-        self._store.sign_on(self._record())
+        self._unanswered = False
+        self._next_heartbeat = 0.0
+        self.sign_on()
 
     def _reap(self, now: datetime) -> None:
-        for run in self._store.reap(now):
+        for run in self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from):
             LOGGER.warning("run %s of %s: %s", run.id, run.process, run.reason)
 
     def _pass_on_kills(self) -> None:
@@ -232,25 +314,30 @@ class Engine:
         due = self.next_due()
         if due is None or due > now:
             return
-        self._unanswered = True
-        claimed = self._store.claim(_Planning(self._processes, self.owner), self.owner, now, limit)
-        self._unanswered = False
+        self._unanswered = True  # until all of it is started: whatever fails on the way, the next pass finds it
+        try:
+            claimed = self._store.claim(_Planning(self._processes, self.owner), self.owner, now, limit)
+        except OwnerGoneError:
+            self._start_over()
+            return
         self._adopt(claimed)
+        self._unanswered = False
 
     def _adopt(self, claimed: Iterable[Run]) -> None:
         """Start what is claimed and not under way yet."""
         for run in claimed:
             process = self._processes.find(run.process)
-            if run.id in self._live or run.id in self._unsent_runs or process is None:
+            if run.id in self._live or process is None:
                 continue
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
             live = LiveRun(run, process, self._clock, last_seq=last_seq)
-            self._live[run.id] = live
             self._start_run(live)
+            self._live[run.id] = live
 
     def _purge(self, now: datetime, elapsed: float) -> None:
-        full = self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE
-        self._next_purge = elapsed + (_LOOK_AFTER_OTHERS if full else _PURGE_EVERY * random.uniform(0.9, 1.1))  # noqa: S311
+        self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
+        if self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE:
+            self._next_purge = elapsed + _LOOK_AFTER_OTHERS
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

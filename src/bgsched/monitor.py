@@ -5,7 +5,7 @@ works from any OS process, whether a scheduler lives there or not. What it retur
 params are not in it.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -68,15 +68,24 @@ class Bucket:
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
 
+    *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
+
     Raises:
         StoreError: the URL names no store that is there.
     """
 
-    def __init__(self, store: Store | StoreReader | str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | StoreReader | str,
+        *,
+        clock: Clock | None = None,
+        witness: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         if isinstance(store, str):
             store = open_store(store, read_only=True)
         self._reader: StoreReader = store.reader() if isinstance(store, Store) else store
         self._clock = clock or SystemClock()
+        self._witness = witness
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +264,7 @@ class Monitor:
             schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
         except StoreError as error:
-            return Health(ok=False, problems=(f"the store does not answer: {error}",))
+            return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
         due_at = first.due_at if first is not None else None
         overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
         problems = [
@@ -266,6 +275,7 @@ class Monitor:
             for r in schedulers
             if r.lease_until < now
         ]
+        problems += () if any(record.problem for record in schedulers) else self._witness()
         if not schedulers:
             problems.append("no scheduler is signed on")
         if first is not None and overdue_by > _OVERDUE:

@@ -249,15 +249,24 @@ class Run:
             **changes,
         )
 
-    def abandoned(self, now: datetime, why: str) -> "Run":
-        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns."""
+    def put_back(self, now: datetime, why: str) -> "Run":
+        """Return the claimed run, which has surely not started, waiting for any owner."""
+        return self.move(RunStatus.WAITING, owner=None, claimed_at=None, due_at=now, reason=f"put back: {why}")
+
+    def abandoned(self, now: datetime, why: str, *, crashed: bool = True) -> "Run":
+        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns.
+
+        *crashed*: whether it may be this run that brought its owner down; only that uses up a rerun.
+        """
+        if self.kill_asked_at is not None:
+            return self.move(RunStatus.KILLED, finished_at=now, reason=f"{why} after the run was asked to stop")
         if self.reruns_left > 0:
             return self.again(
                 RunStatus.ABANDONED,
                 now,
                 now,
                 reason=f"runs again: {why}",
-                reruns_left=self.reruns_left - 1,
+                reruns_left=self.reruns_left - crashed,
             )
         where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
         return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}")

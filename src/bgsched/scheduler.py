@@ -13,7 +13,7 @@ import random
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -25,9 +25,11 @@ from typing_extensions import Unpack
 from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
 from bgsched._codec import MisfitError, Plain
-from bgsched._current import LiveRun, StopCause
+from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
+from bgsched._events import Hooks
 from bgsched._evolve import evolve
+from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
 from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
@@ -46,6 +48,7 @@ R = TypeVar("R")
 
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
+_LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
 _LONGEST_ID = 200
 
@@ -98,7 +101,9 @@ class Scheduler:
         self._workers_wanted = workers
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock)
+        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self._forked = False
+        self._hooks = Hooks()
         self._reset()
         _ALL.add(self)
 
@@ -161,6 +166,7 @@ class Scheduler:
             StoreUnavailableError: the store could not take it.
         """
         request = self._request(process, timing, params, id=id, user=user)
+        self._warn_of_fork()
         self.store.file([request])
         self._wake.set()
         return request
@@ -274,8 +280,7 @@ class Scheduler:
             UnknownRunError: there is no such run.
         """
         run = self.store.kill(run_id, self._clock.now())
-        engine = self._engine
-        for live in engine.live if engine is not None else ():
+        for live in self._live_runs():
             if live.run.id == run_id:
                 live.ask_to_stop(StopCause.KILLED)
         self._wake.set()
@@ -304,7 +309,9 @@ class Scheduler:
                 return self
             self._leave_inline()
             self._stopping.clear()
-            self._workers = Workers(self._workers_wanted, self._ended)
+            self._deadline = None
+            self._forked = False
+            self._workers = Workers(self._workers_wanted, self._ended, self._hooks)
             self._engine = self._sign_on(self._workers.submit, self._workers.replace)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
@@ -315,8 +322,15 @@ class Scheduler:
         """Stop claiming, let what runs come to its end, and leave.
 
         *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
-        Runs that are left are asked to stop and recorded as abandoned. Shutting down twice is fine.
+        Runs that are left are asked to stop and recorded as abandoned; those that were claimed and had not started wait
+        for another scheduler. Shutting down twice is fine.
+
+        Raises:
+            SchedulerStateError: a run of this scheduler wants to wait for itself.
         """
+        run = current_run(default=None)
+        if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
+            raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
             thread, engine, workers = self._thread, self._engine, self._workers
             if thread is None:
@@ -355,7 +369,7 @@ class Scheduler:
     def _set_paused(self, *, paused: bool) -> None:
         self._paused = paused
         if self._engine is not None:
-            self._engine.paused = paused
+            self._engine.paused = paused or self._stopping.is_set()
         self._wake.set()
 
     def run_pending(self) -> datetime | None:
@@ -386,9 +400,14 @@ class Scheduler:
     def _execute_inline(self, engine: Engine) -> None:
         while self._inline:
             live = self._inline.pop(0)
-            execute(live)
+            if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
+                continue
+            execute(live, self._hooks)
             engine.ended(live)
             engine.report(finally_=True)
+            if live.interrupted:
+                raise KeyboardInterrupt
+            engine.show_life()
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""
@@ -400,45 +419,73 @@ class Scheduler:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _loop(self, engine: Engine) -> None:
-        backoff = _FIRST_BACKOFF
+        failures = 0
         while not (self._stopping.is_set() and self._may_leave(engine)):
-            self._wake.clear()
             try:
+                self._wake.clear()
                 engine.one_pass()
                 wait = engine.longest_wait()
+                failures = 0
+                self._no_trouble(engine)
+                self._clock.wait(self._wake, wait)
             except Exception as error:  # noqa: BLE001  whatever it is, this thread goes on
                 self._trouble(engine, error)
-                wait, backoff = backoff * random.uniform(0.8, 1.2), min(backoff * 2, _LONGEST_BACKOFF)  # noqa: S311
-                self._clock.wait(self._stopping, wait)
-                if self._stopping.is_set():
-                    self._clock.wait(Signal(), min(wait, _FIRST_BACKOFF))
-                continue
-            if engine.problem is not None:
-                LOGGER.warning("the scheduler works again; it could not since %s", engine.problem_since)
-                engine.problem = engine.problem_since = None
-                backoff = _FIRST_BACKOFF
-            self._clock.wait(self._wake, wait)
+                self._rest(failures)
+                failures += 1
         self._leave(engine)
+
+    def _rest(self, failures: int) -> None:
+        """Wait longer after each failure; when the scheduler is to stop, not long."""
+        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
+        stopping = self._stopping.is_set()
+        self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
 
     def _may_leave(self, engine: Engine) -> bool:
         """Whether nothing runs any more, or the time to wait for it is over."""
         return not engine.live or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
 
     def _leave(self, engine: Engine) -> None:
+        """Sign off; when the store does not take it for long, others will find out and end what is left."""
         engine.stop_all(StopCause.KILLED)
-        try:
-            self._left = engine.sign_off()
-        except Exception as error:  # noqa: BLE001  leaving cannot be refused; others will reap what is left
-            self._trouble(engine, error)
-            self._left = [live.run for live in engine.live]
+        left = engine.live
+        give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
+        while True:
+            try:
+                self._left = engine.sign_off()
+            except Exception as error:  # noqa: BLE001  leaving cannot be refused
+                self._trouble(engine, error)
+                if self._clock.monotonic() >= give_up:
+                    break
+                self._rest(0)
+            else:
+                return
+        engine.let_go()
+        self._left = [live.run for live in left]
 
     def _trouble(self, engine: Engine, error: Exception) -> None:
         """Keep and log what keeps the thread from its work, once for each cause."""
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {text_of(error)}"
         if problem != engine.problem:
             engine.problem = problem
             engine.problem_since = engine.problem_since or self._clock.now()
-            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+            with contextlib.suppress(Exception):  # a handler of the host's may raise, too
+                LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+
+    def _no_trouble(self, engine: Engine) -> None:
+        if engine.problem is not None:
+            since, engine.problem, engine.problem_since = engine.problem_since, None, None
+            LOGGER.warning("the scheduler works again; it could not since %s", since)
+
+    def _problems(self) -> tuple[str, ...]:
+        """Return what keeps this scheduler from its work, for a monitor that the store may not tell."""
+        engine = self._engine
+        if engine is None or engine.problem is None:
+            return ()
+        return (f"this scheduler ({engine.owner}): {engine.problem} (since {engine.problem_since})",)
+
+    def _live_runs(self) -> Sequence[LiveRun]:
+        engine = self._engine
+        return engine.live if engine is not None else ()
 
     def _ended(self, live: LiveRun) -> None:
         engine = self._engine
@@ -458,8 +505,14 @@ class Scheduler:
         )
         engine.paused = self._paused
         engine.sign_on()
-        for process in self.processes:
-            self._declare(process)
+        try:
+            for process in self.processes:
+                self._declare(process)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                engine.sign_off()
+            engine.let_go()
+            raise
         return engine
 
     def _leave_inline(self) -> None:
@@ -495,6 +548,15 @@ class Scheduler:
                 created_at=now,
             ).timed(self._pinned(timing, now), now)
         )
+
+    def _warn_of_fork(self) -> None:
+        """Say it when a request is filed where nobody will run it."""
+        if self._forked and isinstance(self.store, MemoryStore):
+            self._forked = False
+            LOGGER.warning(
+                "the scheduler runs in the OS process that this one was forked from, and a MemoryStore is not shared "
+                "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
+            )
 
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
         if not isinstance(timing, Timing):
@@ -576,6 +638,7 @@ def _at_exit() -> None:
 
 def _after_fork() -> None:
     for scheduler in list(_ALL):
+        scheduler._forked = scheduler._forked or scheduler._thread is not None  # noqa: SLF001  our own kind
         scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
 
 

@@ -7,7 +7,11 @@ backend supplies; so claiming, fencing and reaping are the same text for all of 
 Two guards make a fire time run exactly once: the claim moves ``next_fire_time`` on in the transaction that writes the
 run, and a store refuses a second run of the same ``(request_id, revision, fire_time)``. A third guards the end:
 whatever an owner says about a run is taken only while that run is active and still has this owner and this attempt
-(the *fence*).
+(the *fence*). A fourth guards against runs that nobody would ever end: only an owner that is signed on may claim, and
+signing off or reaping it ends what it holds in the same transaction.
+
+Requests count their revisions from 1. Revision 0 is that of the runs beside the fire times, which somebody asked for:
+they can never take the place of a fire time.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from bgsched._evolve import evolve
-from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
+from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Overlap, Plan, Request, RequestStatus, Retention, beside
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
@@ -366,6 +370,10 @@ class Transaction(Protocol):
         """Return the schedulers that signed on."""
         ...
 
+    def is_signed_on(self, owner: str) -> bool:
+        """Return whether the scheduler is signed on; nobody else can end it before this transaction does."""
+        ...
+
     def put_scheduler(self, record: SchedulerRecord) -> None:
         """Insert or replace a scheduler."""
         ...
@@ -401,6 +409,13 @@ class Store(ABC):
     def gone(self, tx: Transaction, now: datetime) -> list[str]:
         """Return the owners that have died."""
         return [record.owner for record in tx.schedulers() if self.is_gone(record, now)]
+
+    def vouches_for(self, owner: str) -> bool:  # noqa: ARG002  for stores that know more than the lease
+        """Return whether nobody can take *owner* for gone, even when it does not renew its lease."""
+        return False
+
+    def let_go(self, owner: str) -> None:  # noqa: B027  for stores that vouch
+        """Stop vouching for *owner*, which could not sign off or goes on under a new name: others may end it."""
 
     @abstractmethod
     def changes(self) -> Hashable:
@@ -476,13 +491,19 @@ class Store(ABC):
     def enqueue(self, run: Run) -> Run:
         """Store a waiting run beside the fire times of its request; whoever is free first takes it.
 
-        Where the request has a run of that fire time already, the fire time moves on by a microsecond.
+        Where another run was put there for the same instant, the fire time moves on by a microsecond.
+
+        Raises:
+            UnknownRequestError: there is no such request.
         """
         with self.transaction() as tx:
+            request = next(iter(tx.get_requests([run.request_id])), None)
+            if request is None:
+                raise UnknownRequestError(run.request_id)
+            run = evolve(run, revision=0, due_at=run.due_at or run.fire_time)
             while not (stored := tx.insert_runs([run])):
                 run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
-            request = next(iter(tx.get_requests([run.request_id])), None)
-            if request is not None and request.status is RequestStatus.COMPLETE:
+            if request.status is RequestStatus.COMPLETE:
                 tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
@@ -514,8 +535,13 @@ class Store(ABC):
         """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
 
         Waiting runs come first, then due requests. Each fire time gets exactly one record, whoever else claims.
+
+        Raises:
+            OwnerGoneError: *owner* is not signed on. Nobody would ever end what it claimed.
         """
         with self.transaction() as tx:
+            if not tx.is_signed_on(owner):
+                raise OwnerGoneError(owner)
             lanes = _Lanes(planner, limit)
             taken = [run.taken(owner, now) for run in lanes.queued(tx, now)]
             accepted = tx.update_runs(taken, None) if taken else set()
@@ -588,20 +614,27 @@ class Store(ABC):
     def heartbeat(self, record: SchedulerRecord) -> bool:
         """Renew the lease of a scheduler that still stands; ``False``: it was reaped, and nothing was renewed."""
         with self.transaction() as tx:
-            if all(known.owner != record.owner for known in tx.schedulers()):
+            if not tx.is_signed_on(record.owner):
                 return False
             tx.put_scheduler(record)
             return True
 
-    def reap(self, now: datetime) -> list[Run]:
-        """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt."""
+    def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
+        """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt.
+
+        A request whose run has used up its reruns is parked with it: the run may be what kills its schedulers.
+        *leases*: whether leases that ran out count; not when the clock that says so has just jumped.
+        """
         with self.transaction() as tx:
-            return [run for owner in self.gone(tx, now) for run in _release(tx, owner, now, "its scheduler died")]
+            gone = (
+                self.gone(tx, now) if leases else [r.owner for r in tx.schedulers() if self.is_gone(r, r.lease_until)]
+            )
+            return [run for owner in gone for run in _release(tx, owner, now, "its scheduler died", crashed=True)]
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
         with self.transaction() as tx:
-            return _release(tx, owner, now, "its scheduler was shut down")
+            return _release(tx, owner, now, "its scheduler was shut down", crashed=False)
 
     def purge(self, retention: Retention, now: datetime, limit: int = 500) -> int:
         """Delete up to *limit* runs that are past their retention, with their logs; return how many."""
@@ -677,13 +710,11 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     if kills:
         tx.ask_kill(kills, now)
     stored = tx.insert_runs([run for made in plans for run in made.runs])
-    ended = {
-        made.request.id
-        for made in plans
-        if made.request.next_fire_time is None and not any(run.is_active for run in made.runs)
-    }
-    if ended:
-        tx.complete_requests(ended)
+    started = {run.request_id for run in stored if run.is_active}
+    over = {made.request.id for made in plans if made.request.next_fire_time is None} - started
+    over.update(run.request_id for run in displaced)
+    if over:
+        tx.complete_requests(over)
     _tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
     return [run for run in stored if run.owner is not None and run.is_active]
 
@@ -714,11 +745,14 @@ def _holds(run: Run, owner: str) -> bool:
 
 
 def _note_refused(tx: Transaction, owner: str, now: datetime, refused: Iterable[Run]) -> list[Run]:
-    """Write refused results into the logs of their runs; what was stored just so before is no refusal."""
+    """Write refused results into the logs of their runs; what was stored just so before is no refusal.
+
+    Not into the log of a run that goes on elsewhere: its lines are numbered by who runs it.
+    """
     stored = {run.id: run for run in tx.get_runs([run.id for run in refused])}
     really = [run for run in refused if not _same_end(stored.get(run.id), run)]
     for run in really:
-        if run.id in stored and not run.is_active:
+        if run.id in stored and not run.is_active and not stored[run.id].is_active:
             text = f"a late result ({run.status.value}) of scheduler {owner}, attempt {run.attempt}, was refused"
             seq = tx.last_seq(run.id) + 1
             tx.append_log([LogLine(run.id, seq, now, "WARNING", "bgsched", text, run.attempt)])
@@ -733,13 +767,28 @@ def _same_end(stored: Run | None, said: Run) -> bool:
     return (stored.status, stored.owner, stored.attempt) == (said.status, said.owner, said.attempt)
 
 
-def _release(tx: Transaction, owner: str, now: datetime, why: str) -> list[Run]:
+def _release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bool) -> list[Run]:
     """End the runs of an owner that is gone, and forget it."""
-    left = [run.abandoned(now, why) for run in tx.held_runs(owner)]
+    left = [run.abandoned(now, why, crashed=crashed) for run in tx.held_runs(owner)]
     if left:
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
+        _park(tx, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tx.complete_requests({run.request_id for run in ended})
         _tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
     return left
+
+
+def _was_abandoned(run: Run) -> bool:
+    return any(attempt.status is RunStatus.ABANDONED for attempt in run.attempts)
+
+
+def _park(tx: Transaction, runs: Sequence[Run]) -> None:
+    """Unschedule the requests of runs whose schedulers died again and again, until somebody reschedules them."""
+    why = {
+        run.request_id: f"parked: attempt {run.attempt} of run {run.id} ended like those before it, with its scheduler"
+        for run in runs
+    }
+    requests = tx.get_requests(why) if why else []
+    tx.advance_requests([r.unscheduled(why[r.id]) for r in requests if r.status is RequestStatus.SCHEDULED])

@@ -5,7 +5,9 @@ nothing behind. What is lent out is never what is kept: values are frozen, and t
 """
 
 import heapq
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -31,6 +33,7 @@ class MemoryStore(Store):
         self._lock = threading.RLock()
         self._tables = _Tables()
         self._commits = 0
+        _ALL.add(self)
 
     def __repr__(self) -> str:
         return "MemoryStore()"
@@ -57,6 +60,33 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         """Do nothing: what is in memory stays until the store is forgotten."""
+
+    def before_fork(self) -> None:
+        """Hold the lock over a fork: a child that inherited it from another thread would wait for ever."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Let go of it, in the parent and in the child."""
+        self._lock.release()
+
+
+_ALL: "weakref.WeakSet[MemoryStore]" = weakref.WeakSet()
+_FORKING: list[MemoryStore] = []
+
+
+def _before_fork() -> None:
+    _FORKING[:] = _ALL
+    for store in _FORKING:
+        store.before_fork()
+
+
+def _after_fork() -> None:
+    while _FORKING:
+        _FORKING.pop().after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class _Tables:
@@ -95,7 +125,14 @@ class _Tables:
         }
         for table, key, old in reversed(self._journal):
             undo[table](key, old)
+        if any(table == "run" and old is not None for table, _, old in self._journal):
+            self._restore_order()
         self._journal.clear()
+
+    def _restore_order(self) -> None:
+        """Put the runs back in the order of their ids: one whose deletion was undone is last in each dictionary."""
+        self.all_runs = dict(sorted(self.all_runs.items()))
+        self.by_request = {id: dict.fromkeys(sorted(runs)) for id, runs in self.by_request.items()}
 
     def _set_request(self, id: str, request: Request | None) -> None:
         if request is None:
@@ -313,6 +350,9 @@ class _Tables:
 
     def schedulers(self) -> list[SchedulerRecord]:
         return sorted(self.records.values(), key=lambda record: (record.started_at, record.owner))
+
+    def is_signed_on(self, owner: str) -> bool:
+        return owner in self.records
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._journal.append(("record", record.owner, self.records.get(record.owner)))
