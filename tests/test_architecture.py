@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("request",),
     ("process",),
     ("stores.base",),
-    ("stores.memory", "stores._sql", "stores._locks"),
+    ("stores.memory", "stores._sql", "stores._locks", "stores._links", "stores._listener"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog",),
     ("monitor",),
