@@ -1,6 +1,6 @@
 """Background processes inside your application: schedule them, run them exactly once, see what happened."""
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from bgsched._current import CurrentRun, current_run
 from bgsched.clock import Clock, SystemClock
@@ -55,7 +55,7 @@ from bgsched.timing import (
     timing_from_dict,
 )
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from bgsched.stores.postgres import PostgresStore
 
 __all__ = [
@@ -132,7 +132,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     """Load what needs an extra only when it is asked for."""
     if name == "PostgresStore":
         from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  see above

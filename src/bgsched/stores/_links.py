@@ -189,7 +189,7 @@ def dial(address: Address) -> Link:
     version = link.info.server_version
     if version < _OLDEST:
         link.drop()
-        raise StoreUnavailableError(f"PostgreSQL at {address} is version {version // 10_000}; bgsched needs 12 or later")
+        raise StoreUnavailableError(f"PostgreSQL at {address} is version {version // 10_000}; bgsched needs 12")
     return link
 
 

@@ -1,8 +1,8 @@
 """Hearing, over PostgreSQL's LISTEN, that somebody elsewhere made something due.
 
-A thread with a link of its own. What it hears is a hint: notifications get lost with any connection, and behind a pooler
-such as PgBouncer they do not come at all, so whoever relies on the store polls as well, less often while `works`.
-A link that says nothing is asked for a sign of life; one that broke is replaced, each failure waited for longer.
+A thread with a link of its own. What it hears is a hint: notifications get lost with any connection, and behind a
+pooler such as PgBouncer they do not come at all, so whoever relies on the store polls as well, less often while it
+`works`. A link that says nothing is asked for a sign of life; one that broke is replaced, after a wait that grows.
 """
 
 import contextlib
@@ -28,7 +28,9 @@ _LONGEST_BACKOFF = 30.0
 class Listener:
     """Calls *heard* with each notification of *channel* that nobody of *ours* (the server's pids) sent."""
 
-    def __init__(self, address: Address, channel: str, ours: Callable[[int], bool], heard: Callable[[str], None]) -> None:
+    def __init__(
+        self, address: Address, channel: str, ours: Callable[[int], bool], heard: Callable[[str], None]
+    ) -> None:
         self.works = False
         self._address = address
         self._channel = channel
@@ -73,8 +75,8 @@ class Listener:
     def _hear(self, link: Link) -> bool:
         """Pass on what comes, until the link fails (it raises) or nobody wants to know any more (``True``)."""
         while True:
-            ready, _, _ = select.select([link, self._end_here], [], [], _SIGN_OF_LIFE)
-            if self._end_here in ready:
+            ready, _, _ = select.select([link.fileno(), self._end_here.fileno()], [], [], _SIGN_OF_LIFE)
+            if self._end_here.fileno() in ready:
                 self.works = False
                 return True
             if not ready:

@@ -31,8 +31,16 @@ from bgsched.errors import MissingExtraError, StoreSchemaError, StoreUnavailable
 from bgsched.request import OWN_KEY, Request
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import _sql
-from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary
-from bgsched.stores.base import Transaction as AnyTransaction
+from bgsched.stores.base import (
+    LAST,
+    Ended,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Store,
+    Summary,
+    Transaction as AnyTransaction,
+)
 
 try:
     import psycopg
@@ -64,7 +72,16 @@ _WRITE = (
 )
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '120s'"
 
-_INSTANTS = {"fire_time", "fire_until", "lease_until", "last_fire_time", "next_fire_time", "problem_since", "hour", "at"}
+_INSTANTS = {
+    "fire_time",
+    "fire_until",
+    "lease_until",
+    "last_fire_time",
+    "next_fire_time",
+    "problem_since",
+    "hour",
+    "at",
+}
 _SPANS = {"duration", "lateness"}
 _NUMBERS = {"id", "run_id", "parent_id", "revision", "priority", "fire_count", "attempt", "reruns_left", "seq"}
 _NUMBERS |= {"pid", "workers", "paused", "count", "fence"}
@@ -220,7 +237,7 @@ class PostgresStore(Store):
     def reap(self, now: datetime) -> list[Run]:
         """End what dead schedulers left; asks whether there are any before it begins to write."""
         with self.reading() as link:
-            if not link.ask(f"SELECT 1 FROM {self.schema}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"):  # noqa: S608  the schema's name is checked
+            if not link.ask(f"SELECT 1 FROM {self.schema}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"):
                 return []
         return super().reap(now)
 
@@ -254,15 +271,32 @@ def _kind(name: str) -> str:
 
 def _pack(columns: Sequence[str], rows: Collection[Sequence[Any]]) -> str:
     """Return rows as the JSON that `_records` unpacks: one value for a whole batch."""
-    return json.dumps(
-        [{name: _clean(value) for name, value in zip(columns, row, strict=True) if value is not None} for row in rows],
-        ensure_ascii=False,
-    )
+    records = [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+    text = json.dumps(records, ensure_ascii=False)
+    if "\\u0000" in text or not _is_utf8(text):
+        cleaned = [{name: _cleaned(name, value) for name, value in record.items()} for record in records]
+        text = json.dumps(cleaned, ensure_ascii=False)
+    return text
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _cleaned(name: str, value: Any) -> Any:
+    """Return a column's value as PostgreSQL can keep it, and where its view looks into the JSON, as it can show it."""
+    if name in {"error", "progress"} and isinstance(value, str):
+        return json.dumps({key: _clean(text) for key, text in json.loads(value).items()}, ensure_ascii=False)
+    return _clean(value)
 
 
 def _clean(value: Any) -> Any:
-    r"""Return what PostgreSQL can keep: no NUL, no half of a surrogate pair (in JSON text ``\udc80`` means the same)."""
-    if isinstance(value, str) and ("\x00" in value or not value.isascii()):
+    r"""Return what PostgreSQL can keep: no NUL, no half of a surrogate pair (in JSON, ``\udc80`` means the same)."""
+    if isinstance(value, str):
         return value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     return value
 
@@ -296,7 +330,7 @@ def _insert(schema: str, table: str, columns: Sequence[str]) -> str:
     names = ", ".join(map(_quoted, columns))
     values = ", ".join(_value(schema, name) for name in columns)
     records = _records(columns, id_is_text=table == "requests")
-    return f"INSERT INTO {schema}.{table} ({names}) SELECT {values} FROM {records}"  # noqa: S608  names of our own
+    return f"INSERT INTO {schema}.{table} ({names}) SELECT {values} FROM {records}"
 
 
 @functools.cache
@@ -310,7 +344,7 @@ _LOG = ", ".join(map(_quoted, _sql.LOG_COLUMNS))
 _SCHEDULER = ", ".join(map(_quoted, _sql.SCHEDULER_COLUMNS))
 _ACTIVE = _sql.ACTIVE_STATUS
 _NEW_RUN = _sql.RUN_COLUMNS[1:]
-_UPDATE = ("id", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
+_UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
 _ADVANCE = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason")
 _RUN_PLACE = {name: place for place, name in enumerate(_sql.RUN_COLUMNS)}
 _REQUEST_PLACE = {name: place for place, name in enumerate(_sql.REQUEST_COLUMNS)}
@@ -345,23 +379,22 @@ class _Transaction:
         return [_sql.request_from_row(row) for row in rows]
 
     def put_requests(self, requests: Sequence[Request]) -> None:
-        """Replace those that this transaction found; insert the others, so that two who found none cannot both do it."""
+        """Replace those that this transaction found; insert the others: of two who found none, one must do it again."""
         self._tell.add("due")
         known = [request for request in requests if request.id in self._found]
         new = [request for request in requests if request.id not in self._found]
         self._update_requests(known, _sql.REQUEST_COLUMNS[1:])
         for bite in _bites(new):
             rows = [_sql.request_to_row(request) for request in bite]
-            self._link.do(
-                _insert(self._schema, "requests", _sql.REQUEST_COLUMNS), _pack(_sql.REQUEST_COLUMNS, rows)
-            )
+            self._link.do(_insert(self._schema, "requests", _sql.REQUEST_COLUMNS), _pack(_sql.REQUEST_COLUMNS, rows))
         self._found.update(request.id for request in new)
 
     def delete_request(self, id: str) -> None:
         self._tell.add("kill")
         self._link.patience = LONG
         self._link.do(
-            f"DELETE FROM {self._schema}.log USING {self._schema}.runs AS run WHERE run_id = run.id AND request_id = %s",
+            f"DELETE FROM {self._schema}.log USING {self._schema}.runs AS run "
+            "WHERE run_id = run.id AND request_id = %s",
             id,
         )
         self._link.do(f"DELETE FROM {self._schema}.runs WHERE request_id = %s", id)
@@ -500,8 +533,10 @@ class _Transaction:
             for run in bite:
                 row = _sql.run_to_row(run)
                 changing = (row[_RUN_PLACE[name]] for name in (*_sql.CHANGING_COLUMNS, "kill_asked_at"))
-                rows.append((run.id, run.attempt - (owner is None and run.owner is not None), *changing))
-            accepted.update(row[0] for row in self._link.ask(_update_runs(self._schema), _pack(_UPDATE, rows), owner))
+                rows.append((run.id, owner or "", run.attempt - (owner is None and run.owner is not None), *changing))
+            ids = [run.id for run in bite]
+            updated = self._link.ask(_update_runs(self._schema), _pack(_UPDATE, rows), ids)
+            accepted.update(row[0] for row in updated)
         return accepted
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
@@ -575,7 +610,7 @@ class _Transaction:
     def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
         self._link.patience = LONG
         bounds = json.dumps({status.value: _sql.micros(bound) for status, bound in before.items()})
-        surplus = "" if per_process is None else "OR run.id < (SELECT id FROM newest WHERE newest.process = run.process)"
+        surplus = "" if per_process is None else "OR run.id < (SELECT id FROM newest WHERE process = run.process)"
         rows = self._link.ask(
             f"""
             WITH newest AS MATERIALIZED (
@@ -617,7 +652,8 @@ def _queued(schema: str) -> str:
     """Return the condition of a waiting run that nobody owns and nothing is in the way of; its value: the processes."""
     return (
         "status = 'waiting' AND owner IS NULL AND process = ANY(%s::text[]) AND (overlap_key IS NULL OR NOT EXISTS ("
-        f"SELECT 1 FROM {schema}.runs AS o WHERE o.overlap_key = run.overlap_key AND o.{_ACTIVE} AND o.owner IS NOT NULL))"
+        f"SELECT 1 FROM {schema}.runs AS o WHERE o.overlap_key = run.overlap_key AND o.{_ACTIVE} "
+        "AND o.owner IS NOT NULL))"
     )
 
 
@@ -641,11 +677,17 @@ def _insert_runs(schema: str) -> str:
 
 @functools.cache
 def _update_runs(schema: str) -> str:
+    """Return the fenced UPDATE. It finds the runs by their ids; the rest of the fence joins, to mislead no planner.
+
+    As conditions of the table they would be taken for rare, and the join for one of a row or two; or a partial index
+    would be read from end to end, with all that has left it since the last vacuum.
+    """
     return (
         f"UPDATE {schema}.runs AS run SET {_settings(schema, _sql.CHANGING_COLUMNS)}, "
         f"kill_asked_at = coalesce(run.kill_asked_at, {_value(schema, 'kill_asked_at')}) FROM {_records(_UPDATE)} "
-        f"WHERE run.id = r.id AND run.owner IS NOT DISTINCT FROM %s::text AND run.attempt = r.fence AND run.{_ACTIVE} "
-        "RETURNING run.id"
+        "WHERE run.id = ANY(%s::bigint[]) AND run.id = r.id AND run.attempt = r.fence "
+        "AND coalesce(run.owner, '') = r.held "
+        "AND CASE WHEN run.status IN ('waiting', 'running') THEN r.id END = run.id RETURNING run.id"
     )
 
 
@@ -690,8 +732,8 @@ class _Reader:
         with self._store.reading() as link:
             rows = link.ask(
                 f"{_ranks(self._schema)} SELECT soon.* FROM ranks CROSS JOIN LATERAL ("
-                f"SELECT {_REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority AND due_at IS NOT NULL "
-                "ORDER BY due_at LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
+                f"SELECT {_REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority "
+                "AND due_at IS NOT NULL ORDER BY due_at LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
                 limit,
                 limit,
             )
@@ -748,10 +790,11 @@ class _Reader:
                 *values,
             )
             figures = link.ask(
-                f"SELECT {spread.format('duration')}, {spread.format('lateness')} FROM {self._schema}.runs WHERE {where}",
+                f"SELECT {spread.format('duration')}, {spread.format('lateness')} "
+                f"FROM {self._schema}.runs WHERE {where}",
                 *values,
             )[0]
-        newest = {
+        newest: dict[str, Any] = {
             name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
             for name, statuses in LAST.items()
         }
@@ -780,7 +823,8 @@ class _Reader:
     def kills_asked(self, owner: str) -> frozenset[int]:
         with self._store.reading() as link:
             rows = link.ask(
-                f"SELECT id FROM {self._schema}.runs WHERE owner = %s AND {_ACTIVE} AND kill_asked_at IS NOT NULL", owner
+                f"SELECT id FROM {self._schema}.runs WHERE owner = %s AND {_ACTIVE} AND kill_asked_at IS NOT NULL",
+                owner,
             )
         return frozenset(row[0] for row in rows)
 
