@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_params",),  # how params become JSON, by type hints
     ("process",),
     ("stores.base",),
-    ("stores.memory", "stores._sql", "stores._locks"),
+    ("stores.memory", "stores._sql", "stores._locks", "stores._links", "stores._listener"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog", "_why"),
     ("monitor",),

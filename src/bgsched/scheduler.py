@@ -313,6 +313,7 @@ class Scheduler:
             self._forked = False
             self._workers = Workers(self._workers_wanted, self._ended, self._hooks)
             self._engine = self._sign_on(self._workers.submit, self._workers.replace)
+            self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
             self._thread.start()
@@ -345,6 +346,7 @@ class Scheduler:
             thread.join()
             if workers is not None:
                 workers.stop()
+            self.store.unlisten(self._hear)
             _runlog.release()
             self._thread = self._engine = self._workers = None
             left, self._left = tuple(self._left), []
@@ -491,6 +493,14 @@ class Scheduler:
         engine = self._engine
         if engine is not None:
             engine.ended(live)
+            self._wake.set()
+
+    def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
+        """Hear from another scheduler's host that there is something to do."""
+        engine = self._engine
+        if engine is not None:
+            if asked_kill:
+                engine.look_now()
             self._wake.set()
 
     def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
