@@ -24,8 +24,8 @@ PACKAGE = Path(bgsched.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("clock",),
-    ("_zone", "_calendar", "_cron", "_recurrence", "_describe"),  # the private rooms of the calendar
+    ("clock", "_evolve"),
+    ("_zone", "_calendar", "_cron", "_frequency", "_recurrence", "_describe"),  # the private rooms of the calendar
     ("timing",),
     ("run",),
     ("request",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stores.base",),
     ("stores.memory", "stores._sql", "stores._locks"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
-    ("_runlog",),
+    ("_runlog", "_why"),
     ("monitor",),
     ("_current",),  # what a process sees of its own run
     ("_worker",),

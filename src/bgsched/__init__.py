@@ -20,7 +20,7 @@ from bgsched.errors import (
     UnknownRequestError,
     UnknownRunError,
 )
-from bgsched.monitor import Health, Monitor
+from bgsched.monitor import Bucket, Health, Monitor
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import Misfire, OnAbandon, Overlap, Request, RequestStatus, Retention, Retry
 from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
@@ -64,6 +64,7 @@ __all__ = [
     "WEEKENDS",
     "Attempt",
     "BgschedError",
+    "Bucket",
     "Clock",
     "Cron",
     "CurrentRun",

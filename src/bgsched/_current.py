@@ -8,16 +8,16 @@ closes it first (its worker, or the scheduler when its time is over) decides, an
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar, overload
 
+from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger
 from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled
 from bgsched.process import Process
-from bgsched.run import LogLine, Progress, Run
+from bgsched.run import LogLine, LogTrim, Progress, Run
 
 __all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
 
@@ -86,7 +86,7 @@ class LiveRun:
         """Keep the run's progress until it is next reported."""
         with self._lock:
             if not self._closed:
-                self._run = replace(self._run, progress=progress)
+                self._run = evolve(self._run, progress=progress)
                 self._changed = True
 
     def ask_to_stop(self, cause: StopCause) -> None:
@@ -95,11 +95,11 @@ class LiveRun:
             self.cause = cause
         self.stop.set()
 
-    def news(self) -> tuple[Run | None, list[LogLine]]:
-        """Return the run if it changed since the last call, and its new lines."""
+    def news(self) -> tuple[Run | None, list[LogLine], LogTrim | None]:
+        """Return the run if it changed since the last call, its new lines, and which older ones should go."""
         with self._lock:
             changed, self._changed = self._changed, False
-            return (self._run if changed else None), self.log.drain(to_the_end=self._closed)
+            return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
 
 
 class CurrentRun:

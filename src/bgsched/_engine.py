@@ -22,7 +22,7 @@ from bgsched._worker import time_out
 from bgsched.clock import Clock
 from bgsched.process import ProcessRegistry
 from bgsched.request import Plan, Policies, Request, Retention, overlap_key, plan
-from bgsched.run import LogLine, Run
+from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores.base import Report, SchedulerRecord, Store
 
 __all__ = ["HEARTBEAT", "LEASE", "Engine"]
@@ -68,6 +68,7 @@ class Engine:
         self._ended_lock = threading.Lock()
         self._unsent_runs: dict[int, Run] = {}
         self._unsent_log: list[LogLine] = []
+        self._unsent_trims: list[LogTrim] = []
         self._unanswered = False
         self._started_at = clock.now()
         self._next_heartbeat = 0.0
@@ -171,21 +172,26 @@ class Engine:
         self._send()
 
     def _collect(self, live: LiveRun) -> None:
-        changed, lines = live.news()
+        changed, lines, trim = live.news()
         self._unsent_log.extend(lines)
+        if trim is not None:
+            self._unsent_trims.append(trim)
         if changed is not None or live.closed:
             self._unsent_runs[live.run.id] = live.run
 
     def _send(self) -> None:
-        runs, lines = self._unsent_runs, self._unsent_log
+        runs, lines, trims = self._unsent_runs, self._unsent_log, self._unsent_trims
         if not runs and not lines:
             return
-        refused = self._store.record(self.owner, self._clock.now(), Report(list(runs.values()), lines))
-        self._unsent_runs, self._unsent_log = {}, []
+        refused = self._store.record(self.owner, self._clock.now(), Report(list(runs.values()), lines, trims))
+        self._forget_unsent()
         for run in refused:
             LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
             if (live := self._live.get(run.id)) is not None:
                 live.ask_to_stop(StopCause.REAPED)
+
+    def _forget_unsent(self) -> None:
+        self._unsent_runs, self._unsent_log, self._unsent_trims = {}, [], []
 
     def _beat(self) -> None:
         alive = self._store.heartbeat(self._record())
@@ -198,7 +204,7 @@ class Engine:
         LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
         self.stop_all(StopCause.REAPED)
         self._live.clear()
-        self._unsent_runs, self._unsent_log = {}, []
+        self._forget_unsent()
         self.owner = uuid4().hex
         self._store.sign_on(self._record())
 
@@ -259,6 +265,7 @@ class Engine:
             paused=self.paused,
             problem=self.problem,
             problem_since=self.problem_since,
+            processes=tuple(sorted(self._processes.names())),
         )
 
 

@@ -7,8 +7,9 @@ works from any OS process, whether a scheduler lives there or not.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus
@@ -16,12 +17,13 @@ from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import open_store
 from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
-__all__ = ["Health", "Monitor"]
+__all__ = ["Bucket", "Health", "Monitor"]
 
 S = TypeVar("S", RunStatus, RequestStatus)
 
 _OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
+_BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,19 @@ class Health:
             "last_heartbeat": self.last_heartbeat.isoformat() if self.last_heartbeat else None,
             "schedulers": [record.to_dict() for record in self.schedulers],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What ended in the hour or day that begins at *start* (UTC): fire times by status."""
+
+    start: datetime
+    counts: dict[RunStatus, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the bucket as JSON-able values."""
+        counts = {status.value: count for status, count in sorted(self.counts.items())}
+        return {"start": self.start.isoformat(), "counts": counts}
 
 
 class Monitor:
@@ -80,8 +95,8 @@ class Monitor:
     ) -> list[Run]:
         """Return runs, newest first.
 
-        *since* and *until* bound the fire time, both inclusive; *text* is looked for in the reason, the error and the
-        log, without regard to case; *before* is the id of the last run of the page before.
+        *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
+        error and the log, without regard to case; *before* is the id of the last run of the page before.
 
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
@@ -119,13 +134,15 @@ class Monitor:
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
 
+        Of a log that was too long, the head and the tail are kept; a line between them says how many were dropped.
+
         Raises:
             UnknownRunError: there is no such run.
         """
         lines = self._reader.log(run_id, after, _positive(limit))
         if not lines:
             self.run(run_id)
-        return lines
+        return _with_gaps(lines, after)
 
     def follow(self, run_id: int, after: int = 0) -> Iterator[LogLine]:
         """Yield the run's lines as they come, until the run has ended.
@@ -137,7 +154,7 @@ class Monitor:
         while True:
             active = self.run(run_id).is_active
             while lines := self._reader.log(run_id, after, 1000):
-                yield from lines
+                yield from _with_gaps(lines, after)
                 after = lines[-1].seq
             if not active:
                 return
@@ -184,11 +201,47 @@ class Monitor:
         """Return the requests that are due next, earliest first."""
         return self._reader.upcoming(_positive(limit))
 
+    def why(self, id: str) -> str:
+        """Return why a request does not run just now, and what became of its last fire times, in words.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        runs = self._reader.runs(RunFilter(request=id, limit=10))
+        return explain(Facts(self.request(id), runs, self._reader.schedulers(), self._clock.now()))
+
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
-        """Return figures over the runs of *process* (all of them: ``None``) whose fire time is not before *since*."""
+        """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
         return self._reader.summary(process, _aware("since", since))
+
+    def histogram(
+        self,
+        process: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        by: Literal["hour", "day"] = "hour",
+    ) -> list[Bucket]:
+        """Return how many fire times ended in which status in each hour or day (UTC), oldest first, without gaps.
+
+        *since* is 24 hours (or 30 days) before *until* by default, *until* is now. Runs that were purged are counted.
+
+        Raises:
+            ValueError: *by* is neither ``"hour"`` nor ``"day"``, or an instant is naive.
+        """
+        if by not in _BUCKETS:
+            raise ValueError(f"by must be 'hour' or 'day', got {by!r}")
+        last = _aware("until", until) or self._clock.now()
+        first = _aware("since", since) or last - _BUCKETS[by] * (24 if by == "hour" else 30)
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        start = midnight + (first - midnight) // _BUCKETS[by] * _BUCKETS[by]
+        buckets: list[dict[RunStatus, int]] = [{} for _ in range((last - start) // _BUCKETS[by] + 1)]
+        for ended in self._reader.ended(process, start, last):
+            counts = buckets[(ended.hour - start) // _BUCKETS[by]]
+            counts[ended.status] = counts.get(ended.status, 0) + ended.count
+        return [Bucket(start + place * _BUCKETS[by], counts) for place, counts in enumerate(buckets)]
 
     def schedulers(self) -> list[SchedulerRecord]:
         """Return the schedulers that signed on and have not left or been ended by another, oldest first."""
@@ -223,6 +276,19 @@ class Monitor:
             last_heartbeat=max((record.heartbeat_at for record in schedulers), default=None),
             schedulers=schedulers,
         )
+
+
+def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:
+    """Return *lines* with one more where some were dropped from the store."""
+    told: list[LogLine] = []
+    for line in lines:
+        dropped = line.seq - after - 1
+        if dropped:
+            text = f"... {dropped} lines were dropped here ..."
+            told.append(LogLine(line.run_id, line.seq - 1, line.at, "WARNING", "bgsched", text, line.attempt))
+        told.append(line)
+        after = line.seq
+    return told
 
 
 def _statuses(kind: type[S], status: S | str | Collection[S | str] | None) -> frozenset[S]:

@@ -9,11 +9,12 @@ range, and `next_fire_time` moves past all of them.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from bgsched._evolve import evolve
 from bgsched.run import Run, RunStatus
 from bgsched.timing import Immediate, Later, Timing
 
@@ -149,7 +150,7 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
@@ -178,7 +179,7 @@ class Request:
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)
         due_at = None if fire_time is None else max(now, timing.due_at(fire_time, self.id))
-        return replace(
+        return evolve(
             self,
             timing=timing,
             status=RequestStatus.COMPLETE if fire_time is None else RequestStatus.SCHEDULED,
@@ -189,11 +190,11 @@ class Request:
 
     def rescheduled(self, timing: Timing, now: datetime, **changes: Any) -> "Request":
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
-        return replace(self, revision=self.revision + 1, **changes).timed(timing, now)
+        return evolve(self, revision=self.revision + 1, **changes).timed(timing, now)
 
     def unscheduled(self, reason: str | None = None) -> "Request":
         """Return the request without future fire times, under a new revision; the record stays."""
-        return replace(
+        return evolve(
             self,
             status=RequestStatus.UNSCHEDULED,
             revision=self.revision + 1,
@@ -263,7 +264,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
         due = _due(request, request.timing, policies, now)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(f"parked: its timing failed with {type(error).__name__}: {error}"))
-    after = replace(
+    after = evolve(
         request,
         next_fire_time=due.upcoming,
         due_at=None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id),
@@ -454,6 +455,7 @@ class _Overlaps:
             user=request.user,
             channel=request.channel,
             fire_time=fire_time,
+            recorded_at=self.now,
             overlap_key=overlap_key(request, policies),
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
             **values,

@@ -11,14 +11,26 @@ A *range* of fire times that came to nothing for one reason is one record: `fire
 `fire_until` the last, `fire_count` how many.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from bgsched._evolve import evolve
 from bgsched.errors import IllegalTransitionError
 
-__all__ = ["ACTIVE", "FINAL", "RUN_TRANSITIONS", "Attempt", "LogLine", "Progress", "Run", "RunError", "RunStatus"]
+__all__ = [
+    "ACTIVE",
+    "FINAL",
+    "RUN_TRANSITIONS",
+    "Attempt",
+    "LogLine",
+    "LogTrim",
+    "Progress",
+    "Run",
+    "RunError",
+    "RunStatus",
+]
 
 
 class RunStatus(StrEnum):
@@ -129,9 +141,23 @@ class LogLine:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class LogTrim:
+    """Lines to drop from a log: those of *attempt* with a ``seq`` above *after* and below *before*."""
+
+    run_id: int
+    attempt: int
+    after: int
+    before: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """The record of one execution. Instants are aware and in UTC; *id* grows with every record of a store."""
+    """The record of one execution. Instants are aware and in UTC.
+
+    *id* grows with every record of a store, and so does *recorded_at*: when the run was claimed or began to wait, or
+    when its fire time was found to be skipped or misfired.
+    """
 
     id: int = 0
     request_id: str
@@ -144,6 +170,7 @@ class Run:
     fire_time: datetime
     fire_until: datetime | None = None
     fire_count: int = 1
+    recorded_at: datetime
     due_at: datetime | None = None
     claimed_at: datetime | None = None
     started_at: datetime | None = None
@@ -179,7 +206,7 @@ class Run:
         """
         if status not in RUN_TRANSITIONS[self.status]:
             raise IllegalTransitionError(f"run {self.id}", self.status.value, status.value)
-        return replace(self, status=status, **changes)
+        return evolve(self, status=status, **changes)
 
     def taken(self, owner: str, now: datetime) -> "Run":
         """Return the waiting run as claimed by *owner*: its next attempt begins."""

@@ -14,7 +14,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -26,6 +26,7 @@ from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
 from bgsched._current import LiveRun, StopCause
 from bgsched._engine import Engine
+from bgsched._evolve import evolve
 from bgsched._runlog import LOGGER
 from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
@@ -247,6 +248,7 @@ class Scheduler:
                 user=user if user is not None else found.user,
                 channel=found.channel,
                 fire_time=now,
+                recorded_at=now,
                 due_at=now,
                 overlap_key=overlap_key(found, policies),
                 reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
@@ -533,11 +535,11 @@ class Scheduler:
                 if request is None or request.declared is None or request.process != process.name:
                     return None
                 gone = request.unscheduled("its timing is no longer declared in the code")
-                return replace(gone, declared=None)
+                return evolve(gone, declared=None)
             timing = self._pinned(process.timing, now)
             if request is None:
                 new = Request(id=process.name, process=process.name, timing=timing, channel="declared", created_at=now)
-                return replace(new, declared=declared, priority=process.policies.priority).timed(timing, now)
+                return evolve(new, declared=declared, priority=process.policies.priority).timed(timing, now)
             if request.declared == declared:
                 return None
             return request.rescheduled(timing, now, declared=declared, process=process.name)

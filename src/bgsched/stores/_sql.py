@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from bgsched.request import Request, RequestStatus, UnreadableTiming
-from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import SchedulerRecord
+from bgsched.run import ACTIVE, FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
+from bgsched.stores.base import RunFilter, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
+    "conditions",
     "dump",
     "instant",
+    "lanes",
     "line_from_row",
     "line_to_row",
     "micros",
@@ -67,6 +69,7 @@ RUN_COLUMNS = (
     "fire_time",
     "fire_until",
     "fire_count",
+    "recorded_at",
     "due_at",
     "claimed_at",
     "started_at",
@@ -99,6 +102,7 @@ SCHEDULER_COLUMNS = (
     "paused",
     "problem",
     "problem_since",
+    "processes",
 )
 
 
@@ -209,6 +213,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         micros(run.fire_time),
         micros(run.fire_until),
         run.fire_count,
+        micros(run.recorded_at),
         micros(run.due_at),
         micros(run.claimed_at),
         micros(run.started_at),
@@ -238,8 +243,9 @@ def _spans(run: Run) -> tuple[int | None, int | None]:
 
 def run_from_row(row: Sequence[Any]) -> Run:
     """Return the run of a row in the order of `RUN_COLUMNS`."""
-    fire_time = instant(row[8])
-    assert fire_time is not None  # noqa: S101  the column is NOT NULL
+    fire_time, recorded_at = instant(row[8]), instant(row[11])
+    assert fire_time is not None  # noqa: S101  the columns are NOT NULL
+    assert recorded_at is not None  # noqa: S101
     return Run(
         id=row[0],
         request_id=row[1],
@@ -252,22 +258,23 @@ def run_from_row(row: Sequence[Any]) -> Run:
         fire_time=fire_time,
         fire_until=instant(row[9]),
         fire_count=row[10],
-        due_at=instant(row[11]),
-        claimed_at=instant(row[12]),
-        started_at=instant(row[13]),
-        finished_at=instant(row[14]),
-        duration=span(row[15]),
-        status=RunStatus(row[17]),
-        reason=row[18],
-        attempt=row[19],
-        attempts=_lenient(_attempts, row[20], ()),
-        reruns_left=row[21],
-        owner=row[22],
-        overlap_key=row[23],
-        kill_asked_at=instant(row[24]),
-        progress=_lenient(_progress, row[25], None),
-        result=_lenient(_load, row[26], None),
-        error=_lenient(_error, row[27], None),
+        recorded_at=recorded_at,
+        due_at=instant(row[12]),
+        claimed_at=instant(row[13]),
+        started_at=instant(row[14]),
+        finished_at=instant(row[15]),
+        duration=span(row[16]),
+        status=RunStatus(row[18]),
+        reason=row[19],
+        attempt=row[20],
+        attempts=_lenient(_attempts, row[21], ()),
+        reruns_left=row[22],
+        owner=row[23],
+        overlap_key=row[24],
+        kill_asked_at=instant(row[25]),
+        progress=_lenient(_progress, row[26], None),
+        result=_lenient(_load, row[27], None),
+        error=_lenient(_error, row[28], None),
     )
 
 
@@ -301,6 +308,56 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
+def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
+    """Return the conditions, with their values, under which one index each finds the filter's runs newest first.
+
+    The newest of all lanes together are the page. Each lane is an equality on the front of an index that ends in the
+    id, so that no lane costs more than its share of the page, however many runs there are.
+    """
+    active = [status.value for status in ACTIVE if not filter.status or status in filter.status]
+    final = [status.value for status in FINAL if not filter.status or status in filter.status]
+    if filter.request is not None or filter.parent is not None or filter.user is not None:
+        column, value = next(
+            (column, value)
+            for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ("user", filter.user))
+            if value is not None
+        )
+        return [(f"{column} = ?", [value])]
+    if filter.process is None and not filter.status:
+        return [("1 = 1", [])]
+    process = "" if filter.process is None else "process = ? AND "
+    values = [] if filter.process is None else [filter.process]
+    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status]) for status in sorted(final)]
+    if active:
+        found.append((f"{process}status IN ('waiting', 'running')", values))
+    return found
+
+
+def conditions(filter: RunFilter) -> tuple[list[str], list[Any]]:
+    """Return what each run of any lane must fulfil, with the values."""
+    found: list[str] = []
+    values: list[Any] = []
+    for column, value in (
+        ("process", filter.process),
+        ("request_id", filter.request),
+        ("parent_id", filter.parent),
+        ("user", filter.user),
+    ):
+        if value is not None:
+            found.append(f"{column} = ?")
+            values.append(value)
+    if filter.status:
+        found.append(f"status IN ({', '.join('?' * len(filter.status))})")
+        values += sorted(status.value for status in filter.status)
+    if filter.text is not None:
+        found.append(
+            "(instr(lower(coalesce(reason, '') || ' ' || coalesce(error, '')), lower(?)) OR EXISTS "
+            "(SELECT 1 FROM bgsched_log WHERE run_id = bgsched_runs.id AND instr(lower(text), lower(?))))"
+        )
+        values += [filter.text, filter.text]
+    return found, values
+
+
 def line_to_row(line: LogLine) -> tuple[Any, ...]:
     """Return the line in the order of `LOG_COLUMNS`."""
     return (line.run_id, line.seq, micros(line.at), line.level, line.logger, line.text, line.attempt)
@@ -326,6 +383,7 @@ def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
         int(record.paused),
         record.problem,
         micros(record.problem_since),
+        dump(list(record.processes)),
     )
 
 
@@ -346,4 +404,5 @@ def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
         paused=bool(row[7]),
         problem=row[8],
         problem_since=instant(row[9]),
+        processes=tuple(_load(row[10])),
     )

@@ -11,17 +11,20 @@ whatever an owner says about a run is taken only while that run is active and st
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from bgsched._evolve import evolve
 from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Plan, Request, RequestStatus, Retention
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
+    "LAST",
+    "Ended",
     "Planner",
     "Report",
     "RequestFilter",
@@ -31,12 +34,16 @@ __all__ = [
     "StoreReader",
     "Summary",
     "Transaction",
+    "summarize",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerRecord:
-    """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file)."""
+    """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file).
+
+    *processes*: those it can run; *problem*: what keeps it from its work, if anything does.
+    """
 
     owner: str
     host: str
@@ -48,6 +55,7 @@ class SchedulerRecord:
     paused: bool = False
     problem: str | None = None
     problem_since: datetime | None = None
+    processes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-able values."""
@@ -62,12 +70,16 @@ class SchedulerRecord:
             "paused": self.paused,
             "problem": self.problem,
             "problem_since": self.problem_since.isoformat() if self.problem_since else None,
+            "processes": list(self.processes),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs are asked for: newest first, those with an id below *before*, at most *limit*."""
+    """Which runs are asked for: newest first, those with an id below *before*, at most *limit*.
+
+    *since* and *until* bound ``recorded_at``, both inclusive.
+    """
 
     process: str | None = None
     request: str | None = None
@@ -104,6 +116,8 @@ class Summary:
     lateness_p95: timedelta | None = None
     lateness_p99: timedelta | None = None
     last_run: Run | None = None
+    last_success: Run | None = None
+    last_failure: Run | None = None
 
     @property
     def success_rate(self) -> float | None:
@@ -123,11 +137,25 @@ class Summary:
             "counts": {status.value: count for status, count in self.counts.items()},
             "success_rate": self.success_rate,
             **spans,
-            "last_run": self.last_run.to_dict() if self.last_run else None,
+            **{name: run.to_dict() if (run := getattr(self, name)) else None for name in LAST},
         }
 
 
-_JUDGED = (RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.TIMED_OUT, RunStatus.ABANDONED)
+_FAILED = frozenset({RunStatus.ERROR, RunStatus.TIMED_OUT, RunStatus.ABANDONED})
+_JUDGED = _FAILED | {RunStatus.SUCCESS}
+
+LAST = {"last_run": FINAL, "last_success": frozenset({RunStatus.SUCCESS}), "last_failure": _FAILED}
+"""Which runs a `Summary` shows, by the statuses of which they are the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How many fire times of a process came to an end in a status, in the hour that begins at *hour* (UTC)."""
+
+    hour: datetime
+    process: str
+    status: RunStatus
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +164,33 @@ class Report:
 
     runs: Sequence[Run] = ()
     log: Sequence[LogLine] = ()
+    trims: Sequence[LogTrim] = ()
+
+
+def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
+    """Return the figures of ended runs.
+
+    *rows* are ``(status, fire_count, duration, lateness)``, the spans in microseconds; *last* is as in `LAST`.
+    """
+    counts: dict[str, int] = {}
+    for status, count, _, _ in rows:
+        counts[status] = counts.get(status, 0) + count
+    spans: dict[str, Any] = {
+        f"{name}_p{percent}": _percentile(ordered, percent)
+        for name, ordered in (
+            ("duration", sorted(row[2] for row in rows if row[2] is not None)),
+            ("lateness", sorted(row[3] for row in rows if row[3] is not None)),
+        )
+        for percent in (50, 95, 99)
+    }
+    return Summary(counts={RunStatus(status): count for status, count in sorted(counts.items())}, **spans, **last)
+
+
+def _percentile(ordered: Sequence[int], percent: int) -> timedelta | None:
+    """Return the nearest-rank percentile of microseconds."""
+    if not ordered:
+        return None
+    return timedelta(microseconds=ordered[max(0, -(-len(ordered) * percent // 100) - 1)])
 
 
 class Planner(Protocol):
@@ -183,7 +238,11 @@ class StoreReader(Protocol):
         ...
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
-        """Return figures over the runs whose fire time is not before *since*."""
+        """Return figures over the runs that were recorded not before *since* and have ended."""
+        ...
+
+    def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included."""
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:
@@ -227,7 +286,14 @@ class Transaction(Protocol):
         ...
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
-        """Insert the runs and return them with their ids; one whose fire time has a run already is left out."""
+        """Insert the runs and return them with their ids; one whose fire time has a run already is left out.
+
+        A ``recorded_at`` before that of the newest run, after a clock was set back, becomes that one's.
+        """
+        ...
+
+    def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
+        """Add to the counts of what ended; kept for each *owner*, so that schedulers do not wait for each other."""
         ...
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
@@ -263,6 +329,10 @@ class Transaction(Protocol):
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         """Append lines; one whose ``(run_id, seq)`` is there already is left out."""
+        ...
+
+    def trim_log(self, trim: LogTrim) -> None:
+        """Drop the run's lines with a ``seq`` above ``trim.after`` and below ``trim.before``."""
         ...
 
     def last_seq(self, run_id: int) -> int:
@@ -343,9 +413,9 @@ class Store(ABC):
             tx.put_requests([changed])
             if end_waiting is not None:
                 waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
-                tx.update_runs(
-                    [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting], None
-                )
+                skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
+                tx.update_runs(skipped, None)
+                _tally(tx, skipped, now, "")
             return changed
 
     def delete(self, id: str) -> None:
@@ -368,10 +438,10 @@ class Store(ABC):
         """
         with self.transaction() as tx:
             while not (stored := tx.insert_runs([run])):
-                run = replace(run, fire_time=run.fire_time + timedelta(microseconds=1))
+                run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
             request = next(iter(tx.get_requests([run.request_id])), None)
             if request is not None and request.status is RequestStatus.COMPLETE:
-                tx.put_requests([replace(request, status=RequestStatus.SCHEDULED)])
+                tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
@@ -385,7 +455,7 @@ class Store(ABC):
             claimed = [run for run in taken if run.id in accepted]
             due = tx.due_requests(now, planner.processes, limit - len(claimed)) if len(claimed) < limit else []
             if due:
-                claimed += _claim_due(tx, planner, now, due)
+                claimed += _claim_due(tx, planner, owner, now, due)
             return claimed
 
     def record(self, owner: str, now: datetime, report: Report) -> list[Run]:
@@ -394,13 +464,15 @@ class Store(ABC):
         A refused result is written into the run's log. Saying the same twice is harmless.
         """
         with self.transaction() as tx:
-            if report.log:
-                _append_fenced(tx, owner, report.log)
+            if report.log or report.trims:
+                _log_fenced(tx, owner, report)
             accepted = tx.update_runs(report.runs, owner) if report.runs else set()
             refused = [run for run in report.runs if run.id not in accepted]
             if refused:
                 refused = _note_refused(tx, owner, now, refused)
-            tx.complete_requests({run.request_id for run in report.runs if run.id in accepted and not run.is_active})
+            ended = [run for run in report.runs if run.id in accepted and not run.is_active]
+            tx.complete_requests({run.request_id for run in ended})
+            _tally(tx, ended, now, owner)
             return refused
 
     def held(self, owner: str) -> list[Run]:
@@ -431,9 +503,10 @@ class Store(ABC):
                 run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
                 tx.update_runs([run], None)
                 tx.complete_requests({run.request_id})
+                _tally(tx, [run], now, "")
                 return run
             tx.ask_kill([run_id], now)
-            return replace(run, kill_asked_at=run.kill_asked_at or now)
+            return evolve(run, kill_asked_at=run.kill_asked_at or now)
 
     # -- who is alive --------------------------------------------------------------------------------------------
 
@@ -475,7 +548,7 @@ class Store(ABC):
             return tx.purge(before, retention.per_process, limit)
 
 
-def _claim_due(tx: Transaction, planner: Planner, now: datetime, due: Sequence[Request]) -> list[Run]:
+def _claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request]) -> list[Run]:
     """Plan the due requests and write all plans at once.
 
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
@@ -496,10 +569,10 @@ def _claim_due(tx: Transaction, planner: Planner, now: datetime, due: Sequence[R
         if key is not None and any(run.is_active for run in made.runs):
             occupied.add(key)
         plans.append(made)
-    return _write_plans(tx, plans, now)
+    return _write_plans(tx, plans, owner, now)
 
 
-def _write_plans(tx: Transaction, plans: Sequence[Plan], now: datetime) -> list[Run]:
+def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: datetime) -> list[Run]:
     tx.advance_requests([made.request for made in plans])
     displaced = [run for made in plans for run in made.displaced]
     if displaced:
@@ -515,13 +588,29 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], now: datetime) -> list[
     }
     if ended:
         tx.complete_requests(ended)
+    _tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
     return [run for run in stored if run.owner is not None and run.is_active]
 
 
-def _append_fenced(tx: Transaction, owner: str, lines: Sequence[LogLine]) -> None:
-    """Append the lines of runs that *owner* still holds, at the attempt that wrote them."""
-    held = {run.id: run.attempt for run in tx.get_runs({line.run_id for line in lines}) if _holds(run, owner)}
-    tx.append_log([line for line in lines if held.get(line.run_id) == line.attempt])
+def _tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> None:
+    """Count runs that ended: the history of counts outlives that of the runs."""
+    counts: dict[tuple[str, RunStatus], int] = {}
+    for run in runs:
+        key = run.process, run.status
+        counts[key] = counts.get(key, 0) + run.fire_count
+    if counts:
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
+
+
+def _log_fenced(tx: Transaction, owner: str, report: Report) -> None:
+    """Write the lines of runs that *owner* still holds, at the attempt that wrote them; then drop what is too much."""
+    ids = {line.run_id for line in report.log} | {trim.run_id for trim in report.trims}
+    held = {run.id: run.attempt for run in tx.get_runs(ids) if _holds(run, owner)}
+    tx.append_log([line for line in report.log if held.get(line.run_id) == line.attempt])
+    for trim in report.trims:
+        if held.get(trim.run_id) == trim.attempt:
+            tx.trim_log(trim)
 
 
 def _holds(run: Run, owner: str) -> bool:
@@ -553,6 +642,8 @@ def _release(tx: Transaction, owner: str, now: datetime, why: str) -> list[Run]:
     left = [run.abandoned(now, why) for run in tx.held_runs(owner)]
     if left:
         tx.update_runs(left, owner)
-        tx.complete_requests({run.request_id for run in left if not run.is_active})
+        ended = [run for run in left if not run.is_active]
+        tx.complete_requests({run.request_id for run in ended})
+        _tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
     return left

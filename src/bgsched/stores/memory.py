@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
+from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
-from bgsched.run import LogLine, Run, RunStatus
-from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, Summary
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
+from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["MemoryStore"]
 
@@ -75,6 +75,8 @@ class _Tables:
         self._later: list[tuple[datetime, str]] = []
         self._ready: list[tuple[int, datetime, str]] = []
         self._last_id = 0
+        self._last_recorded_at: datetime | None = None
+        self.counts: dict[tuple[datetime, str, RunStatus], int] = {}
         self._journal: list[tuple[str, Any, Any]] = []
 
     # -- the journal ---------------------------------------------------------------------------------------------
@@ -89,6 +91,7 @@ class _Tables:
             "log": self.lines.__setitem__,
             "line": lambda run_id, length: self.lines[run_id].__delitem__(slice(length, None)),
             "record": self._set_record,
+            "count": self.counts.__setitem__,
         }
         for table, key, old in reversed(self._journal):
             undo[table](key, old)
@@ -207,7 +210,7 @@ class _Tables:
                 and request.next_fire_time is None
                 and not self.active_runs_of(id)
             ):
-                self._write_request(id, replace(request, status=RequestStatus.COMPLETE))
+                self._write_request(id, evolve(request, status=RequestStatus.COMPLETE))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -217,10 +220,17 @@ class _Tables:
             if (run.request_id, run.revision, run.fire_time) in self._fires:
                 continue
             self._last_id += 1
-            kept = replace(run, id=self._last_id)
+            self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
+            kept = evolve(run, id=self._last_id, recorded_at=self._last_recorded_at)
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
+
+    def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
+        for item in ended:
+            key = item.hour, item.process, item.status
+            self._journal.append(("count", key, self.counts.get(key, 0)))
+            self.counts[key] = self.counts.get(key, 0) + item.count
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
@@ -262,14 +272,14 @@ class _Tables:
             attempt = run.attempt - (owner is None and run.owner is not None)
             if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
                 continue
-            self._write_run(run.id, own(replace(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
+            self._write_run(run.id, own(evolve(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
             accepted.add(run.id)
         return accepted
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         for id in ids:
             if id in self.active and self.all_runs[id].kill_asked_at is None:
-                self._write_run(id, replace(self.all_runs[id], kill_asked_at=now))
+                self._write_run(id, evolve(self.all_runs[id], kill_asked_at=now))
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
@@ -277,6 +287,11 @@ class _Tables:
             if line.seq > self.last_seq(line.run_id):
                 self._journal.append(("line", line.run_id, len(kept)))
                 kept.append(line)
+
+    def trim_log(self, trim: LogTrim) -> None:
+        kept = self.lines.get(trim.run_id, [])
+        self._journal.append(("log", trim.run_id, kept))
+        self.lines[trim.run_id] = [line for line in kept if line.seq <= trim.after or line.seq >= trim.before]
 
     def last_seq(self, run_id: int) -> int:
         lines = self.lines.get(run_id)
@@ -353,8 +368,8 @@ class _Reader:
             and (filter.parent is None or run.parent_id == filter.parent)
             and (not filter.status or run.status in filter.status)
             and (filter.user is None or run.user == filter.user)
-            and (filter.since is None or run.fire_time >= filter.since)
-            and (filter.until is None or run.fire_time <= filter.until)
+            and (filter.since is None or run.recorded_at >= filter.since)
+            and (filter.until is None or run.recorded_at <= filter.until)
             and (filter.before is None or run.id < filter.before)
             and (filter.text is None or self._mentions(run, filter.text.lower()))
         )
@@ -371,26 +386,20 @@ class _Reader:
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         with self._lock:
-            found = [
-                run
-                for run in self._tables.all_runs.values()
-                if self._matches(run, RunFilter(process=process, since=since))
-            ]
-        counts: dict[RunStatus, int] = {}
-        for run in found:
-            counts[run.status] = counts.get(run.status, 0) + run.fire_count
-        durations = sorted(run.duration for run in found if run.duration is not None)
-        latenesses = sorted(run.lateness for run in found if run.lateness is not None)
-        return Summary(
-            counts=counts,
-            duration_p50=_percentile(durations, 50),
-            duration_p95=_percentile(durations, 95),
-            duration_p99=_percentile(durations, 99),
-            lateness_p50=_percentile(latenesses, 50),
-            lateness_p95=_percentile(latenesses, 95),
-            lateness_p99=_percentile(latenesses, 99),
-            last_run=own(found[-1]) if found else None,
-        )
+            wanted = RunFilter(process=process, since=since, status=FINAL)
+            found = [run for run in self._tables.all_runs.values() if self._matches(run, wanted)]
+        rows = [(run.status.value, run.fire_count, _micros(run.duration), _micros(run.lateness)) for run in found]
+        newest = {
+            name: next((own(r) for r in reversed(found) if r.status in which), None) for name, which in LAST.items()
+        }
+        return summarize(rows, newest)
+
+    def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._lock:
+            found = [Ended(*key, count) for key, count in self._tables.counts.items() if count]
+        wanted = (e for e in found if first <= e.hour <= until and (process is None or e.process == process))
+        return sorted(wanted, key=lambda e: (e.hour, e.process, e.status))
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:
@@ -408,9 +417,9 @@ class _Reader:
 def own(value: _V) -> _V:
     """Return *value* with JSON parts that nobody else holds."""
     if value.params:
-        value = replace(value, params=deepcopy(value.params))
+        value = evolve(value, params=deepcopy(value.params))
     if isinstance(value, Run) and isinstance(value.result, dict | list):
-        return replace(value, result=deepcopy(value.result))
+        return evolve(value, result=deepcopy(value.result))
     return value
 
 
@@ -423,9 +432,8 @@ def _wanted(request: Request, filter: RequestFilter) -> bool:
     )
 
 
-def _percentile(ordered: Sequence[timedelta], percent: int) -> timedelta | None:
-    """Return the nearest-rank percentile."""
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None
+def _micros(span: timedelta | None) -> int | None:
+    return None if span is None else span // timedelta(microseconds=1)
 
 
 def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:

@@ -15,18 +15,18 @@ import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, Summary
+from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["SQLiteStore"]
 
@@ -376,9 +376,14 @@ class _Transaction:
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        newest = self._connection.execute("SELECT recorded_at FROM bgsched_runs ORDER BY id DESC LIMIT 1").fetchone()
         last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
         first = 1 + (last[0] if last else 0)
-        numbered = [replace(run, id=first + place) for place, run in enumerate(runs)]
+        since = _sql.instant(newest[0]) if newest else None
+        numbered = [
+            evolve(run, id=first + place, recorded_at=max(run.recorded_at, since or run.recorded_at))
+            for place, run in enumerate(runs)
+        ]
         before = self._connection.total_changes
         self._connection.executemany(
             f"INSERT INTO bgsched_runs ({_RUN}) VALUES ({_places(len(_sql.RUN_COLUMNS))}) "  # noqa: S608
@@ -389,6 +394,13 @@ class _Transaction:
             return numbered
         kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
         return [run for run in numbered if run.id in kept]
+
+    def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
+        self._connection.executemany(
+            "INSERT INTO bgsched_ended (hour, process, status, owner, count) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (hour, process, status, owner) DO UPDATE SET count = count + excluded.count",
+            [(_sql.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended],
+        )
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
@@ -434,6 +446,11 @@ class _Transaction:
             f"INSERT INTO bgsched_log ({_LOG}) VALUES ({_places(len(_sql.LOG_COLUMNS))}) "  # noqa: S608
             "ON CONFLICT (run_id, seq) DO NOTHING",
             [_sql.line_to_row(line) for line in lines],
+        )
+
+    def trim_log(self, trim: LogTrim) -> None:
+        self._connection.execute(
+            "DELETE FROM bgsched_log WHERE run_id = ? AND seq > ? AND seq < ?", (trim.run_id, trim.after, trim.before)
         )
 
     def last_seq(self, run_id: int) -> int:
@@ -510,6 +527,29 @@ def _select_runs(connection: sqlite3.Connection, where: str, values: Sequence[An
     return [_sql.run_from_row(row) for row in rows]
 
 
+def _bounds(connection: sqlite3.Connection, filter: RunFilter) -> tuple[int, int]:
+    """Return the first and last id that can match: ``recorded_at`` grows with the id, so halving finds its bounds."""
+    last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+    first = 1 if filter.since is None else _first_recorded(connection, last, _sql.micros(filter.since) or 0)
+    if filter.until is not None:
+        last = _first_recorded(connection, last, (_sql.micros(filter.until) or 0) + 1) - 1
+    return first, last if filter.before is None else min(last, filter.before - 1)
+
+
+def _first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
+    """Return the lowest id from which on every run was recorded at *at* or later."""
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = "SELECT id, recorded_at FROM bgsched_runs WHERE id >= ? ORDER BY id LIMIT 1"
+        row = connection.execute(query, (middle,)).fetchone()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
 def _schedulers(connection: sqlite3.Connection) -> list[SchedulerRecord]:
     rows = connection.execute(f"SELECT {_SCHEDULER} FROM bgsched_schedulers ORDER BY started_at, owner")  # noqa: S608
     return [_sql.scheduler_from_row(row) for row in rows]
@@ -556,28 +596,15 @@ class _Reader:
             return next(iter(_select_runs(connection, "id = ?", (id,))), None)
 
     def runs(self, filter: RunFilter) -> list[Run]:
-        where = _Where()
-        where.equal("process", filter.process)
-        where.equal("request_id", filter.request)
-        where.equal("parent_id", filter.parent)
-        where.equal("user", filter.user)
-        where.among("status", filter.status)
-        where.compare("fire_time >=", _sql.micros(filter.since))
-        where.compare("fire_time <=", _sql.micros(filter.until))
-        where.compare("id <", filter.before)
-        if filter.text is not None:
-            where.add(
-                "(instr(lower(coalesce(reason, '') || ' ' || coalesce(error, '')), lower(?)) OR EXISTS "
-                "(SELECT 1 FROM bgsched_log WHERE run_id = bgsched_runs.id AND instr(lower(text), lower(?))))",
-                filter.text,
-                filter.text,
-            )
+        every, every_values = _sql.conditions(filter)
         with self._store.reading() as connection:
-            rows = connection.execute(
-                f"SELECT {_RUN} FROM bgsched_runs{where} ORDER BY id DESC LIMIT ?",  # noqa: S608
-                (*where.values, filter.limit),
-            )
-            return [_sql.run_from_row(row) for row in rows]
+            first, last = _bounds(connection, filter)
+            found: list[Run] = []
+            for lane, lane_values in _sql.lanes(filter):
+                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+                values = (*lane_values, first, last, *every_values, filter.limit)
+                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+        return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         with self._store.reading() as connection:
@@ -588,28 +615,27 @@ class _Reader:
             return [_sql.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
-        where = _Where()
-        where.equal("process", process)
-        where.compare("fire_time >=", _sql.micros(since))
         with self._store.reading() as connection:
-            counts = connection.execute(
-                f"SELECT status, sum(fire_count) FROM bgsched_runs{where} GROUP BY status",  # noqa: S608
-                where.values,
+            rows = connection.execute(
+                "SELECT status, fire_count, duration, lateness FROM bgsched_runs INDEXED BY bgsched_runs_figures "
+                "WHERE finished_at IS NOT NULL AND recorded_at >= ? AND (?2 IS NULL OR process = ?2)",
+                (_sql.micros(since) if since else 0, process),
             ).fetchall()
-            last = connection.execute(
-                f"SELECT {_RUN} FROM bgsched_runs{where} ORDER BY id DESC LIMIT 1",  # noqa: S608
-                where.values,
+        newest = {
+            name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
+            for name, statuses in LAST.items()
+        }
+        return summarize(rows, newest)
+
+    def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
-            spans = {
-                f"{column}_p{percent}": _sql.span(_percentile(connection, where, column, percent))
-                for column in ("duration", "lateness")
-                for percent in (50, 95, 99)
-            }
-        return Summary(
-            counts={RunStatus(status): count for status, count in counts},
-            last_run=_sql.run_from_row(last[0]) if last else None,
-            **spans,
-        )
+        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._store.reading() as connection:
@@ -669,18 +695,3 @@ class _Where:
     def among(self, column: str, statuses: Collection[Any]) -> None:
         if statuses:
             self.add(f"{column} IN ({_places(len(statuses))})", *(status.value for status in statuses))
-
-
-def _percentile(connection: sqlite3.Connection, where: _Where, column: str, percent: int) -> int | None:
-    """Return the nearest-rank percentile of *column* over the runs that have it."""
-    known = f"{where} AND {column} IS NOT NULL" if str(where) else f" WHERE {column} IS NOT NULL"
-    count = connection.execute(f"SELECT count(*) FROM bgsched_runs{known}", where.values).fetchone()[0]  # noqa: S608
-    if not count:
-        return None
-    rank = max(0, -(-count * percent // 100) - 1)
-    return int(
-        connection.execute(
-            f"SELECT {column} FROM bgsched_runs{known} ORDER BY {column} LIMIT 1 OFFSET ?",  # noqa: S608
-            (*where.values, rank),
-        ).fetchone()[0]
-    )

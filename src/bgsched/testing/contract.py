@@ -17,8 +17,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
-from bgsched.request import OnAbandon, Overlap, Plan, Policies, Request, RequestStatus, Retention, overlap_key, plan
-from bgsched.run import LogLine, Progress, Run, RunError, RunStatus
+from bgsched.request import (
+    Misfire,
+    OnAbandon,
+    Overlap,
+    Plan,
+    Policies,
+    Request,
+    RequestStatus,
+    Retention,
+    overlap_key,
+    plan,
+)
+from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
@@ -385,6 +396,15 @@ class StoreContract:
         assert store.reader().log(run.id, 2, 2) == lines[2:]
         assert store.last_seq(run.id) == 3
 
+    def test_the_middle_of_a_log_can_be_dropped_by_its_owner(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        lines = [LogLine(run.id, seq, T0, "INFO", "x", str(seq)) for seq in range(1, 8)]
+        store.record("a", T0, Report([], lines))
+        store.record("b", T0, Report([], [], [LogTrim(run.id, 1, 0, 8)]))
+        store.record("a", T0, Report([], [], [LogTrim(run.id, 1, 2, 6)]))
+        assert [line.seq for line in store.reader().log(run.id, 0, 10)] == [1, 2, 6, 7]
+
     def test_log_lines_of_another_owner_are_refused(self, store: Store) -> None:
         store.file([make_request()])
         (run,) = _claim(store)
@@ -445,7 +465,9 @@ class StoreContract:
 
     def test_a_scheduler_signs_on_shows_itself_and_signs_off(self, store: Store) -> None:
         record = _sign_on(store, "a")
-        later = replace(record, heartbeat_at=T0 + _SECOND, problem="no disk", problem_since=T0, paused=True)
+        later = replace(
+            record, heartbeat_at=T0 + _SECOND, problem="no disk", problem_since=T0, paused=True, processes=("p", "q")
+        )
         assert store.heartbeat(later)
         assert store.reader().schedulers() == [later]
         assert store.sign_off("a", T0) == []
@@ -494,7 +516,7 @@ class StoreContract:
     def test_runs_are_filtered(self, store: Store) -> None:
         store.file([make_request("a", user="ann"), make_request("b", Later(T0 + 5 * _SECOND), process="q")])
         planner = FixedPlanner(processes=("p", "q"))
-        runs = {run.request_id: run for run in store.claim(planner, "a", T0 + 5 * _SECOND, 9)}
+        runs = {run.request_id: run for now in (T0, T0 + 5 * _SECOND) for run in store.claim(planner, "a", now, 9)}
         failed = (
             runs["b"]
             .started(T0)
@@ -531,6 +553,29 @@ class StoreContract:
         assert summary.last_run.id == runs[-1].id
         assert store.reader().summary("other", None).counts == {}
         assert store.reader().summary(None, T0 + _SECOND).success_rate is None
+
+    def test_what_ended_is_counted_by_the_hour(self, store: Store) -> None:
+        store.file([make_request("a", Schedule(EverySeconds(600))), make_request("b")])
+        hour = timedelta(hours=1)
+        for now in (T0, T0 + hour / 2, T0 + 3 * hour):
+            runs = _claim(store, now, misfire=Misfire.SKIP)
+            store.record("a", now, Report([_succeeded(run, now) for run in runs]))
+        counts = {(e.hour, e.status): e.count for e in store.reader().ended("p", T0 + hour / 3, T0 + 4 * hour)}
+        assert counts == {
+            (T0, RunStatus.SUCCESS): 3,
+            (T0, RunStatus.MISFIRED): 2,
+            (T0 + 3 * hour, RunStatus.MISFIRED): 14,
+            (T0 + 3 * hour, RunStatus.SUCCESS): 1,
+        }
+        assert store.reader().ended("other", T0, T0 + hour) == []
+        assert store.reader().ended(None, T0 + hour, T0 + 2 * hour) == []
+
+    def test_records_grow_even_when_a_clock_is_set_back(self, store: Store) -> None:
+        store.file([make_request("a"), make_request("b")])
+        first = _claim(store, T0 + _SECOND, limit=1)[0]
+        second = _claim(store, T0, limit=1)[0]
+        assert second.id > first.id
+        assert second.recorded_at == first.recorded_at == T0 + _SECOND
 
     # -- retention -----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ CREATE TABLE bgsched_runs (
     fire_time     INTEGER NOT NULL,
     fire_until    INTEGER,
     fire_count    INTEGER NOT NULL,
+    recorded_at   INTEGER NOT NULL,
     due_at        INTEGER,
     claimed_at    INTEGER,
     started_at    INTEGER,
@@ -55,10 +56,29 @@ CREATE TABLE bgsched_runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, id);
-CREATE INDEX bgsched_runs_process ON bgsched_runs (process, id);
+
+-- What is going on: few rows, which leave these indexes when they end.
 CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
+
+-- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
+CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, process, status, fire_count, duration, lateness)
+    WHERE finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_user ON bgsched_runs (user, id) WHERE user IS NOT NULL;
+CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
+
+-- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
+CREATE TABLE bgsched_ended (
+    hour    INTEGER NOT NULL,
+    process TEXT NOT NULL,
+    status  TEXT NOT NULL,
+    owner   TEXT NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (hour, process, status, owner)
+) WITHOUT ROWID;
 
 CREATE TABLE bgsched_log (
     run_id  INTEGER NOT NULL,
@@ -81,5 +101,6 @@ CREATE TABLE bgsched_schedulers (
     workers       INTEGER NOT NULL,
     paused        INTEGER NOT NULL,
     problem       TEXT,
-    problem_since INTEGER
+    problem_since INTEGER,
+    processes     TEXT NOT NULL
 ) WITHOUT ROWID;

@@ -1,0 +1,1 @@
+"""Side-by-side measurements of bgsched and its peers: ``python -m benchmarks``."""
