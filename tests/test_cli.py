@@ -256,6 +256,12 @@ class TestRequests:
         assert [row.split()[0] for row in say("upcoming").splitlines()[1:]] == ["often", "daily"]
         assert [request["id"] for request in json.loads(say("upcoming", "--json", "--limit", "1"))] == ["often"]
 
+    def test_why_answers_in_words(self, scheduler: Scheduler, say: Say, url: str) -> None:
+        scheduler.unschedule("daily")
+        assert say("why", "daily").strip() == Monitor(url).why("daily")
+        assert json.loads(say("why", "daily", "--json")) == {"request": "daily", "why": say("why", "daily").strip()}
+        assert "no request 'nobody'" in say("why", "nobody", code=2)
+
     def test_upcoming_says_when_nothing_is(self, scheduler: Scheduler, say: Say) -> None:
         scheduler.unschedule("daily")
         assert say("upcoming") == "nothing is due\n"

@@ -72,6 +72,10 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     upcoming.add_argument("--limit", type=positive, default=10, metavar="N", help="how many at most (default: 10)")
     upcoming.set_defaults(command=_upcoming)
 
+    why = commands.add_parser("why", parents=[shared], help="why a request did not run")
+    why.add_argument("request", metavar="REQUEST")
+    why.set_defaults(command=_why)
+
     summary = commands.add_parser("summary", parents=[shared], help="figures: runs by status, durations, lateness")
     summary.add_argument("--process", metavar="NAME")
     summary.add_argument("--since", type=moment, metavar="WHEN", help="an instant, or 2h for two hours ago")
@@ -275,6 +279,15 @@ def _upcoming(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say("nothing is due", "dim")
     else:
         requests_table(terminal, found)
+    return 0
+
+
+def _why(args: argparse.Namespace, terminal: Terminal) -> int:
+    answer = open_monitor(args.store).why(args.request)
+    if args.json:
+        terminal.json({"request": args.request, "why": answer})
+    else:
+        terminal.say(one_line(answer))
     return 0
 
 
