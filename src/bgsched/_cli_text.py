@@ -82,7 +82,7 @@ class Terminal:
     def of(cls, out: TextIO, *, colour: bool | None = None) -> "Terminal":
         """Return the terminal that *out* is. *colour*: ``None`` decides by the terminal and by NO_COLOR."""
         on_terminal = out.isatty()
-        wide = shutil.get_terminal_size().columns if on_terminal or os.environ.get("COLUMNS") else None
+        wide = shutil.get_terminal_size().columns if on_terminal else None
         wanted = on_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         return cls(out, wanted if colour is None else colour, wide)
 
