@@ -46,9 +46,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scheduler",),
     ("testing",),
     ("integrations", "dashboard"),
+    ("__init__",),
     ("_cli_*",),
+    ("_demo",),  # a host application: it imports bgsched as any other does
     ("cli",),
-    ("__init__", "__main__"),
+    ("__main__",),
 )
 
 # Runtime dependencies, and what they bring along. Anything else is an extra, loaded when it is asked for.
