@@ -50,11 +50,12 @@ from bgsched._calendar.frequency import (
     Recurrence,
     Weekly,
 )
+from bgsched._calendar.notes import TimingWarning, fire_time_note, next_gap_note
 from bgsched._calendar.plan import Anchor, Plan
 from bgsched._calendar.stored import decoded
-from bgsched._calendar.units import MICRO, datetime_of, day_of, instant_of, local_of
+from bgsched._calendar.units import DAY, MICRO, datetime_of, day_of, instant_of, local_of, naive_of
 from bgsched._calendar.value import Value, init
-from bgsched._calendar.zone import zone_of
+from bgsched._calendar.zone import Zone, zone_of
 from bgsched.errors import TimingError
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "Recurrence",
     "Schedule",
     "Timing",
+    "TimingWarning",
     "Weekly",
     "timing_from_dict",
 ]
@@ -116,6 +118,10 @@ class _Timing(Value):
         while fire_time is not None and (last is None or instant_of(fire_time) <= last):
             yield fire_time
             fire_time = self.next_fire_time(fire_time)
+
+    def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:  # noqa: ARG002 - only a Schedule has any
+        """Return what is legal and probably not meant, for a host to show beside the preview."""
+        return ()
 
     def due_at(self, fire_time: datetime, key: str) -> datetime:  # noqa: ARG002 - only a Schedule has a jitter
         """Return when the run for *fire_time* is due for the request *key*."""
@@ -204,7 +210,8 @@ class Later(_Timing):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return words.later(self.at, self.timezone)
+        zone = self.timezone or "UTC"
+        return f"once, on {words.instant_text(_on_clock(self.at, zone_of(zone)))}, {zone}"
 
     def _instant(self) -> int:
         return moment_instant(self.at, self.timezone)
@@ -307,15 +314,37 @@ class Schedule(_Timing):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return words.schedule(
-            [frequency.describe() for frequency in self._all()],
-            start=self.start,
-            finish=self.finish,
-            timezone=self.timezone,
-            repetitions=self.repetitions,
-            exclude=self.exclude,
-            jitter=self.jitter,
-        )
+        zone = zone_of(self.timezone or "UTC")
+        start = None if self.start is None else _on_clock(self.start, zone)
+        default = words.AT_START if start is None else words.at_text(start.time().replace(microsecond=0), "")
+        parts = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
+        parts += [self.timezone] if self.timezone else []
+        parts += [] if start is None else [f"from {words.instant_text(start)}"]
+        parts += [] if self.finish is None else [words.until_text(_on_clock(self.finish, zone))]
+        parts += [] if self.repetitions is None else [words.count(self.repetitions, "time")]
+        parts += [words.excluded(_excluded_text(item, zone) for item in self.exclude)] if self.exclude else []
+        parts += [f"spread over {words.span_text(self.jitter)}"] if self.jitter else []
+        return ", ".join(parts)
+
+    def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:
+        """Return what is legal and probably not meant, for a host to show beside the preview."""
+        instant = instant_of(_aware(now, "now"))
+        plan = self._planned(instant)
+        found = [warning for frequency in self._all() for warning in frequency._warnings()]  # noqa: SLF001
+        following = plan.next(instant)
+        if following is None:
+            found.append(TimingWarning("over", "there is no fire time left"))
+        elif following > instant + 366 * DAY * MICRO:
+            days = (following - instant) // (DAY * MICRO)
+            found.append(TimingWarning("far", f"the next fire time is {days} days away, at {datetime_of(following)}"))
+        gap = next_gap_note(plan.clocks, plan.zone, instant)
+        return (*found, TimingWarning("gap", gap)) if gap else tuple(found)
+
+    def note_on(self, fire_time: datetime) -> str:
+        """Say if *fire_time* stands for a local time that does not exist or happens twice, else ``""``."""
+        instant = instant_of(_aware(fire_time, "fire_time"))
+        plan = self._planned(instant)
+        return fire_time_note(plan.clocks, plan.zone, instant)
 
     def _all(self) -> tuple[Frequency, ...]:
         return self.frequency if isinstance(self.frequency, tuple) else (self.frequency,)
@@ -384,6 +413,21 @@ def _frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
         raise TimingError("frequency is an empty tuple; it would never fire")
     unique = tuple(dict.fromkeys(several))
     return unique if len(unique) > 1 else unique[0]
+
+
+def _on_clock(moment_: datetime, zone: Zone) -> datetime:
+    """Return what the clock of a zone reads at a moment that :func:`moment` returned."""
+    if moment_.tzinfo is None:
+        return moment_
+    instant = instant_of(moment_)
+    return naive_of(instant // MICRO + zone.offset(instant // MICRO)).replace(microsecond=instant % MICRO)
+
+
+def _excluded_text(item: Excluded, zone: Zone) -> str:
+    if isinstance(item, tuple):
+        first, last = (words.instant_text(_on_clock(bound, zone)) for bound in item)
+        return f"{first} to {last}"
+    return words.day_text(item) if isinstance(item, date) else item._say("")  # noqa: SLF001 - the same family
 
 
 def _jitter(value: object) -> timedelta:
