@@ -1,6 +1,8 @@
 """Background processes inside your application: schedule them, run them exactly once, see what happened."""
 
 from bgsched._current import CurrentRun, current_run
+from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
+from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
@@ -69,6 +71,7 @@ __all__ = [
     "Cron",
     "CurrentRun",
     "Daily",
+    "Event",
     "EveryMinutes",
     "EverySeconds",
     "Health",
@@ -86,18 +89,24 @@ __all__ = [
     "Overlap",
     "ParamsError",
     "Process",
+    "ProcessGroup",
     "ProcessNameError",
     "ProcessRegistry",
     "Progress",
     "Recurrence",
     "Request",
     "RequestExistsError",
+    "RequestScheduled",
     "RequestStatus",
+    "RequestUnscheduled",
     "Retention",
     "Retry",
     "Run",
     "RunError",
+    "RunFinished",
     "RunKilled",
+    "RunRetried",
+    "RunStarted",
     "RunStatus",
     "SQLiteStore",
     "Schedule",
