@@ -32,6 +32,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_codec",),
     ("_params",),  # how params become JSON, by type hints
     ("process",),
+    ("_group",),
+    ("_filing",),
     ("stores.base",),
     ("stores.memory", "stores._sql", "stores._locks", "stores._links", "stores._listener"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
@@ -41,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_events",),  # what a host hears of, and what it wraps around runs
     ("_prints", "_outcome"),
     ("_worker",),
-    ("_async",),
+    ("_async", "_group_runs"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),

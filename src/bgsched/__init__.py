@@ -3,6 +3,8 @@
 import typing
 
 from bgsched._current import CurrentRun, current_run
+from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
+from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
@@ -75,6 +77,7 @@ __all__ = [
     "Cron",
     "CurrentRun",
     "Daily",
+    "Event",
     "EveryMinutes",
     "EverySeconds",
     "Health",
@@ -94,18 +97,24 @@ __all__ = [
     "ParamsError",
     "PostgresStore",
     "Process",
+    "ProcessGroup",
     "ProcessNameError",
     "ProcessRegistry",
     "Progress",
     "Recurrence",
     "Request",
     "RequestExistsError",
+    "RequestScheduled",
     "RequestStatus",
+    "RequestUnscheduled",
     "Retention",
     "Retry",
     "Run",
     "RunError",
+    "RunFinished",
     "RunKilled",
+    "RunRetried",
+    "RunStarted",
     "RunStatus",
     "SQLiteStore",
     "Schedule",

@@ -1,8 +1,8 @@
 """Async runs: any number of them on the event loop of one thread.
 
 Each run is an asyncio task in a context of its own, so logs and `current_run` are kept apart however the runs
-interleave. Kill and timeout cancel its asyncio task. A process that blocks the loop instead of awaiting holds up its fellows:
-when its time is over, runs that come later go to a fresh loop.
+interleave. Kill and timeout cancel its asyncio task. A process that blocks the loop instead of awaiting holds up its
+fellows: when its time is over, runs that come later go to a fresh loop.
 """
 
 import asyncio

@@ -74,6 +74,11 @@ class LiveRun:
         """Whether the run has come to its end here."""
         return self._closed
 
+    @property
+    def reaped(self) -> bool:
+        """Whether others have taken the run over."""
+        return self.cause is StopCause.REAPED
+
     def begin(self) -> bool:
         """Mark the run as started, by this thread; ``False`` when it must not start any more."""
         with self._lock:

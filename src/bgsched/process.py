@@ -11,6 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from typing_extensions import Unpack
@@ -21,7 +22,7 @@ from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, U
 from bgsched.request import Policies, Request
 from bgsched.timing import Timing
 
-__all__ = ["Process", "ProcessOptions", "ProcessRegistry"]
+__all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "policies_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +62,14 @@ class Filer(Protocol):
         ...
 
 
+class Pool(StrEnum):
+    """What executes the runs of a process; each has a bound of its own."""
+
+    THREADS = "threads"
+    ASYNC = "async"
+    GROUPS = "groups"
+
+
 class Process(Generic[P, R]):
     """A registered process. Calling it calls the function itself, here and now, without a run."""
 
@@ -94,6 +103,11 @@ class Process(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<process {self.name!r}>"
+
+    @property
+    def pool(self) -> Pool:
+        """What executes its runs: the event loop where it is async, else a worker."""
+        return Pool.ASYNC if self.is_async else Pool.THREADS
 
     def replaces(self, other: "Process[Any, Any]") -> bool:
         """Whether this is *other* again: the same code, from a module that was loaded twice."""
@@ -210,6 +224,7 @@ class ProcessRegistry:
 
     def __init__(self) -> None:
         self._processes: dict[str, Process[Any, Any]] = {}
+        self._followers: dict[str, list[Process[Any, Any]]] = {}
         self._filers: list[Filer] = []
 
     def __iter__(self) -> Iterator[Process[Any, Any]]:
@@ -241,7 +256,7 @@ class ProcessRegistry:
         """
         if callable(name):
             return self._register(name, None, timing, Policies())
-        policies = _policies(options)
+        policies = policies_of(options)
         return lambda function: self._register(function, name, timing, policies)
 
     def add(self, process: PR) -> PR:
@@ -258,7 +273,7 @@ class ProcessRegistry:
 
     def followers(self, name: str) -> list[Process[Any, Any]]:
         """Return the processes that run after each success of the process of that name."""
-        return [process for process in self._processes.values() if name in process.policies.after]
+        return self._followers.get(name, [])
 
     def find(self, name: str) -> Process[Any, Any] | None:
         """Return the process of that name, or ``None``."""
@@ -310,12 +325,22 @@ class ProcessRegistry:
     def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
         process.registry = self
         self._processes[process.name] = process
+        self._followers = {}
+        for follower in self._processes.values():
+            for leader in follower.policies.after:
+                self._followers.setdefault(leader, []).append(follower)
         for filer in self._filers:
             filer.registered(process)
         return process
 
 
-def _policies(options: ProcessOptions) -> Policies:
+def policies_of(options: ProcessOptions) -> Policies:
+    """Return the policies that these options ask for.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has no meaning.
+    """
     known = ProcessOptions.__annotations__
     for name in options:
         if name not in known:

@@ -36,6 +36,7 @@ __all__ = [
     "Retry",
     "UnreadableTiming",
     "beside",
+    "member_key",
     "overlap_key",
     "plan",
 ]
@@ -299,17 +300,26 @@ class Request:
 
 def overlap_key(request: Request, policies: Policies) -> str | None:
     """Return what the runs of *request* may not share with another active run; ``None`` when overlap is allowed."""
+    return _key(policies, f"{OWN_KEY}{request.id}", request)
+
+
+def member_key(run: Run, policies: Policies) -> str | None:
+    """Return the same for the run of a group's member: to it, its request is the group's, and its process."""
+    return _key(policies, f"member:{run.request_id}:{run.process}", run)
+
+
+def _key(policies: Policies, own: str, of: Request | Run) -> str | None:
     if policies.overlap is Overlap.ALLOW:
         return None
     scope = policies.overlap_scope
     if scope == "request":
-        return f"{OWN_KEY}{request.id}"
+        return own
     if scope == "process":
-        return f"process:{request.process}"
-    values = json.dumps([request.params.get(name) for name in scope], sort_keys=True)
-    if not request.sensitive:
-        return f"params:{request.process}:{values}"
-    return f"params:{request.process}:{hashlib.sha256(values.encode()).hexdigest()}"
+        return f"process:{of.process}"
+    values = json.dumps([of.params.get(name) for name in scope], sort_keys=True)
+    if not of.sensitive:
+        return f"params:{of.process}:{values}"
+    return f"params:{of.process}:{hashlib.sha256(values.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

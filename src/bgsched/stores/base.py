@@ -510,13 +510,14 @@ class Store(ABC):
     def add_member(self, owner: str, parent: Run, run: Run, place: int, overlap: Overlap, now: datetime) -> bool:
         """Store *run* as member number *place* (from 0) of the group's run *parent*, by its process's overlap rule.
 
-        Nothing happens where that member is stored already. Return whether *parent* is still *owner*'s.
+        Nothing happens where that member is stored already, or *parent* was asked to stop. Return whether *parent* is
+        still *owner*'s.
         """
         with self.transaction() as tx:
             held = next(iter(tx.get_runs([parent.id])), None)
             if held is None or not _holds(held, owner) or held.attempt != parent.attempt:
                 return False
-            if len(tx.child_runs(parent.id)) > place:
+            if held.kill_asked_at is not None or len(tx.child_runs(parent.id)) > place:
                 return True
             blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
             made = beside(run, overlap, now, blockers)
