@@ -459,7 +459,7 @@ class StoreContract:
         assert store.record("b", T0, Report([late])) == [late]
         assert store.reader().find_run(run.id) == run
         assert store.reader().log(run.id, 0, 10) == []
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         ended = store.reader().find_run(run.id)
         assert store.record("a", T0, Report([late])) == [late]
         assert store.reader().find_run(run.id) == ended
@@ -468,7 +468,7 @@ class StoreContract:
     def test_a_late_result_leaves_the_log_of_the_next_attempt_alone(self, store: Store) -> None:
         store.file([make_request()])
         (first,) = _claim(store, on_abandon=OnAbandon.RERUN)
-        now = self._die(store, "a", T0)
+        now = self.die(store, "a", T0)
         (second,) = _claim(store, now, owner="b", on_abandon=OnAbandon.RERUN)
         last = store.last_seq(second.id)
         store.record("a", T0, Report([_succeeded(first)]))
@@ -613,7 +613,7 @@ class StoreContract:
         for attempt in (1, 2, 3, 4):
             (run,) = _claim(store, now, owner=f"owner-{attempt}", on_abandon=OnAbandon.RERUN)
             assert run.attempt == attempt
-            now = self._die(store, f"owner-{attempt}", now)
+            now = self.die(store, f"owner-{attempt}", now)
         assert _statuses(store) == [RunStatus.ABANDONED]
         assert _claim(store, now, on_abandon=OnAbandon.RERUN) == []
 
@@ -623,7 +623,7 @@ class StoreContract:
         for owner in ("a", "b"):
             _claim(store, now, owner=owner, on_abandon=OnAbandon.RERUN, max_reruns=1)
             assert self._status(store) is RequestStatus.SCHEDULED
-            now = self._die(store, owner, now)
+            now = self.die(store, owner, now)
         parked = store.reader().find_request("r")
         assert parked is not None
         assert (parked.status, parked.next_fire_time) == (RequestStatus.UNSCHEDULED, None)
@@ -641,7 +641,7 @@ class StoreContract:
         store.file([make_request()])
         (run,) = _claim(store, on_abandon=OnAbandon.RERUN)
         store.kill(run.id, T0)
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         assert _statuses(store) == [RunStatus.KILLED]
         assert self._status(store) is RequestStatus.COMPLETE
 
@@ -649,7 +649,7 @@ class StoreContract:
         store.file([make_request()])
         _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
         _sign_on(store, "a")
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
         assert _statuses(store) == []
         assert len(_claim(store, owner="b")) == 1
@@ -771,8 +771,11 @@ class StoreContract:
         store.close()
         store.close()
 
-    def _die(self, store: Store, owner: str, now: datetime) -> datetime:
-        """Let a scheduler die without a word; return when others have noticed."""
+    def die(self, store: Store, owner: str, now: datetime) -> datetime:
+        """Let a scheduler die without a word; return when others have noticed.
+
+        Override it for a store that does not go by the instants it is given.
+        """
         store.let_go(owner)
         noticed_at = now + timedelta(minutes=1)
         store.reap(noticed_at)
