@@ -1,5 +1,7 @@
 """Background processes inside your application: schedule them, run them exactly once, see what happened."""
 
+import typing
+
 from bgsched._current import CurrentRun, current_run
 from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
 from bgsched._group import ProcessGroup
@@ -7,6 +9,7 @@ from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
     IllegalTransitionError,
+    MissingExtraError,
     NoCurrentRunError,
     ParamsError,
     ProcessNameError,
@@ -54,6 +57,9 @@ from bgsched.timing import (
     timing_from_dict,
 )
 
+if typing.TYPE_CHECKING:
+    from bgsched.stores.postgres import PostgresStore
+
 __all__ = [
     "FR",
     "MO",
@@ -82,12 +88,14 @@ __all__ = [
     "LogLine",
     "MemoryStore",
     "Misfire",
+    "MissingExtraError",
     "Monitor",
     "Monthly",
     "NoCurrentRunError",
     "OnAbandon",
     "Overlap",
     "ParamsError",
+    "PostgresStore",
     "Process",
     "ProcessGroup",
     "ProcessNameError",
@@ -132,3 +140,12 @@ __all__ = [
     "open_store",
     "timing_from_dict",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load what needs an extra only when it is asked for."""
+    if name == "PostgresStore":
+        from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  see above
+
+        return PostgresStore
+    raise AttributeError(f"module 'bgsched' has no attribute {name!r}")

@@ -38,7 +38,6 @@ __all__ = ["HEARTBEAT", "LEASE", "Engine"]
 
 HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
-_LOOK_AFTER_OTHERS = 1.0  # seconds between two looks for dead schedulers
 _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _PURGE_EVERY = 3600.0
@@ -47,6 +46,7 @@ _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jum
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
 _MOST_AHEAD = 256
 _PURGE_BITE = 500
+_PURGE_ON = 1.0  # seconds until the next bite, while there is more
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Engine:
             self._beat()
         self.report()
         if elapsed >= self._next_look:
-            self._next_look = elapsed + _LOOK_AFTER_OTHERS
+            self._next_look = elapsed + self._store.look_every
             self._reap(now)
         if elapsed >= self._next_kills:
             self._next_kills = elapsed + _LOOK_FOR_KILLS
@@ -205,6 +205,10 @@ class Engine:
         """Hear of a run that came back from its worker. From any thread."""
         with self._ended_lock:
             self._ended.append(live)
+
+    def look_now(self) -> None:
+        """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
+        self._next_look = 0.0
 
     def stop_all(self, cause: StopCause) -> None:
         """Tell every run that is under way to stop."""
@@ -426,7 +430,7 @@ class Engine:
     def _purge(self, now: datetime, elapsed: float) -> None:
         self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
         if self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE:
-            self._next_purge = elapsed + _LOOK_AFTER_OTHERS
+            self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

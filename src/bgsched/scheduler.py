@@ -373,6 +373,7 @@ class Scheduler:
             self._workers = Workers(self._bounds[Pool.THREADS], self._ended, self._hooks)
             self._loops = EventLoops(self._ended, self._hooks)
             self._engine = self._sign_on(self._start_run, self._release_worker)
+            self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
             self._thread.start()
@@ -405,6 +406,7 @@ class Scheduler:
             thread.join()
             if workers is not None:
                 workers.stop()
+            self.store.unlisten(self._hear)
             self._loops.stop()
             self._hooks.settle()
             _runlog.release()
@@ -570,6 +572,14 @@ class Scheduler:
         engine = self._engine
         if engine is not None:
             engine.ended(live)
+            self._wake.set()
+
+    def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
+        """Hear from another scheduler's host that there is something to do."""
+        engine = self._engine
+        if engine is not None:
+            if asked_kill:
+                engine.look_now()
             self._wake.set()
 
     def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:

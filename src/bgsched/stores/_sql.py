@@ -443,10 +443,9 @@ def conditions(filter: RunFilter, *, log: str = "bgsched_log", find: str = "inst
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     if filter.text is not None:
-        found.append(
-            f"({find}(lower(coalesce(reason, '') || ' ' || coalesce(CAST(error AS text), '')), lower(?)) > 0 OR EXISTS "
-            f"(SELECT 1 FROM {log} WHERE run_id = run.id AND {find}(lower(text), lower(?)) > 0))"
-        )
+        said = "lower(coalesce(reason, '') || ' ' || coalesce(CAST(error AS text), ''))"
+        lines = f"SELECT 1 FROM {log} WHERE run_id = run.id AND {find}(lower(text), lower(?)) > 0"  # noqa: S608  our own
+        found.append(f"({find}({said}, lower(?)) > 0 OR EXISTS ({lines}))")
         values += [filter.text, filter.text]
     return found, values
 

@@ -3,11 +3,11 @@
 
 -- The store speaks in microseconds since 1970 UTC. Through hours, for an interval of hours is exact where one of seconds
 -- goes through a float, and no time zone has a say in it.
-CREATE FUNCTION bgsched.at_micros(micros bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+CREATE FUNCTION bgsched.at_micros(micros bigint) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
 $$ SELECT '1970-01-01 00:00:00+00'::timestamptz
    + make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
 
-CREATE FUNCTION bgsched.of_micros(micros bigint) RETURNS interval LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+CREATE FUNCTION bgsched.of_micros(micros bigint) RETURNS interval LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
 $$ SELECT make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
 
 CREATE TABLE bgsched.requests (
@@ -25,7 +25,8 @@ CREATE TABLE bgsched.requests (
     due_at         timestamptz,
     last_fire_time timestamptz,
     declared       text,
-    reason         text
+    reason         text,
+    sensitive      text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 -- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
@@ -60,7 +61,8 @@ CREATE TABLE bgsched.runs (
     kill_asked_at timestamptz,
     progress      json,
     result        json,
-    error         json
+    error         json,
+    sensitive     text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
@@ -68,6 +70,7 @@ CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
 CREATE INDEX runs_request ON bgsched.runs (request_id, id);
 
 -- What is going on: few rows, which leave these indexes when they end.
+CREATE INDEX runs_active ON bgsched.runs (request_id) WHERE status IN ('waiting', 'running');
 CREATE INDEX runs_owner ON bgsched.runs (owner) WHERE status IN ('waiting', 'running');
 CREATE INDEX runs_key ON bgsched.runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AND owner IS NULL;
