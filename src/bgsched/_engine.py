@@ -167,7 +167,7 @@ class Engine:
 
     def longest_wait(self) -> float:
         """Return for how many seconds the next pass may wait when nothing calls for one."""
-        if self._groups.poked:
+        if self._groups.poked or self._ended:
             return 0.0
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
         elapsed = self._clock.monotonic()
@@ -190,9 +190,12 @@ class Engine:
         return any(live.process.pool is not Pool.GROUPS for live in self.live)
 
     def lead_groups(self) -> None:
-        """See what is next for the groups, between two passes."""
-        if self._groups.poked:
-            self._groups.advance()
+        """See what is next for the groups, and report those that ended, between two passes."""
+        while self._groups.poked or self._ended:
+            if self._groups.poked:
+                self._groups.advance()
+            if self._ended:
+                self.report(finally_=True)
 
     def is_under_way(self, live: LiveRun) -> bool:
         """Whether the run is still ours to execute."""

@@ -133,7 +133,7 @@ class ProcessGroup(Process[[], None]):
             return None
         failed = [place for place, run in enumerate(runs) if run.status is not RunStatus.SUCCESS]
         count = len(self.members)
-        if len(runs) < count and asked:
+        if asked and (len(runs) < count or runs[-1].status is RunStatus.KILLED):
             return GroupEnd(RunStatus.KILLED, f"killed after {len(runs)} of {count} members")
         if failed and (self.stop_on_error or len(runs) >= count):
             return self._failed(runs, failed)

@@ -128,6 +128,7 @@ class GroupRuns:
         for run in runs:
             if run.is_active and run.kill_asked_at is None:
                 self._store.kill(run.id, now)
+                self.poked = True  # one that waited has ended at once
 
     def _members(self, parent: Run, count: int) -> list[Run]:
         wanted = RunFilter(request=parent.request_id, parent=parent.id, limit=count)
