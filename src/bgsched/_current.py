@@ -42,8 +42,17 @@ class StopCause(Enum):
 class LiveRun:
     """A claimed run in this OS process. Thread-safe."""
 
-    def __init__(self, run: Run, process: Process[Any, Any], clock: Clock, *, last_seq: int = 0) -> None:
+    def __init__(
+        self,
+        run: Run,
+        process: Process[Any, Any],
+        clock: Clock,
+        *,
+        last_seq: int = 0,
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.process = process
+        self._may_begin = may_begin
         self.clock = clock
         self.owner = run.owner or ""
         self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
@@ -81,6 +90,8 @@ class LiveRun:
 
     def begin(self) -> bool:
         """Mark the run as started, by this thread; ``False`` when it must not start any more."""
+        if not self._may_begin():
+            self.put_back("its scheduler could not show in time that it lives")
         with self._lock:
             if self._closed:
                 return False

@@ -42,6 +42,7 @@ _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
+_FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
 _MOST_AHEAD = 256
@@ -72,8 +73,10 @@ class Engine:
         hooks: Hooks,
         start_run: Callable[[LiveRun], None],
         release_worker: Callable[[LiveRun], None],
+        new_owner: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self.owner = uuid4().hex
+        self._new_owner = new_owner
+        self.owner = new_owner()
         self.paused = False
         self.problem: str | None = None
         self.problem_since: datetime | None = None
@@ -95,7 +98,7 @@ class Engine:
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
         self._renewed = 0.0
-        self._leases_count_from = 0.0
+        self._leases_count_from = clock.monotonic() + LEASE.total_seconds()  # it cannot know of jumps before its time
         self._next_heartbeat = 0.0
         self._next_look = 0.0
         self._next_kills = 0.0
@@ -110,8 +113,9 @@ class Engine:
 
     def sign_on(self) -> None:
         """Announce this owner."""
+        asked_at = self._clock.monotonic()
         self._store.sign_on(self._record())
-        self._renew()
+        self._renew(asked_at)
 
     def sign_off(self) -> list[Run]:
         """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
@@ -235,8 +239,15 @@ class Engine:
 
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
-        if self._live and elapsed - self._renewed > LEASE.total_seconds() and not self._store.vouches_for(self.owner):
+        if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
             self.stop_all(StopCause.REAPED)
+
+    def _may_begin(self) -> bool:
+        """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
+        return self._clock.monotonic() - self._renewed <= _FENCED_AFTER.total_seconds() or self._is_vouched_for()
+
+    def _is_vouched_for(self) -> bool:
+        return self._store.vouches_for(self.owner)
 
     def _end_overdue(self, elapsed: float) -> None:
         for live in self.live:
@@ -337,23 +348,27 @@ class Engine:
             return None
 
     def _beat(self) -> None:
-        if not self._store.heartbeat(self._record()):
+        asked_at = self._clock.monotonic()
+        if self._store.heartbeat(self._record()):
+            self._renew(asked_at)
+        else:
             self._start_over()
-        self._renew()
 
-    def _renew(self) -> None:
-        self._renewed = self._clock.monotonic()
-        self._next_heartbeat = self._renewed + HEARTBEAT.total_seconds()
+    def _renew(self, asked_at: float) -> None:
+        self._renewed = asked_at  # the lease runs from when it was asked for
+        self._next_heartbeat = asked_at + HEARTBEAT.total_seconds()
 
     def _start_over(self) -> None:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
         if self._live:
             LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
+        for live in self.live:
+            live.put_back("its scheduler was taken for dead")  # what waits for a worker must not start any more
         self.stop_all(StopCause.REAPED)
         self._live.clear()
         self._groups.forget()
         self._store.let_go(self.owner)
-        self.owner = uuid4().hex
+        self.owner = self._new_owner()
         self._unanswered = False
         self._next_heartbeat = 0.0
         self.sign_on()
@@ -420,7 +435,7 @@ class Engine:
             if run.id in self._live or process is None:
                 continue
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
-            live = LiveRun(run, process, self._clock, last_seq=last_seq)
+            live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)
             if process.pool is Pool.GROUPS:
                 self._groups.begin(live)
             else:
