@@ -514,7 +514,7 @@ class TestWaking:
 
     def test_what_one_files_wakes_the_other(self, make_store: Callable[..., PostgresStore]) -> None:
         here, there = make_store(), make_store()
-        heard: "collections.deque[bool]" = collections.deque()
+        heard: collections.deque[bool] = collections.deque()
         told = threading.Semaphore(0)
 
         def wake(asked_kill: bool) -> None:
@@ -577,7 +577,7 @@ class Load:
 
     def __init__(self, store: PostgresStore, count: int) -> None:
         self.count = count
-        self.began: "collections.Counter[str]" = collections.Counter()
+        self.began: collections.Counter[str] = collections.Counter()
         self.some = threading.Event()
         self.scheduler = Scheduler(store, workers=4)
         self.scheduler.process("work")(self._work)
