@@ -99,8 +99,8 @@ class Promises:
         fresh = [runs[id] for id in sorted(runs.keys() - self._runs.keys())]
         for run in sorted(fresh, key=lambda run: run.fire_time):
             self._check_new(run, requests.get(run.request_id))
-        for id, run in runs.items():
-            old = self._runs.get(id)
+        for run in runs.values():
+            old = self._runs.get(run.id)
             if old is not None and old is not run and old != run:
                 self._check_move(old, run)
         self._check_requests(requests, runs)

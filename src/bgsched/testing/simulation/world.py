@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from functools import partial
 from random import Random
 
 from bgsched._current import LiveRun
@@ -191,7 +192,7 @@ class _World:
     def _tell(self, move: Callable[[], str | None]) -> bool:
         """Make a move, keep what it says, and check the promises; ``False`` when there was nothing to do."""
         self._deleted, self._purged = None, False
-        self.told.append(f"{move.__name__.strip('_')}...")
+        self.told.append(f"{getattr(move, '__name__', 'a move').strip('_')} ...")
         said = move()
         if said is None:
             self.told.pop()
@@ -400,7 +401,7 @@ class _World:
             EverySeconds(random.choice((1, 5))),
             EveryMinutes(random.choice((1, 10))),
             Hourly(),
-            Daily(at="00:30"),
+            Daily(at=time(0, 30)),
             Cron("*/2 * * * *"),
             Recurrence("FREQ=MINUTELY;INTERVAL=3"),
             (EverySeconds(20), EverySeconds(30)),
@@ -428,7 +429,7 @@ class _World:
             self._most += 1
             self._tell(self._be_safely_born)
         for id in self._ids:
-            self._tell(lambda id=id: self._stop_quietly(id))  # type: ignore[misc]  # bound at once
+            self._tell(partial(self._stop_quietly, id))
         self.clock.advance(12 * 3600.0)  # the wall clock may have been set back by hours
         for _ in range(_LONGEST_REST):
             self.clock.advance(self.random.uniform(1, 10))
