@@ -72,7 +72,10 @@ def file_requests(store: SQLiteStore, fire_times: int, span: float) -> None:
         step = max(0.1, span / each)
         host.schedule_many(
             [(name, Later(now + timedelta(seconds=1 + step * place)), None) for place in range(each)]
-            + [(name, Schedule(EverySeconds(1), start=now + timedelta(seconds=2), repetitions=each // 10), None) for _ in range(10)]
+            + [
+                (name, Schedule(EverySeconds(1), start=now + timedelta(seconds=2), repetitions=each // 10), None)
+                for _ in range(10)
+            ]
         )
 
 
