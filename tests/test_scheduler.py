@@ -23,6 +23,7 @@ from bgsched import (
     OnAbandon,
     Overlap,
     ParamsError,
+    PostgresStore,
     ProcessNameError,
     ProcessRegistry,
     RequestExistsError,
@@ -56,9 +57,14 @@ def clock() -> ManualClock:
     return ManualClock(T0)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
+    store: Store
+    if request.param == "postgres":
+        schema = request.getfixturevalue("postgres_schema")
+        store = PostgresStore(request.getfixturevalue("postgres_dsn"), schema=schema)
+    else:
+        store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
     yield store
     store.close()
 

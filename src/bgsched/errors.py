@@ -190,6 +190,23 @@ class RunKilled(BgschedError):  # noqa: N818  it is not an error: somebody asked
     """Raised inside a process, by `raise_if_killed()` and its kin, when it was asked to stop."""
 
 
+class MissingExtraError(BgschedError, ImportError):
+    """Something needs a package that an extra of bgsched brings.
+
+    Attributes:
+        what: what needs it.
+        extra: the extra's name.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the extra {self.extra!r}: pip install 'bgsched[{self.extra}]'"
+
+
 class StoreError(BgschedError):
     """Something is wrong with the store."""
 

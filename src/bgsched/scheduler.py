@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import random
-import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from zoneinfo import ZoneInfo
@@ -23,16 +23,21 @@ from zoneinfo import ZoneInfo
 from typing_extensions import Unpack
 
 from bgsched import _runlog
+from bgsched._async import EventLoops
 from bgsched._calendar.fields import zone_key
+from bgsched._codec import MisfitError, Plain
 from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
+from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._evolve import evolve
+from bgsched._filing import check_id, new_id
+from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
-from bgsched._worker import Workers, execute, text_of
+from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
-from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError
+from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
-from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
+from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, open_store
@@ -47,7 +52,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
-_LONGEST_ID = 200
+_MOST_GROUPS = 1000  # that one scheduler leads at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,18 @@ class Scheduler:
     Args:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
-        workers: how many runs go on at once.
+        workers: how many runs go on at once; async ones are not counted.
+        async_limit: how many async runs go on at once.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
+        around: what every run goes through, as `around` takes it; one or several.
+        execute: ``False`` files requests but runs none, ever: others that share the store do.
 
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        ValueError: *workers* is not positive.
+        ValueError: *workers* or *async_limit* is not positive.
     """
 
     def __init__(
@@ -85,21 +93,27 @@ class Scheduler:
         *,
         processes: ProcessRegistry | None = None,
         workers: int = 10,
+        async_limit: int = 1000,
         timezone: str | ZoneInfo = "UTC",
         retention: Retention | None = None,
         clock: Clock | None = None,
+        around: Around | Iterable[Around] = (),
+        execute: bool = True,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, got {workers}")
+        for name, bound in (("workers", workers), ("async_limit", async_limit)):
+            if bound < 1:
+                raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
         self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         self.processes = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
-        self._workers_wanted = workers
+        self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
+        self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
         self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
+        self._hooks = Hooks(around)
         self._reset()
         _ALL.add(self)
 
@@ -110,9 +124,11 @@ class Scheduler:
         self._stopping = Signal()
         self._engine: Engine | None = None
         self._workers: Workers | None = None
+        self._loops = EventLoops(self._ended, self._hooks)
         self._thread: threading.Thread | None = None
         self._inline: list[LiveRun] = []
-        self._paused = False
+        self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
+        self._paused = not self._executes
         self._left: list[Run] = []
         self._deadline: float | None = None
 
@@ -139,6 +155,31 @@ class Scheduler:
             self._declare(process)
             self._wake.set()
 
+    def add(self, process: PR) -> PR:
+        """Register a process that was made on its own, such as a `ProcessGroup`; as `ProcessRegistry.add`."""
+        return self.processes.add(process)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
+        """Call *listener* with every event of this kind that happens in this scheduler; return what undoes it.
+
+        Listeners are called one after another on a thread of their own. One that raises is logged; when they are so
+        slow that thousands of events wait, further ones are dropped, and how many is logged. `Event` is every kind.
+
+        Raises:
+            TypeError: *kind* is no kind of event.
+        """
+        return self._hooks.on(kind, listener)
+
+    def around(self, hook: Around) -> Callable[[], None]:
+        """Let every run go through ``with hook(run):``; return what undoes it.
+
+        *hook* is given the run that `current_run` returns, on the thread or event loop that executes it. What it raises
+        ends the run in error; what the process raises it sees but cannot swallow. Those added first are outermost.
+        """
+        return self._hooks.around(hook)
+
     # -- filing --------------------------------------------------------------------------------------------------
 
     def schedule(
@@ -149,10 +190,13 @@ class Scheduler:
         *,
         id: str | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         """File a request: run *process* with *params* when *timing* says.
 
         When this returns, the request is stored: on SQLite it survives the death of the OS process and of the power.
+        *user* is who asks, *channel* by what: ``"code"``, ``"dashboard"``, ``"cli"``, or a word of the host's own. Both
+        are kept on the request and its runs.
 
         Raises:
             UnknownProcessError: no process of that name is registered here.
@@ -161,23 +205,32 @@ class Scheduler:
             RequestExistsError: the id is taken.
             StoreUnavailableError: the store could not take it.
         """
-        request = self._request(process, timing, params, id=id, user=user)
+        request = self._request(process, timing, params, id=id, user=user, channel=channel)
         self._warn_of_fork()
         self.store.file([request])
         self._wake.set()
+        self._hooks.emit(RequestScheduled(request.masked()))
         return request
 
     def schedule_many(
-        self, wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]]
+        self,
+        wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]],
+        *,
+        user: str | None = None,
+        channel: str = "code",
     ) -> list[Request]:
         """File many requests, ``(process, timing, params)`` each, in one transaction: all of them or none.
 
         Raises:
             BgschedError: as `schedule`, for the first that cannot be filed.
         """
-        requests = [self._request(process, timing, params) for process, timing, params in wishes]
+        requests = [
+            self._request(process, timing, params, user=user, channel=channel) for process, timing, params in wishes
+        ]
         self.store.file(requests)
         self._wake.set()
+        for request in requests:
+            self._hooks.emit(RequestScheduled(request.masked()))
         return requests
 
     def unschedule(self, id: str) -> Request:
@@ -186,11 +239,13 @@ class Scheduler:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        return self._change(
+        request = self._change(
             id,
             lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
             end_waiting="its request was unscheduled while it waited",
         )
+        self._hooks.emit(RequestUnscheduled(request.masked()))
+        return request
 
     def reschedule(
         self,
@@ -198,6 +253,8 @@ class Scheduler:
         timing: Timing | None = None,
         *,
         params: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        channel: str | None = None,
     ) -> Request:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
@@ -213,11 +270,15 @@ class Scheduler:
             wanted = timing if timing is not None else request.timing
             if isinstance(wanted, UnreadableTiming):
                 raise TimingError(f"the timing of request {id!r} {wanted.describe()}; give a new one")
-            changes = {} if params is None else {"params": self._bind(request.process, params)}
+            changes: dict[str, Any] = {} if params is None else self._bind(request, params)
+            changes |= {} if user is None else {"user": user}
+            changes |= {} if channel is None else {"channel": channel}
             now = self._clock.now()
             return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **changes))
 
-        return self._change(id, change)
+        request = self._change(id, change)
+        self._hooks.emit(RequestScheduled(request.masked()))
+        return request
 
     def run_now(
         self,
@@ -225,6 +286,7 @@ class Scheduler:
         *,
         params: Mapping[str, Any] | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         """Run a request once, now, beside its fire times; or a process, as a new immediate request.
 
@@ -238,7 +300,7 @@ class Scheduler:
         if isinstance(process_or_id, str):
             found = self.store.reader().find_request(process_or_id)
         if found is None:
-            return self.schedule(process_or_id, Immediate(), params, user=user)
+            return self.schedule(process_or_id, Immediate(), params, user=user, channel=channel)
         process = self.processes.get(found.process)
         policies = process.policies
         now = self._clock.now()
@@ -249,7 +311,8 @@ class Scheduler:
                 process=found.process,
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
-                channel=found.channel,
+                channel=channel,
+                sensitive=found.sensitive,
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
@@ -280,7 +343,7 @@ class Scheduler:
             if live.run.id == run_id:
                 live.ask_to_stop(StopCause.KILLED)
         self._wake.set()
-        return run
+        return run.masked()
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -307,8 +370,10 @@ class Scheduler:
             self._stopping.clear()
             self._deadline = None
             self._forked = False
-            self._workers = Workers(self._workers_wanted, self._ended)
-            self._engine = self._sign_on(self._workers.submit, self._workers.replace)
+            self._workers = Workers(self._bounds[Pool.THREADS], self._ended, self._hooks)
+            self._loops = EventLoops(self._ended, self._hooks)
+            self._engine = self._sign_on(self._start_run, self._release_worker)
+            self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
             self._thread.start()
@@ -341,6 +406,9 @@ class Scheduler:
             thread.join()
             if workers is not None:
                 workers.stop()
+            self.store.unlisten(self._hear)
+            self._loops.stop()
+            self._hooks.settle()
             _runlog.release()
             self._thread = self._engine = self._workers = None
             left, self._left = tuple(self._left), []
@@ -355,11 +423,17 @@ class Scheduler:
         self.shutdown()
 
     def pause(self) -> None:
-        """Run nothing more until `resume`; requests can still be filed, and what runs goes on."""
+        """Run nothing more here until `resume`; requests can still be filed, what runs goes on, others run on."""
         self._set_paused(paused=True)
 
     def resume(self) -> None:
-        """Run again what is due; what passed its grace meanwhile follows its misfire policy."""
+        """Run again what is due; what passed its grace meanwhile follows its misfire policy.
+
+        Raises:
+            SchedulerStateError: this scheduler was made with ``execute=False``.
+        """
+        if not self._executes:
+            raise SchedulerStateError("this scheduler was made with execute=False: it files requests but runs none")
         self._set_paused(paused=False)
 
     def _set_paused(self, *, paused: bool) -> None:
@@ -382,12 +456,13 @@ class Scheduler:
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
             if self._engine is None:
+                self._loops = EventLoops(self._came_back.put, self._hooks)
                 self._engine = self._sign_on(self._inline.append, lambda _: None)
                 self._engine.paused = self._paused
             engine = self._engine
             _runlog.capture()
             try:
-                engine.one_pass(limit=max(100, self._workers_wanted))
+                engine.one_pass(limit=max(100, self._bounds[Pool.THREADS]))
                 self._execute_inline(engine)
             finally:
                 _runlog.release()
@@ -398,12 +473,22 @@ class Scheduler:
             live = self._inline.pop(0)
             if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
                 continue
-            execute(live)
+            self._execute_one(live)
             engine.ended(live)
             engine.report(finally_=True)
             if live.interrupted:
                 raise KeyboardInterrupt
             engine.show_life()
+        engine.lead_groups()
+
+    def _execute_one(self, live: LiveRun) -> None:
+        """Run it on this thread; an async one on the event loop's, which is waited for."""
+        if live.process.pool is not Pool.ASYNC:
+            execute(live, self._hooks)
+            return
+        self._loops.submit(live)
+        while self._came_back.get() is not live:
+            pass
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""
@@ -437,8 +522,8 @@ class Scheduler:
         self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
 
     def _may_leave(self, engine: Engine) -> bool:
-        """Whether nothing runs any more, or the time to wait for it is over."""
-        return not engine.live or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
+        """Whether nothing runs any more, or the time to wait for it is over. Groups are left to others, or to later."""
+        return not engine.busy or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
 
     def _leave(self, engine: Engine) -> None:
         """Sign off; when the store does not take it for long, others will find out and end what is left."""
@@ -489,13 +574,22 @@ class Scheduler:
             engine.ended(live)
             self._wake.set()
 
+    def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
+        """Hear from another scheduler's host that there is something to do."""
+        engine = self._engine
+        if engine is not None:
+            if asked_kill:
+                engine.look_now()
+            self._wake.set()
+
     def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
         engine = Engine(
             self.store,
             self.processes,
             self._clock,
-            workers=self._workers_wanted,
+            bounds=self._bounds,
             retention=self._retention,
+            hooks=self._hooks,
             start_run=start_run,
             release_worker=release,
         )
@@ -504,6 +598,7 @@ class Scheduler:
         try:
             for process in self.processes:
                 self._declare(process)
+                self._look_for_leaders(process)
         except BaseException:
             with contextlib.suppress(Exception):
                 engine.sign_off()
@@ -511,10 +606,30 @@ class Scheduler:
             raise
         return engine
 
+    def _look_for_leaders(self, process: Process[Any, Any]) -> None:
+        for leader in process.policies.after:
+            if leader not in self.processes:
+                hint = did_you_mean(leader, self.processes.names())
+                LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
+
+    def _start_run(self, live: LiveRun) -> None:
+        if live.process.pool is Pool.ASYNC:
+            self._loops.submit(live)
+        elif self._workers is not None:
+            self._workers.submit(live)
+
+    def _release_worker(self, live: LiveRun) -> None:
+        if live.process.pool is Pool.ASYNC:
+            self._loops.replace(live)
+        elif self._workers is not None:
+            self._workers.replace(live)
+
     def _leave_inline(self) -> None:
         if self._engine is not None and self._thread is None:
             self._engine.sign_off()
             self._engine = None
+            self._loops.stop()
+            self._hooks.settle()
 
     # -- parts of filing -----------------------------------------------------------------------------------------
 
@@ -526,19 +641,22 @@ class Scheduler:
         *,
         id: str | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         name = process.name if isinstance(process, Process) else process
         registered = self.processes.get(name)
         if id is not None:
-            _check_id(id)
+            check_id(id)
         now = self._clock.now()
         return _with_fire_time(
             Request(
-                id=id if id is not None else _new_id(now),
+                id=id if id is not None else new_id(now),
                 process=registered.name,
                 params=registered.bind(params),
+                sensitive=registered.policies.sensitive,
                 timing=timing,
                 user=user,
+                channel=channel,
                 priority=registered.policies.priority,
                 created_at=now,
             ).timed(self._pinned(timing, now), now)
@@ -558,14 +676,14 @@ class Scheduler:
             raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
         return timing.pinned(now, self._zone)
 
-    def _bind(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        process = self.processes.find(name)
+    def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
+        process = self.processes.find(request.process)
         if process is not None:
-            return process.bind(params)
-        problem = check_json(dict(params), "params")
-        if problem is not None:
-            raise ParamsError(name, problem)
-        return dict(params)
+            return {"params": process.bind(params), "sensitive": process.policies.sensitive}
+        try:
+            return {"params": dict(Plain().store(dict(params), "params"))}
+        except MisfitError as misfit:
+            raise ParamsError(request.process, str(misfit)) from None
 
     def _change(
         self,
@@ -597,7 +715,15 @@ class Scheduler:
                 return evolve(gone, declared=None)
             timing = self._pinned(process.timing, now)
             if request is None:
-                new = Request(id=process.name, process=process.name, timing=timing, channel="declared", created_at=now)
+                new = Request(
+                    id=process.name,
+                    process=process.name,
+                    params=process.bind({}),
+                    sensitive=process.policies.sensitive,
+                    timing=timing,
+                    channel="declared",
+                    created_at=now,
+                )
                 return evolve(new, declared=declared, priority=process.policies.priority).timed(timing, now)
             if request.declared == declared:
                 return None
@@ -612,16 +738,6 @@ def _with_fire_time(request: Request) -> Request:
     return request
 
 
-def _check_id(id: object) -> None:
-    if not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
-        raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
-
-
-def _new_id(now: datetime) -> str:
-    """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"
-
-
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
@@ -634,6 +750,7 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     for scheduler in list(_ALL):
         scheduler._forked = scheduler._forked or scheduler._thread is not None  # noqa: SLF001  our own kind
+        scheduler._hooks.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
 
 

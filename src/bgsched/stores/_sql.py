@@ -12,10 +12,12 @@ from typing import Any
 
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import RunFilter, SchedulerRecord
+from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
+    "ACTIVE_STATUS",
+    "CHANGING_COLUMNS",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
@@ -27,6 +29,7 @@ __all__ = [
     "line_from_row",
     "line_to_row",
     "micros",
+    "request_conditions",
     "request_from_row",
     "request_to_row",
     "run_from_row",
@@ -55,6 +58,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "sensitive",
 )
 
 RUN_COLUMNS = (
@@ -87,7 +91,30 @@ RUN_COLUMNS = (
     "progress",
     "result",
     "error",
+    "sensitive",
 )
+
+CHANGING_COLUMNS = (
+    "due_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "duration",
+    "lateness",
+    "status",
+    "reason",
+    "attempt",
+    "attempts",
+    "reruns_left",
+    "owner",
+    "progress",
+    "result",
+    "error",
+)
+"""What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+ACTIVE_STATUS = "status IN ('waiting', 'running')"
+"""Written as the partial indexes say it, or they are not used."""
 
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
 
@@ -188,6 +215,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        _names_text(request.sensitive),
     )
 
 
@@ -230,6 +258,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
+        sensitive=_lenient(_names, row[15], ()),
     )
 
 
@@ -264,6 +293,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         dump(run.progress.to_dict()) if run.progress else None,
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
+        _names_text(run.sensitive),
     )
 
 
@@ -327,6 +357,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         progress=_lenient(_progress, row[26], None),
         result=_lenient(_load, row[27], None),
         error=_lenient(_error, row[28], None),
+        sensitive=_lenient(_names, row[29], ()),
     )
 
 
@@ -336,6 +367,14 @@ def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> An
         return otherwise if text is None else read(text)
     except (ValueError, TypeError, KeyError):
         return otherwise
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in json.loads(text))
+
+
+def _names_text(names: tuple[str, ...]) -> str | None:
+    return dump(names) if names else None
 
 
 def _progress(text: str) -> Progress:
@@ -360,40 +399,44 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
-def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
+def lanes(filter: RunFilter) -> list[tuple[str, list[Any], str]]:
     """Return the conditions, with their values, under which one index each finds the filter's runs newest first.
 
     The newest of all lanes together are the page. Each lane is an equality on the front of an index that ends in the
-    id, so that no lane costs more than its share of the page, however many runs there are.
+    id, so that no lane costs more than its share of the page, however many runs there are. Third comes how to write
+    ``id`` in the lane: ``+id`` keeps the planner from walking the ids where an index over few rows serves better.
     """
     active = [status.value for status in ACTIVE if not filter.status or status in filter.status]
     final = [status.value for status in FINAL if not filter.status or status in filter.status]
     if filter.request is not None or filter.parent is not None or filter.user is not None:
         column, value = next(
             (column, value)
-            for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ("user", filter.user))
+            for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ('"user"', filter.user))
             if value is not None
         )
-        return [(f"{column} = ?", [value])]
+        return [(f"{column} = ?", [value], "id")]
     if filter.process is None and not filter.status:
-        return [("1 = 1", [])]
+        return [("1 = 1", [], "id")]
     process = "" if filter.process is None else "process = ? AND "
     values = [] if filter.process is None else [filter.process]
-    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status]) for status in sorted(final)]
+    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status], "id") for status in sorted(final)]
     if active:
-        found.append((f"{process}status IN ('waiting', 'running')", values))
+        found.append((f"{process}status IN ('waiting', 'running')", values, "+id"))
     return found
 
 
-def conditions(filter: RunFilter) -> tuple[list[str], list[Any]]:
-    """Return what each run of any lane must fulfil, with the values."""
+def conditions(filter: RunFilter, *, log: str = "bgsched_log", find: str = "instr") -> tuple[list[str], list[Any]]:
+    """Return what each run of any lane must fulfil, with the values.
+
+    The runs are called ``run``; *log* names the table of the lines, *find* the function that finds one text in another.
+    """
     found: list[str] = []
     values: list[Any] = []
     for column, value in (
         ("process", filter.process),
         ("request_id", filter.request),
         ("parent_id", filter.parent),
-        ("user", filter.user),
+        ('"user"', filter.user),  # without quotes, PostgreSQL takes it for the role that asks
     ):
         if value is not None:
             found.append(f"{column} = ?")
@@ -402,12 +445,29 @@ def conditions(filter: RunFilter) -> tuple[list[str], list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     if filter.text is not None:
-        found.append(
-            "(instr(lower(coalesce(reason, '') || ' ' || coalesce(error, '')), lower(?)) OR EXISTS "
-            "(SELECT 1 FROM bgsched_log WHERE run_id = bgsched_runs.id AND instr(lower(text), lower(?))))"
-        )
+        said = "lower(coalesce(reason, '') || ' ' || coalesce(CAST(error AS text), ''))"
+        lines = f"SELECT 1 FROM {log} WHERE run_id = run.id AND {find}(lower(text), lower(?)) > 0"  # noqa: S608  our own
+        found.append(f"({find}({said}, lower(?)) > 0 OR EXISTS ({lines}))")
         values += [filter.text, filter.text]
     return found, values
+
+
+def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
+    """Return what each request must fulfil, with the values."""
+    found: list[str] = ["1 = 1"]
+    values: list[Any] = []
+    for condition, value in (
+        ("process = ?", filter.process),
+        ('"user" = ?', filter.user),
+        ("id > ?", filter.after),
+    ):
+        if value is not None:
+            found.append(condition)
+            values.append(value)
+    if filter.status:
+        found.append(f"status IN ({', '.join('?' * len(filter.status))})")
+        values += sorted(status.value for status in filter.status)
+    return " AND ".join(found), values
 
 
 def line_to_row(line: LogLine) -> tuple[Any, ...]:

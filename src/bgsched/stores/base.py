@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from bgsched._evolve import evolve
 from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
-from bgsched.request import Plan, Request, RequestStatus, Retention
-from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.request import Overlap, Plan, Request, RequestStatus, Retention, beside
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
     "LAST",
@@ -154,20 +154,25 @@ LAST = {"last_run": FINAL, "last_success": frozenset({RunStatus.SUCCESS}), "last
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How many fire times of a process came to an end in a status, in the hour that begins at *hour* (UTC)."""
+    """How many fire times of a process (all of them: ``None``) ended in a status in the hour from *hour* (UTC)."""
 
     hour: datetime
-    process: str
+    process: str | None
     status: RunStatus
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an owner has to say about its runs: where they stand now, and the lines they wrote."""
+    """What an owner has to say about its runs: where they stand now, and the lines they wrote.
+
+    *follow_ups*: requests to file, each if the run of that id is taken as reported here.
+    """
 
     runs: Sequence[Run] = ()
     log: Sequence[LogLine] = ()
+    trims: Sequence[LogTrim] = ()
+    follow_ups: Sequence[tuple[int, Request]] = ()
 
 
 def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
@@ -202,6 +207,11 @@ class Planner(Protocol):
     @property
     def processes(self) -> Collection[str]:
         """The processes it can run."""
+        ...
+
+    @property
+    def bounds(self) -> Mapping[str, int]:
+        """How many runs, 1 or more, of some of these processes may be claimed at most."""
         ...
 
     def overlap_key(self, request: Request) -> str | None:
@@ -245,7 +255,10 @@ class StoreReader(Protocol):
         ...
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included."""
+        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included.
+
+        *process*: of one process, or (``None``) of all of them together.
+        """
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:
@@ -303,8 +316,19 @@ class Transaction(Protocol):
         """Return those of the runs that exist, locked against other writers."""
         ...
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of the overlap keys under which nobody else can start a run until this transaction ends.
+
+        A key of one request comes with its request, which `due_requests` locked. Where there is one writer, all are.
+        """
+        ...
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         """Return the active runs with these overlap keys, oldest first."""
+        ...
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        """Return the runs of the same request that have this parent, oldest first."""
         ...
 
     def active_runs_of(self, request_id: str) -> list[Run]:
@@ -332,6 +356,10 @@ class Transaction(Protocol):
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         """Append lines; one whose ``(run_id, seq)`` is there already is left out."""
+        ...
+
+    def trim_log(self, trim: LogTrim) -> None:
+        """Drop the run's lines with a ``seq`` above ``trim.after`` and below ``trim.before``."""
         ...
 
     def last_seq(self, run_id: int) -> int:
@@ -378,6 +406,10 @@ class Store(ABC):
         """Return whether a scheduler that signed on has died: here, whether its lease ran out."""
         return record.lease_until < now
 
+    def gone(self, tx: Transaction, now: datetime) -> list[str]:
+        """Return the owners that have died."""
+        return [record.owner for record in tx.schedulers() if self.is_gone(record, now)]
+
     def vouches_for(self, owner: str) -> bool:  # noqa: ARG002  for stores that know more than the lease
         """Return whether nobody can take *owner* for gone, even when it does not renew its lease."""
         return False
@@ -388,6 +420,20 @@ class Store(ABC):
     @abstractmethod
     def changes(self) -> Hashable:
         """Return a value that differs after anybody changed the store; cheap to ask."""
+
+    @property
+    def look_every(self) -> float:
+        """For how many seconds a scheduler may go without looking for the dead and for asked kills."""
+        return 1.0
+
+    def listen(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  a store that has no such means does nothing
+        """Call *wake*, from any thread, when somebody elsewhere made something due or (``True``) asked for a kill.
+
+        A hint, no promise: whoever relies on the store looks at `changes` as well.
+        """
+
+    def unlisten(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  see listen
+        """Undo `listen`."""
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -413,7 +459,7 @@ class Store(ABC):
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
-        request's runs that wait and that nobody has claimed.
+        request's runs that wait and that nobody has claimed, save members of a group that still runs.
         """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
@@ -422,7 +468,8 @@ class Store(ABC):
                 return found
             tx.put_requests([changed])
             if end_waiting is not None:
-                waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
+                active = {run.id: run for run in tx.active_runs_of(id)}
+                waiting = [run for run in active.values() if run.owner is None and run.parent_id not in active]
                 skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
                 tx.update_runs(skipped, None)
                 _tally(tx, skipped, now, "")
@@ -460,6 +507,31 @@ class Store(ABC):
                 tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
+    def add_member(self, owner: str, parent: Run, run: Run, place: int, overlap: Overlap, now: datetime) -> bool:
+        """Store *run* as member number *place* (from 0) of the group's run *parent*, by its process's overlap rule.
+
+        Nothing happens where that member is stored already, or *parent* was asked to stop. Return whether *parent* is
+        still *owner*'s.
+        """
+        with self.transaction() as tx:
+            held = next(iter(tx.get_runs([parent.id])), None)
+            if held is None or not _holds(held, owner) or held.attempt != parent.attempt:
+                return False
+            if held.kill_asked_at is not None or len(tx.child_runs(parent.id)) > place:
+                return True
+            blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
+            made = beside(run, overlap, now, blockers)
+            if made.displaced:
+                tx.update_runs(made.displaced, None)
+            if made.kills:
+                tx.ask_kill(made.kills, now)
+            run = made.run
+            while not (stored := tx.insert_runs([run])):
+                run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
+            tx.complete_requests({displaced.request_id for displaced in made.displaced})
+            _tally(tx, [*made.displaced, *(run for run in stored if not run.is_active)], now, owner)
+            return True
+
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
         """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
 
@@ -471,10 +543,11 @@ class Store(ABC):
         with self.transaction() as tx:
             if not tx.is_signed_on(owner):
                 raise OwnerGoneError(owner)
-            taken = [run.taken(owner, now) for run in tx.queued_runs(now, planner.processes, limit)]
+            lanes = _Lanes(planner, limit)
+            taken = [run.taken(owner, now) for run in lanes.queued(tx, now)]
             accepted = tx.update_runs(taken, None) if taken else set()
             claimed = [run for run in taken if run.id in accepted]
-            due = tx.due_requests(now, planner.processes, limit - len(claimed)) if len(claimed) < limit else []
+            due = lanes.due(tx, now, claimed)
             if due:
                 claimed += _claim_due(tx, planner, owner, now, due)
             return claimed
@@ -485,12 +558,15 @@ class Store(ABC):
         A refused result is written into the run's log. Saying the same twice is harmless.
         """
         with self.transaction() as tx:
-            if report.log:
-                _append_fenced(tx, owner, report.log)
+            if report.log or report.trims:
+                _log_fenced(tx, owner, report)
             accepted = tx.update_runs(report.runs, owner) if report.runs else set()
             refused = [run for run in report.runs if run.id not in accepted]
             if refused:
                 refused = _note_refused(tx, owner, now, refused)
+            follow_ups = [request for run_id, request in report.follow_ups if run_id in accepted]
+            if follow_ups:
+                tx.put_requests(follow_ups)
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
             tx.complete_requests({run.request_id for run in ended})
             _tally(tx, ended, now, owner)
@@ -551,11 +627,10 @@ class Store(ABC):
         *leases*: whether leases that ran out count; not when the clock that says so has just jumped.
         """
         with self.transaction() as tx:
-            left: list[Run] = []
-            for record in tx.schedulers():
-                if self.is_gone(record, now if leases else record.lease_until):
-                    left += _release(tx, record.owner, now, "its scheduler died", crashed=True)
-            return left
+            gone = (
+                self.gone(tx, now) if leases else [r.owner for r in tx.schedulers() if self.is_gone(r, r.lease_until)]
+            )
+            return [run for owner in gone for run in _release(tx, owner, now, "its scheduler died", crashed=True)]
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
@@ -573,19 +648,49 @@ class Store(ABC):
             return tx.purge(before, retention.per_process, limit)
 
 
+class _Lanes:
+    """The processes of one claim, with how many runs of them may be claimed: those without a bound share one lane."""
+
+    def __init__(self, planner: Planner, limit: int) -> None:
+        self._limit = limit
+        bounds = planner.bounds
+        free = [name for name in planner.processes if name not in bounds] if bounds else planner.processes
+        self._lanes = [(free, limit), *(((name,), min(bound, limit)) for name, bound in bounds.items())]
+
+    def queued(self, tx: Transaction, now: datetime) -> list[Run]:
+        """Return the waiting runs to take, earliest due first."""
+        found = [run for names, room in self._lanes for run in tx.queued_runs(now, names, room)]
+        if len(self._lanes) > 1:
+            found.sort(key=lambda run: (run.due_at or run.fire_time, run.id))
+        return found[: self._limit]
+
+    def due(self, tx: Transaction, now: datetime, claimed: Sequence[Run]) -> list[Request]:
+        """Return the due requests to plan beside the *claimed* runs, highest priority first, then earliest."""
+        due: list[Request] = []
+        for names, room in self._lanes:
+            taken = len(claimed) if len(self._lanes) == 1 else sum(run.process in names for run in claimed)
+            left = min(room - taken, self._limit - len(claimed))
+            if left > 0 and names:
+                due += tx.due_requests(now, names, left)
+        if len(self._lanes) > 1:
+            due.sort(key=lambda request: (-request.priority, request.due_at or now))
+        return due[: self._limit - len(claimed)]
+
+
 def _claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request]) -> list[Run]:
     """Plan the due requests and write all plans at once.
 
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
-    finds that run stored and can name it.
+    finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
     """
     keys = {request.id: planner.overlap_key(request) for request in due}
     wanted = {key for key in keys.values() if key is not None}
+    held = tx.hold_keys(wanted) if wanted else ()
     holders: dict[str | None, list[Run]] = {}
-    for run in tx.active_runs(wanted) if wanted else ():
+    for run in tx.active_runs(held) if held else ():
         holders.setdefault(run.overlap_key, []).append(run)
     plans: list[Plan] = []
-    occupied: set[str] = set()
+    occupied = wanted.difference(held)
     for request in due:
         key = keys[request.id]
         if key in occupied:
@@ -626,10 +731,14 @@ def _tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> N
         tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
 
 
-def _append_fenced(tx: Transaction, owner: str, lines: Sequence[LogLine]) -> None:
-    """Append the lines of runs that *owner* still holds, at the attempt that wrote them."""
-    held = {run.id: run.attempt for run in tx.get_runs({line.run_id for line in lines}) if _holds(run, owner)}
-    tx.append_log([line for line in lines if held.get(line.run_id) == line.attempt])
+def _log_fenced(tx: Transaction, owner: str, report: Report) -> None:
+    """Write the lines of runs that *owner* still holds, at the attempt that wrote them; then drop what is too much."""
+    ids = {line.run_id for line in report.log} | {trim.run_id for trim in report.trims}
+    held = {run.id: run.attempt for run in tx.get_runs(ids) if _holds(run, owner)}
+    tx.append_log([line for line in report.log if held.get(line.run_id) == line.attempt])
+    for trim in report.trims:
+        if held.get(trim.run_id) == trim.attempt:
+            tx.trim_log(trim)
 
 
 def _holds(run: Run, owner: str) -> bool:

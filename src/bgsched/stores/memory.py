@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
-from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["MemoryStore"]
@@ -265,15 +265,23 @@ class _Tables:
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
         for item in ended:
-            key = item.hour, item.process, item.status
+            key = item.hour, item.process or "", item.status
             self._journal.append(("count", key, self.counts.get(key, 0)))
             self.counts[key] = self.counts.get(key, 0) + item.count
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        parent = self.all_runs.get(parent_id)
+        ids = self.by_request.get(parent.request_id, {}) if parent is not None else {}
+        return [own(self.all_runs[id]) for id in sorted(ids) if self.all_runs[id].parent_id == parent_id]
 
     def active_runs_of(self, request_id: str) -> list[Run]:
         return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
@@ -324,6 +332,11 @@ class _Tables:
             if line.seq > self.last_seq(line.run_id):
                 self._journal.append(("line", line.run_id, len(kept)))
                 kept.append(line)
+
+    def trim_log(self, trim: LogTrim) -> None:
+        kept = self.lines.get(trim.run_id, [])
+        self._journal.append(("log", trim.run_id, kept))
+        self.lines[trim.run_id] = [line for line in kept if line.seq <= trim.after or line.seq >= trim.before]
 
     def last_seq(self, run_id: int) -> int:
         lines = self.lines.get(run_id)
@@ -431,10 +444,12 @@ class _Reader:
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
+        counts: dict[tuple[datetime, RunStatus], int] = {}
         with self._lock:
-            found = [Ended(*key, count) for key, count in self._tables.counts.items() if count]
-        wanted = (e for e in found if first <= e.hour <= until and (process is None or e.process == process))
-        return sorted(wanted, key=lambda e: (e.hour, e.process, e.status))
+            for (hour, name, status), count in self._tables.counts.items():
+                if first <= hour <= until and process in (None, name):
+                    counts[hour, status] = counts.get((hour, status), 0) + count
+        return [Ended(hour, process, status, count) for (hour, status), count in sorted(counts.items()) if count]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

@@ -24,7 +24,7 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
 from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
@@ -41,24 +41,8 @@ _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
 _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
-_ACTIVE = "status IN ('waiting', 'running')"
-_CHANGING = (
-    "due_at",
-    "claimed_at",
-    "started_at",
-    "finished_at",
-    "duration",
-    "lateness",
-    "status",
-    "reason",
-    "attempt",
-    "attempts",
-    "reruns_left",
-    "owner",
-    "progress",
-    "result",
-    "error",
-)
+_ACTIVE = _sql.ACTIVE_STATUS
+_CHANGING = _sql.CHANGING_COLUMNS
 _CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
 _KILL_PLACE = _sql.RUN_COLUMNS.index("kill_asked_at")
 _UPDATE_RUN = (
@@ -480,9 +464,15 @@ class _Transaction:
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
         return self._select_runs(where, json.dumps(list(keys)))
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = ? ORDER BY id", parent_id)
 
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
@@ -492,7 +482,7 @@ class _Transaction:
         found: list[Run] = []
         keys: set[str] = set()
         rows = self._connection.execute(
-            f"SELECT {_RUN} FROM bgsched_runs WHERE {_QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
+            f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {_QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
             (names, _sql.micros(now)),
         )
         for run in map(_sql.run_from_row, rows):
@@ -528,6 +518,11 @@ class _Transaction:
             f"INSERT INTO bgsched_log ({_LOG}) VALUES ({_places(len(_sql.LOG_COLUMNS))}) "  # noqa: S608
             "ON CONFLICT (run_id, seq) DO NOTHING",
             [_sql.line_to_row(line) for line in lines],
+        )
+
+    def trim_log(self, trim: LogTrim) -> None:
+        self._connection.execute(
+            "DELETE FROM bgsched_log WHERE run_id = ? AND seq > ? AND seq < ?", (trim.run_id, trim.after, trim.before)
         )
 
     def last_seq(self, run_id: int) -> int:
@@ -583,7 +578,7 @@ class _Transaction:
 _QUEUED = (
     "status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL AND process IN (SELECT value FROM json_each(?)) "
     "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
-    "WHERE b.overlap_key = bgsched_runs.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
+    "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
 )
 
 
@@ -604,7 +599,7 @@ def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
 
 
 def _select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs WHERE {where}", values)  # noqa: S608
+    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
     return [_sql.run_from_row(row) for row in rows]
 
 
@@ -648,15 +643,11 @@ class _Reader:
             return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
-        where = _Where()
-        where.equal("process", filter.process)
-        where.equal("user", filter.user)
-        where.among("status", filter.status)
-        where.compare("id >", filter.after)
+        where, values = _sql.request_conditions(filter)
         with self._store.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_REQUEST} FROM bgsched_requests{where} ORDER BY id LIMIT ?",  # noqa: S608
-                (*where.values, filter.limit),
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
+                (*values, filter.limit),
             )
             return [_sql.request_from_row(row) for row in rows]
 
@@ -681,10 +672,10 @@ class _Reader:
         with self._store.reading() as connection:
             first, last = _bounds(connection, filter)
             found: list[Run] = []
-            for lane, lane_values in _sql.lanes(filter):
-                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+            for lane, lane_values, id in _sql.lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
                 values = (*lane_values, first, last, *every_values, filter.limit)
-                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+                found += _select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
         return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -712,8 +703,8 @@ class _Reader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
@@ -745,34 +736,8 @@ class _Reader:
             due += [
                 row[0]
                 for row in connection.execute(
-                    f"SELECT due_at FROM bgsched_runs WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
+                    f"SELECT due_at FROM bgsched_runs AS run WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
                     (names,),
                 )
             ]
         return _sql.instant(min(due, default=None))
-
-
-class _Where:
-    """A WHERE clause that grows by the conditions that were asked for."""
-
-    def __init__(self) -> None:
-        self._conditions: list[str] = []
-        self.values: list[Any] = []
-
-    def __str__(self) -> str:
-        return " WHERE " + " AND ".join(self._conditions) if self._conditions else ""
-
-    def add(self, condition: str, *values: Any) -> None:
-        self._conditions.append(condition)
-        self.values.extend(values)
-
-    def equal(self, column: str, value: Any) -> None:
-        self.compare(f"{column} =", value)
-
-    def compare(self, left: str, value: Any) -> None:
-        if value is not None:
-            self.add(f"{left} ?", value)
-
-    def among(self, column: str, statuses: Collection[Any]) -> None:
-        if statuses:
-            self.add(f"{column} IN ({_places(len(statuses))})", *(status.value for status in statuses))

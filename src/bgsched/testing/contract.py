@@ -11,7 +11,7 @@ Each test is one sentence of the contract. The suite needs nothing but the store
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from bgsched.request import (
     overlap_key,
     plan,
 )
-from bgsched.run import LogLine, Progress, Run, RunError, RunStatus
+from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
@@ -42,8 +42,15 @@ _SECOND = timedelta(seconds=1)
 class FixedPlanner:
     """Plans every request with the same policies."""
 
-    def __init__(self, policies: Policies | None = None, processes: Collection[str] = ("p",), owner: str = "a") -> None:
+    def __init__(
+        self,
+        policies: Policies | None = None,
+        processes: Collection[str] = ("p",),
+        owner: str = "a",
+        bounds: Mapping[str, int] | None = None,
+    ) -> None:
         self.policies = policies or Policies()
+        self.bounds = bounds or {}
         self.processes = frozenset(processes)
         self.owner = owner
 
@@ -104,6 +111,7 @@ class StoreContract:
             user="ann",
             channel="dashboard",
             priority=3,
+            sensitive=("a",),
         )
         store.file([request])
         assert store.reader().find_request("r") == request
@@ -347,7 +355,79 @@ class StoreContract:
         store.record("a", T0, Report([killed]))
         assert len(_claim(store, T0 + 21 * _SECOND, overlap=Overlap.REPLACE)) == 1
 
+    def test_a_bounded_process_gets_no_more_than_its_bound(self, store: Store) -> None:
+        store.file([make_request(str(n), priority=5) for n in range(4)])
+        store.file([make_request(f"q{n}", process="q") for n in range(4)])
+        planner = FixedPlanner(processes=("p", "q"), bounds={"p": 2})
+        _sign_on(store, "a")
+        claimed = store.claim(planner, "a", T0, 5)
+        assert [run.process for run in claimed] == ["p", "p", "q", "q", "q"]
+        assert [run.process for run in store.claim(planner, "a", T0, 1)] == ["p"]
+
+    def test_a_bound_holds_for_what_waits_too(self, store: Store) -> None:
+        store.file([make_request("r", Later(T0 + _SECOND))])
+        run = Run(request_id="r", process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(3):
+            store.enqueue(run)
+        planner = FixedPlanner(bounds={"p": 2})
+        _sign_on(store, "a")
+        assert len(store.claim(planner, "a", T0 + _SECOND, 9)) == 2
+
+    # -- groups --------------------------------------------------------------------------------------------------
+
+    def test_a_member_is_stored_once_while_its_group_is_held(self, store: Store) -> None:
+        store.file([make_request(sensitive=("x",), params={"x": 1})])
+        (parent,) = _claim(store)
+        assert parent.sensitive == ("x",)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(2):
+            assert store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        assert not store.add_member("b", parent, member, 1, Overlap.SKIP, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))
+        assert [(run.parent_id, run.status) for run in found] == [(parent.id, RunStatus.WAITING)]
+        (taken,) = _claim(store, owner="b")
+        assert (taken.id, taken.parent_id) == (found[0].id, parent.id)
+
+    def test_a_member_follows_the_overlap_rule_of_its_process(self, store: Store) -> None:
+        store.file([make_request(), make_request("other")])
+        parent, blocker = _claim(store, overlap=Overlap.ALLOW)
+        waiting = store.enqueue(
+            Run(request_id="other", process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key")
+        )
+        member = Run(
+            request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key"
+        )
+        for place, overlap in enumerate((Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)):
+            store.add_member("a", parent, member, place, overlap, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))[::-1]
+        assert [run.status for run in found] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.WAITING]
+        assert found[0].reason == f"run {waiting.id} had not ended"
+        displaced = store.reader().find_run(waiting.id)
+        assert displaced is not None
+        assert displaced.status is RunStatus.SKIPPED
+        _claim(store, owner="b")
+        store.add_member("a", parent, member, 3, Overlap.REPLACE, T0)
+        assert store.reader().kills_asked("b") == {found[2].id}
+        assert blocker.is_active
+
+    def test_unscheduling_leaves_the_members_of_a_group_that_runs(self, store: Store) -> None:
+        store.file([make_request()])
+        (parent,) = _claim(store)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
+
     # -- reporting -----------------------------------------------------------------------------------------------
+
+    def test_what_follows_a_run_is_filed_once_with_its_end(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        report = Report([_succeeded(run)], follow_ups=[(run.id, make_request("next"))])
+        assert store.record("b", T0, replace(report, follow_ups=[(run.id, make_request("never"))])) != []
+        store.record("a", T0, report)
+        store.record("a", T0, replace(report, follow_ups=[(run.id, make_request("again"))]))
+        assert [request.id for request in store.reader().requests(RequestFilter())] == ["next", "r"]
 
     def test_a_run_is_kept_as_it_was_reported(self, store: Store) -> None:
         store.file([make_request()])
@@ -379,7 +459,7 @@ class StoreContract:
         assert store.record("b", T0, Report([late])) == [late]
         assert store.reader().find_run(run.id) == run
         assert store.reader().log(run.id, 0, 10) == []
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         ended = store.reader().find_run(run.id)
         assert store.record("a", T0, Report([late])) == [late]
         assert store.reader().find_run(run.id) == ended
@@ -388,7 +468,7 @@ class StoreContract:
     def test_a_late_result_leaves_the_log_of_the_next_attempt_alone(self, store: Store) -> None:
         store.file([make_request()])
         (first,) = _claim(store, on_abandon=OnAbandon.RERUN)
-        now = self._die(store, "a", T0)
+        now = self.die(store, "a", T0)
         (second,) = _claim(store, now, owner="b", on_abandon=OnAbandon.RERUN)
         last = store.last_seq(second.id)
         store.record("a", T0, Report([_succeeded(first)]))
@@ -436,6 +516,15 @@ class StoreContract:
         assert store.reader().log(run.id, 0, 2) == lines[:2]
         assert store.reader().log(run.id, 2, 2) == lines[2:]
         assert store.last_seq(run.id) == 3
+
+    def test_the_middle_of_a_log_can_be_dropped_by_its_owner(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        lines = [LogLine(run.id, seq, T0, "INFO", "x", str(seq)) for seq in range(1, 8)]
+        store.record("a", T0, Report([], lines))
+        store.record("b", T0, Report([], [], [LogTrim(run.id, 1, 0, 8)]))
+        store.record("a", T0, Report([], [], [LogTrim(run.id, 1, 2, 6)]))
+        assert [line.seq for line in store.reader().log(run.id, 0, 10)] == [1, 2, 6, 7]
 
     def test_log_lines_of_another_owner_are_refused(self, store: Store) -> None:
         store.file([make_request()])
@@ -524,7 +613,7 @@ class StoreContract:
         for attempt in (1, 2, 3, 4):
             (run,) = _claim(store, now, owner=f"owner-{attempt}", on_abandon=OnAbandon.RERUN)
             assert run.attempt == attempt
-            now = self._die(store, f"owner-{attempt}", now)
+            now = self.die(store, f"owner-{attempt}", now)
         assert _statuses(store) == [RunStatus.ABANDONED]
         assert _claim(store, now, on_abandon=OnAbandon.RERUN) == []
 
@@ -534,7 +623,7 @@ class StoreContract:
         for owner in ("a", "b"):
             _claim(store, now, owner=owner, on_abandon=OnAbandon.RERUN, max_reruns=1)
             assert self._status(store) is RequestStatus.SCHEDULED
-            now = self._die(store, owner, now)
+            now = self.die(store, owner, now)
         parked = store.reader().find_request("r")
         assert parked is not None
         assert (parked.status, parked.next_fire_time) == (RequestStatus.UNSCHEDULED, None)
@@ -552,7 +641,7 @@ class StoreContract:
         store.file([make_request()])
         (run,) = _claim(store, on_abandon=OnAbandon.RERUN)
         store.kill(run.id, T0)
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         assert _statuses(store) == [RunStatus.KILLED]
         assert self._status(store) is RequestStatus.COMPLETE
 
@@ -560,7 +649,7 @@ class StoreContract:
         store.file([make_request()])
         _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
         _sign_on(store, "a")
-        self._die(store, "a", T0)
+        self.die(store, "a", T0)
         _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
         assert _statuses(store) == []
         assert len(_claim(store, owner="b")) == 1
@@ -682,8 +771,11 @@ class StoreContract:
         store.close()
         store.close()
 
-    def _die(self, store: Store, owner: str, now: datetime) -> datetime:
-        """Let a scheduler die without a word; return when others have noticed."""
+    def die(self, store: Store, owner: str, now: datetime) -> datetime:
+        """Let a scheduler die without a word; return when others have noticed.
+
+        Override it for a store that does not go by the instants it is given.
+        """
         store.let_go(owner)
         noticed_at = now + timedelta(minutes=1)
         store.reap(noticed_at)
