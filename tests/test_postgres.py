@@ -144,6 +144,8 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 def claim(store: PostgresStore, owner: str, now: datetime = T0, limit: int = 100, **policies: Any) -> list[Run]:
+    if not any(record.owner == owner for record in store.reader().schedulers()):
+        store.sign_on(record_of(owner, now))
     return store.claim(FixedPlanner(Policies(**policies), owner=owner), owner, now, limit)
 
 

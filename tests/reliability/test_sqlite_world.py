@@ -200,14 +200,17 @@ def test_text_that_a_database_does_not_take(store: SQLiteStore, text: str) -> No
     def fail() -> None:
         raise OSError(text)
 
+    scheduler.process("gives")(lambda: text)
     scheduler.process("fails")(fail)
-    scheduler.schedule("p", Immediate(), {"text": text}, id="a")
-    scheduler.schedule("fails", Immediate(), id="b")
+    for name in ("gives", "fails", "p"):
+        scheduler.schedule(name, Immediate(), id=name)
     scheduler.run_until_idle()
-    assert scheduler.monitor.runs(request="a")[0].result == text
-    error = scheduler.monitor.runs(request="b")[0].error
-    assert error is not None
-    assert error.message == text
+    assert scheduler.monitor.runs(request="p")[0].status is RunStatus.SUCCESS
+    assert scheduler.monitor.runs(request="gives")[0].status is RunStatus.SUCCESS
+    (failed,) = scheduler.monitor.runs(request="fails")
+    assert failed.status is RunStatus.ERROR
+    assert failed.error is not None
+    assert failed.error.message.startswith(text[:3])
 
 
 def test_a_lock_file_that_somebody_removed_leaves_it_to_the_lease(store: SQLiteStore, path: Path) -> None:
