@@ -1,19 +1,25 @@
 """Every code block of the README and the documentation runs; so do the examples in docstrings."""
 
+import argparse
 import doctest
 import importlib
 import os
 import pkgutil
 import re
+import runpy
 import signal
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
 from _docs import PageError, find_blocks
 
 import bgsched
+from bgsched import RequestStatus, RunStatus
+from bgsched.cli import _parser
+from bgsched.run import RUN_TRANSITIONS
 
 ROOT = Path(__file__).parent.parent
 RUNNER = Path(__file__).with_name("_docs.py")
@@ -24,7 +30,9 @@ MODULES = ["bgsched", *sorted(found.name for found in pkgutil.walk_packages(bgsc
 
 def run_in_subprocess(page: Path, folder: Path) -> str:
     """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    unset = {"BGSCHED_STORE", "NO_COLOR"}  # what a page shows depends on the page alone
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
         [sys.executable, "-P", "-W", "error", RUNNER, page],
         cwd=folder,
@@ -145,3 +153,40 @@ class TestTheCollectorItself:
         page.write_text("<!-- no-run -->\n```python\n```\n")
         with pytest.raises(PageError, match=r"page\.md:1: say why"):
             find_blocks(page)
+
+
+class TestWhatIsDrawnOrListed:
+    """Pages that repeat what the code says are held to it."""
+
+    def test_the_diagram_of_the_statuses_has_every_move(self) -> None:
+        transitions = runpy.run_path(str(ROOT / "docs/_transitions.py"))
+        drawn = re.findall(r"<title>(.*?)</title>", transitions["svg"](RUN_TRANSITIONS))
+        moves = [
+            f"{transitions['name_of'](before)} to {after.value}"
+            for before, afters in RUN_TRANSITIONS.items()
+            for after in afters
+        ]
+        assert sorted(drawn) == sorted(moves)
+
+    @pytest.mark.parametrize("kind", [RunStatus, RequestStatus])
+    def test_each_status_is_explained(self, kind: type[StrEnum]) -> None:
+        text = (ROOT / "docs/reference/statuses.md").read_text()
+        assert [member.value for member in kind if f"\n| `{member.value}` |" not in text] == []
+
+    def test_each_command_and_option_is_in_the_reference(self) -> None:
+        text = (ROOT / "docs/reference/command-line.md").read_text()
+        (commands,) = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+        options = {
+            option
+            for parser in commands.choices.values()
+            for action in parser._actions
+            for option in action.option_strings
+        }
+        assert [name for name in commands.choices if f"`{name}" not in text and f"bgsched {name}" not in text] == []
+        assert sorted(option for option in options if f"`{option}" not in text) == []
+
+    def test_guarantees_name_tests_that_are_there(self) -> None:
+        named = set(re.findall(r"\btest_\w+(?!\.py)\b", (ROOT / "docs/explanation/guarantees.md").read_text()))
+        files = [*ROOT.glob("tests/*.py"), ROOT / "src/bgsched/testing/contract.py"]
+        there = set(re.findall(r"def (test_\w+)", "".join(path.read_text() for path in files)))
+        assert sorted(name for name in named - there if not (ROOT / f"tests/{name}.py").exists()) == []

@@ -3,6 +3,8 @@
 import typing
 
 from bgsched._current import CurrentRun, current_run
+from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
+from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
@@ -23,7 +25,7 @@ from bgsched.errors import (
     UnknownRequestError,
     UnknownRunError,
 )
-from bgsched.monitor import Health, Monitor
+from bgsched.monitor import Bucket, Health, Monitor
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import Misfire, OnAbandon, Overlap, Request, RequestStatus, Retention, Retry
 from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
@@ -70,10 +72,12 @@ __all__ = [
     "WEEKENDS",
     "Attempt",
     "BgschedError",
+    "Bucket",
     "Clock",
     "Cron",
     "CurrentRun",
     "Daily",
+    "Event",
     "EveryMinutes",
     "EverySeconds",
     "Health",
@@ -93,18 +97,24 @@ __all__ = [
     "ParamsError",
     "PostgresStore",
     "Process",
+    "ProcessGroup",
     "ProcessNameError",
     "ProcessRegistry",
     "Progress",
     "Recurrence",
     "Request",
     "RequestExistsError",
+    "RequestScheduled",
     "RequestStatus",
+    "RequestUnscheduled",
     "Retention",
     "Retry",
     "Run",
     "RunError",
+    "RunFinished",
     "RunKilled",
+    "RunRetried",
+    "RunStarted",
     "RunStatus",
     "SQLiteStore",
     "Schedule",

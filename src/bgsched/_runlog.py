@@ -4,8 +4,9 @@ A handler on the root logger takes the records that are logged *inside a run*, k
 run's buffer; it changes no level and no formatter, and the host's own handlers see every record as before. `run.log`
 goes straight into the buffer, whatever the levels are, and then on to the host's handlers by the ordinary rules.
 
-The buffer only collects; the scheduler's thread writes it to the store, so a process never waits for a disk. It is
-bounded: after the first *head* lines the newest *tail* are kept, and a line says how many were dropped between.
+The buffer only collects; the scheduler's thread writes it to the store while the run goes on, so a process never waits
+for a disk, and what a killed one wrote is there. It is bounded: the head of an attempt's lines and its newest ones are
+kept, in the store as in memory; a gap in ``seq`` says how many were dropped between.
 """
 
 import contextlib
@@ -13,64 +14,118 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 
-from bgsched.run import LogLine
+from bgsched.run import MASK, LogLine, LogTrim
 
-__all__ = ["LOGGER", "RunLog", "RunLogger", "capture", "capturing", "release"]
+__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "release"]
 
 LOGGER = logging.getLogger("bgsched")
-_HEAD = 5_000
-_TAIL = 1_000
-_LONGEST = 16_384
 
 capturing: ContextVar["RunLog | None"] = ContextVar("bgsched_run_log", default=None)
 
 
-class RunLog:
-    """The lines of one attempt on their way to the store. Thread-safe."""
+def clean(text: str, longest: int) -> str:
+    """Return *text* as every store can hold it: without NUL and lone surrogates; cut, and saying so, where too long."""
+    if len(text) > longest:
+        text = f"{text[:longest]}... ({len(text) - longest} more characters)"
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
-    def __init__(self, run_id: int, attempt: int, now: Callable[[], datetime], *, after: int = 0) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBounds:
+    """How much of an attempt's log is kept: the head and the tail, each in lines and characters; and of one line."""
+
+    head_lines: int = 5_000
+    head_size: int = 1_000_000
+    tail_lines: int = 1_000
+    tail_size: int = 250_000
+    line_size: int = 16_000
+
+
+class RunLog:
+    """The lines of one attempt on their way to the store. Thread-safe.
+
+    *after*: the ``seq`` of the run's last line so far; *secrets*: texts that are masked wherever they are written.
+    """
+
+    def __init__(
+        self,
+        run_id: int,
+        attempt: int,
+        now: Callable[[], datetime],
+        *,
+        after: int = 0,
+        bounds: LogBounds | None = None,
+        secrets: Collection[str] = (),
+    ) -> None:
+        self._secrets = sorted(secrets, key=len, reverse=True)
         self._run_id = run_id
         self._attempt = attempt
         self._now = now
+        self._bounds = bounds or _BOUNDS
         self._lock = threading.Lock()
         self._seq = after
-        self._room = _HEAD
-        self._fresh: list[LogLine] = []
-        self._tail: deque[LogLine] = deque(maxlen=_TAIL)
-        self._dropped = 0
+        self._head_end: int | None = None
+        self._head_lines = self._head_size = 0
+        self._unsent_head: list[LogLine] = []
+        self._unsent_tail: deque[LogLine] = deque()
+        self._tail: deque[tuple[int, int]] = deque()
+        self._tail_size = 0
+        self._stored_from = 0
 
     def write(self, level: str, logger: str, text: str) -> None:
         """Add a line; one that is too long is cut, and says so."""
-        if len(text) > _LONGEST:
-            text = f"{text[:_LONGEST]}... ({len(text) - _LONGEST} more characters)"
-        text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+        text = clean(self.redacted(text), self._bounds.line_size)
         with self._lock:
             self._seq += 1
             line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
-            if self._room:
-                self._room -= 1
-                self._fresh.append(line)
-                return
-            self._dropped += len(self._tail) == _TAIL
-            self._tail.append(line)
+            if self._head_end is None:
+                self._unsent_head.append(line)
+                self._grow_head(len(text))
+            else:
+                self._unsent_tail.append(line)
+                self._grow_tail(len(text))
 
-    def drain(self, *, to_the_end: bool = False) -> list[LogLine]:
-        """Return the lines not drained yet; the tail only once the run has ended."""
+    def redacted(self, text: str) -> str:
+        """Return *text* with the values of sensitive params masked."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
+        """Return the lines not drained yet, and which of those drained before should go from the store by now."""
         with self._lock:
-            lines, self._fresh = self._fresh, []
-            if to_the_end and self._tail:
-                if self._dropped:
-                    first = self._tail[0]
-                    text = f"... {self._dropped} lines were dropped here ..."
-                    seq = first.seq - 1
-                    lines.append(LogLine(self._run_id, seq, first.at, "WARNING", "bgsched", text, self._attempt))
-                lines.extend(self._tail)
-                self._tail.clear()
-            return lines
+            lines = [*self._unsent_head, *self._unsent_tail]
+            self._unsent_head.clear()
+            self._unsent_tail.clear()
+            if self._head_end is None or not self._tail:
+                return lines, None
+            first = self._tail[0][0]
+            if first - self._stored_from < (1 if to_the_end else self._bounds.tail_lines):
+                return lines, None
+            self._stored_from = first
+            return lines, LogTrim(self._run_id, self._attempt, self._head_end, first)
+
+    def _grow_head(self, size: int) -> None:
+        self._head_lines += 1
+        self._head_size += size
+        if self._head_lines >= self._bounds.head_lines or self._head_size >= self._bounds.head_size:
+            self._head_end = self._seq
+            self._stored_from = self._seq + 1
+
+    def _grow_tail(self, size: int) -> None:
+        """Keep as many of the newest lines as may be kept; older ones that were not sent yet are dropped here."""
+        self._tail.append((self._seq, size))
+        self._tail_size += size
+        while len(self._tail) > self._bounds.tail_lines or self._tail_size > self._bounds.tail_size:
+            seq, gone = self._tail.popleft()
+            self._tail_size -= gone
+            if self._unsent_tail and self._unsent_tail[0].seq == seq:
+                self._unsent_tail.popleft()
 
     def take_record(self, record: logging.LogRecord) -> None:
         """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be."""
@@ -113,6 +168,7 @@ class _Capture(logging.Handler):
         """Do nothing: capturing never disturbs who logs."""
 
 
+_BOUNDS = LogBounds()
 _handler = _Capture()
 _users = 0
 _users_lock = threading.Lock()

@@ -13,6 +13,7 @@ __all__ = [
     "CronError",
     "IllegalTransitionError",
     "NoCurrentRunError",
+    "OwnerGoneError",
     "ParamsError",
     "ProcessNameError",
     "RequestExistsError",
@@ -220,6 +221,21 @@ class StoreUnavailableError(StoreError):
 
 class StoreSchemaError(StoreError):
     """What is stored is not what this version of bgsched can read: no database, or one of a newer version."""
+
+
+class OwnerGoneError(StoreError):
+    """A scheduler that is not signed on, or that others took for gone, wanted to claim.
+
+    Attributes:
+        owner: the owner it called itself.
+    """
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"scheduler {self.owner} is not signed on; it may claim again under a new name"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

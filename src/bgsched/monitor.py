@@ -1,14 +1,16 @@
 """The process monitor: what ran, what did not, and why.
 
 Questions only. A `Monitor` holds a `StoreReader`, which has no method that writes, so it cannot change anything; it
-works from any OS process, whether a scheduler lives there or not.
+works from any OS process, whether a scheduler lives there or not. What it returns is masked: the values of sensitive
+params are not in it.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus
@@ -16,12 +18,13 @@ from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import open_store
 from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
-__all__ = ["Health", "Monitor"]
+__all__ = ["Bucket", "Health", "Monitor"]
 
 S = TypeVar("S", RunStatus, RequestStatus)
 
 _OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
+_BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +52,40 @@ class Health:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What ended in the hour or day that begins at *start* (UTC): fire times by status."""
+
+    start: datetime
+    counts: dict[RunStatus, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the bucket as JSON-able values."""
+        counts = {status.value: count for status, count in sorted(self.counts.items())}
+        return {"start": self.start.isoformat(), "counts": counts}
+
+
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
+
+    *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
 
     Raises:
         StoreError: the URL names no store that is there.
     """
 
-    def __init__(self, store: Store | StoreReader | str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | StoreReader | str,
+        *,
+        clock: Clock | None = None,
+        witness: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         if isinstance(store, str):
             store = open_store(store, read_only=True)
         self._reader: StoreReader = store.reader() if isinstance(store, Store) else store
         self._clock = clock or SystemClock()
+        self._witness = witness
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -86,20 +111,19 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
         """
-        return self._reader.runs(
-            RunFilter(
-                process=process,
-                request=request,
-                parent=parent,
-                status=_statuses(RunStatus, status),
-                user=user,
-                since=_aware("since", since),
-                until=_aware("until", until),
-                text=text,
-                before=before,
-                limit=_positive(limit),
-            )
+        wanted = RunFilter(
+            process=process,
+            request=request,
+            parent=parent,
+            status=_statuses(RunStatus, status),
+            user=user,
+            since=_aware("since", since),
+            until=_aware("until", until),
+            text=text,
+            before=before,
+            limit=_positive(limit),
         )
+        return [run.masked() for run in self._reader.runs(wanted)]
 
     def run(self, id: int) -> Run:
         """Return the run of that id.
@@ -110,14 +134,17 @@ class Monitor:
         found = self._reader.find_run(id)
         if found is None:
             raise UnknownRunError(id)
-        return found
+        return found.masked()
 
     def running(self) -> list[Run]:
         """Return the runs that have begun and not ended, newest first."""
-        return self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        found = self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        return [run.masked() for run in found]
 
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
+
+        Of a log that was too long, the head and the tail are kept; a line between them says how many were dropped.
 
         Raises:
             UnknownRunError: there is no such run.
@@ -125,7 +152,7 @@ class Monitor:
         lines = self._reader.log(run_id, after, _positive(limit))
         if not lines:
             self.run(run_id)
-        return lines
+        return _with_gaps(lines, after)
 
     def follow(self, run_id: int, after: int = 0) -> Iterator[LogLine]:
         """Yield the run's lines as they come, until the run has ended.
@@ -137,7 +164,7 @@ class Monitor:
         while True:
             active = self.run(run_id).is_active
             while lines := self._reader.log(run_id, after, 1000):
-                yield from lines
+                yield from _with_gaps(lines, after)
                 after = lines[-1].seq
             if not active:
                 return
@@ -159,15 +186,14 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, or the limit is not positive.
         """
-        return self._reader.requests(
-            RequestFilter(
-                process=process,
-                status=_statuses(RequestStatus, status),
-                user=user,
-                after=after,
-                limit=_positive(limit),
-            )
+        wanted = RequestFilter(
+            process=process,
+            status=_statuses(RequestStatus, status),
+            user=user,
+            after=after,
+            limit=_positive(limit),
         )
+        return [request.masked() for request in self._reader.requests(wanted)]
 
     def request(self, id: str) -> Request:
         """Return the request of that id.
@@ -178,17 +204,54 @@ class Monitor:
         found = self._reader.find_request(id)
         if found is None:
             raise UnknownRequestError(id)
-        return found
+        return found.masked()
 
     def upcoming(self, limit: int = 10) -> list[Request]:
         """Return the requests that are due next, earliest first."""
-        return self._reader.upcoming(_positive(limit))
+        return [request.masked() for request in self._reader.upcoming(_positive(limit))]
+
+    def why(self, id: str) -> str:
+        """Return why a request does not run just now, and what became of its last fire times, in words.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        runs = self._reader.runs(RunFilter(request=id, limit=10))
+        return explain(Facts(self.request(id), runs, self._reader.schedulers(), self._clock.now()))
 
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
-        return self._reader.summary(process, _aware("since", since))
+        summary = self._reader.summary(process, _aware("since", since))
+        return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
+
+    def histogram(
+        self,
+        process: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        by: Literal["hour", "day"] = "hour",
+    ) -> list[Bucket]:
+        """Return how many fire times ended in which status in each hour or day (UTC), oldest first, without gaps.
+
+        *since* is 24 hours (or 30 days) before *until* by default, *until* is now. Runs that were purged are counted.
+
+        Raises:
+            ValueError: *by* is neither ``"hour"`` nor ``"day"``, or an instant is naive.
+        """
+        if by not in _BUCKETS:
+            raise ValueError(f"by must be 'hour' or 'day', got {by!r}")
+        last = _aware("until", until) or self._clock.now()
+        first = _aware("since", since) or last - _BUCKETS[by] * (24 if by == "hour" else 30)
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        start = midnight + (first - midnight) // _BUCKETS[by] * _BUCKETS[by]
+        buckets: list[dict[RunStatus, int]] = [{} for _ in range((last - start) // _BUCKETS[by] + 1)]
+        for ended in self._reader.ended(process, start, last):
+            counts = buckets[(ended.hour - start) // _BUCKETS[by]]
+            counts[ended.status] = counts.get(ended.status, 0) + ended.count
+        return [Bucket(start + place * _BUCKETS[by], counts) for place, counts in enumerate(buckets)]
 
     def schedulers(self) -> list[SchedulerRecord]:
         """Return the schedulers that signed on and have not left or been ended by another, oldest first."""
@@ -201,7 +264,7 @@ class Monitor:
             schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
         except StoreError as error:
-            return Health(ok=False, problems=(f"the store does not answer: {error}",))
+            return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
         due_at = first.due_at if first is not None else None
         overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
         problems = [
@@ -212,6 +275,7 @@ class Monitor:
             for r in schedulers
             if r.lease_until < now
         ]
+        problems += () if any(record.problem for record in schedulers) else self._witness()
         if not schedulers:
             problems.append("no scheduler is signed on")
         if first is not None and overdue_by > _OVERDUE:
@@ -223,6 +287,19 @@ class Monitor:
             last_heartbeat=max((record.heartbeat_at for record in schedulers), default=None),
             schedulers=schedulers,
         )
+
+
+def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:
+    """Return *lines* with one more where some were dropped from the store."""
+    told: list[LogLine] = []
+    for line in lines:
+        dropped = line.seq - after - 1
+        if dropped:
+            text = f"... {dropped} lines were dropped here ..."
+            told.append(LogLine(line.run_id, line.seq - 1, line.at, "WARNING", "bgsched", text, line.attempt))
+        told.append(line)
+        after = line.seq
+    return told
 
 
 def _statuses(kind: type[S], status: S | str | Collection[S | str] | None) -> frozenset[S]:

@@ -58,6 +58,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "sensitive",
 )
 
 RUN_COLUMNS = (
@@ -90,6 +91,7 @@ RUN_COLUMNS = (
     "progress",
     "result",
     "error",
+    "sensitive",
 )
 
 CHANGING_COLUMNS = (
@@ -148,7 +150,25 @@ def span(micros: int | None) -> timedelta | None:
 
 def dump(value: Any) -> str | None:
     """Return *value* as JSON text, ``None`` as it is."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if value is None:
+        return None
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if _is_storable(text) else json.dumps(value, separators=(",", ":"))
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database can take *text*: half a surrogate pair, as in undecodable file names, is no text to it."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(text: str | None) -> str | None:
+    if text is None or _is_storable(text):
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _load(text: str | None) -> Any:
@@ -159,7 +179,9 @@ def _params(text: str) -> dict[str, Any]:
     if text == "{}":
         return {}
     value = json.loads(text)
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise TypeError(f"params are no JSON object: {text}")
+    return value
 
 
 @lru_cache(maxsize=4096)
@@ -193,17 +215,30 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        _names_text(request.sensitive),
     )
 
 
 def request_from_row(row: Sequence[Any]) -> Request:
-    """Return the request of a row in the order of `REQUEST_COLUMNS`."""
+    """Return the request of a row in the order of `REQUEST_COLUMNS`; one that somebody damaged never fires."""
+    try:
+        return _request_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return Request(
+            id=str(row[0]),
+            process=str(row[1]),
+            timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
+            created_at=_EPOCH,
+        )
+
+
+def _request_from_row(row: Sequence[Any]) -> Request:
     created_at = instant(row[8])
     assert created_at is not None  # noqa: S101  the column is NOT NULL
     timing = _timing(row[3])
     try:
         params = _params(row[2])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
     return Request(
         id=row[0],
@@ -221,6 +256,7 @@ def request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
+        sensitive=_lenient(_names, row[15], ()),
     )
 
 
@@ -245,7 +281,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         micros(run.finished_at),
         *_spans(run),
         run.status.value,
-        run.reason,
+        _plain(run.reason),
         run.attempt,
         dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
         run.reruns_left,
@@ -255,6 +291,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         dump(run.progress.to_dict()) if run.progress else None,
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
+        _names_text(run.sensitive),
     )
 
 
@@ -267,7 +304,25 @@ def _spans(run: Run) -> tuple[int | None, int | None]:
 
 
 def run_from_row(row: Sequence[Any]) -> Run:
-    """Return the run of a row in the order of `RUN_COLUMNS`."""
+    """Return the run of a row in the order of `RUN_COLUMNS`; of one that somebody damaged, what can be told."""
+    try:
+        return _run_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return Run(
+            id=row[0],
+            request_id=str(row[1]),
+            process=str(row[4]),
+            params={"unreadable": str(row[5])},
+            fire_time=_EPOCH,
+            recorded_at=_EPOCH,
+            status=_lenient(RunStatus, row[18], RunStatus.ABANDONED),
+            reason=f"its row is damaged: {type(error).__name__}: {error}",
+            attempt=row[20] if isinstance(row[20], int) else 0,
+            owner=row[23],
+        )
+
+
+def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
@@ -277,7 +332,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
         revision=row[2],
         parent_id=row[3],
         process=row[4],
-        params=_lenient(_params, row[5], {}),
+        params=_lenient(_params, row[5], {"unreadable": row[5]}),  # which no process takes
         user=row[6],
         channel=row[7],
         fire_time=fire_time,
@@ -300,6 +355,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
         progress=_lenient(_progress, row[26], None),
         result=_lenient(_load, row[27], None),
         error=_lenient(_error, row[28], None),
+        sensitive=_lenient(_names, row[29], ()),
     )
 
 
@@ -309,6 +365,14 @@ def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> An
         return otherwise if text is None else read(text)
     except (ValueError, TypeError, KeyError):
         return otherwise
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in json.loads(text))
+
+
+def _names_text(names: tuple[str, ...]) -> str | None:
+    return dump(names) if names else None
 
 
 def _progress(text: str) -> Progress:
@@ -333,11 +397,12 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
-def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
+def lanes(filter: RunFilter) -> list[tuple[str, list[Any], str]]:
     """Return the conditions, with their values, under which one index each finds the filter's runs newest first.
 
     The newest of all lanes together are the page. Each lane is an equality on the front of an index that ends in the
-    id, so that no lane costs more than its share of the page, however many runs there are.
+    id, so that no lane costs more than its share of the page, however many runs there are. Third comes how to write
+    ``id`` in the lane: ``+id`` keeps the planner from walking the ids where an index over few rows serves better.
     """
     active = [status.value for status in ACTIVE if not filter.status or status in filter.status]
     final = [status.value for status in FINAL if not filter.status or status in filter.status]
@@ -347,14 +412,14 @@ def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
             for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ('"user"', filter.user))
             if value is not None
         )
-        return [(f"{column} = ?", [value])]
+        return [(f"{column} = ?", [value], "id")]
     if filter.process is None and not filter.status:
-        return [("1 = 1", [])]
+        return [("1 = 1", [], "id")]
     process = "" if filter.process is None else "process = ? AND "
     values = [] if filter.process is None else [filter.process]
-    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status]) for status in sorted(final)]
+    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status], "id") for status in sorted(final)]
     if active:
-        found.append((f"{process}status IN ('waiting', 'running')", values))
+        found.append((f"{process}status IN ('waiting', 'running')", values, "+id"))
     return found
 
 
@@ -405,7 +470,15 @@ def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
 
 def line_to_row(line: LogLine) -> tuple[Any, ...]:
     """Return the line in the order of `LOG_COLUMNS`."""
-    return (line.run_id, line.seq, micros(line.at), line.level, line.logger, line.text, line.attempt)
+    return (
+        line.run_id,
+        line.seq,
+        micros(line.at),
+        _plain(line.level),
+        _plain(line.logger),
+        _plain(line.text),
+        line.attempt,
+    )
 
 
 def line_from_row(row: Sequence[Any]) -> LogLine:
@@ -426,14 +499,29 @@ def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
         micros(record.lease_until),
         record.workers,
         int(record.paused),
-        record.problem,
+        _plain(record.problem),
         micros(record.problem_since),
         dump(list(record.processes)),
     )
 
 
 def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
-    """Return the record of a row in the order of `SCHEDULER_COLUMNS`."""
+    """Return the record of a row in the order of `SCHEDULER_COLUMNS`; one that is damaged is long gone."""
+    try:
+        return _scheduler_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return SchedulerRecord(
+            owner=str(row[0]),
+            host=str(row[1]),
+            pid=0,
+            started_at=_EPOCH,
+            heartbeat_at=_EPOCH,
+            lease_until=_EPOCH,
+            problem=f"its row is damaged: {type(error).__name__}: {error}",
+        )
+
+
+def _scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
     started_at, heartbeat_at, lease_until = (instant(value) for value in row[3:6])
     assert started_at is not None  # noqa: S101  the columns are NOT NULL
     assert heartbeat_at is not None  # noqa: S101

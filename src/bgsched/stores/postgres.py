@@ -29,7 +29,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from bgsched._evolve import evolve
 from bgsched.errors import MissingExtraError, StoreSchemaError, StoreUnavailableError, StoreURLError
 from bgsched.request import OWN_KEY, Request
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores.base import (
     LAST,
@@ -238,7 +238,7 @@ class PostgresStore(Store):
             return _Transaction(link, self.schema, _Tell(self._channel)).renew(record)
 
     @_again
-    def reap(self, now: datetime) -> list[Run]:
+    def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:  # noqa: ARG002  the server's clock says so
         """End what dead schedulers left; asks whether there are any before it begins to write."""
         with self.reading() as link:
             if not link.ask(f"SELECT 1 FROM {self.schema}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"):
@@ -482,6 +482,9 @@ class _Transaction:
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return self._select_runs(f"overlap_key = ANY(%s::text[]) AND {_ACTIVE} ORDER BY id", list(keys))
 
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = %s ORDER BY id", parent_id)
+
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = %s AND {_ACTIVE} ORDER BY id", request_id)
 
@@ -568,6 +571,14 @@ class _Transaction:
                 _pack(_sql.LOG_COLUMNS, [_sql.line_to_row(line) for line in bite]),
             )
 
+    def trim_log(self, trim: LogTrim) -> None:
+        self._link.do(
+            f"DELETE FROM {self._schema}.log WHERE run_id = %s AND seq > %s AND seq < %s",
+            trim.run_id,
+            trim.after,
+            trim.before,
+        )
+
     def last_seq(self, run_id: int) -> int:
         rows = self._link.ask(f"SELECT max(seq) FROM {self._schema}.log WHERE run_id = %s", run_id)
         return rows[0][0] or 0
@@ -579,6 +590,10 @@ class _Transaction:
 
     def schedulers(self) -> list[SchedulerRecord]:
         return _schedulers(self._link, self._schema)
+
+    def is_signed_on(self, owner: str) -> bool:
+        rows = self._link.ask(f"SELECT 1 FROM {self._schema}.schedulers WHERE owner = %s FOR KEY SHARE", owner)
+        return bool(rows)
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
         columns = _sql.SCHEDULER_COLUMNS
@@ -758,9 +773,9 @@ class _Reader:
                 every.append(condition)
                 every_values.append(value)
         lanes, values = [], []
-        for lane, lane_values in _sql.lanes(filter):
+        for lane, lane_values, id in _sql.lanes(filter):
             where = _spelled(" AND ".join([lane, *every]))
-            lanes.append(f"(SELECT {_RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY id DESC LIMIT %s)")
+            lanes.append(f"(SELECT {_RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY {id} DESC LIMIT %s)")
             values += [*lane_values, *every_values, filter.limit]
         with self._store.reading() as link:
             if filter.text is not None:

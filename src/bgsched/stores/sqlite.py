@@ -7,6 +7,7 @@ closed by hand: that would drop SQLite's own locks; who is alive is kept in lock
 """
 
 import json
+import logging
 import os
 import random
 import sqlite3
@@ -23,7 +24,7 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, Run, RunStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
 from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
@@ -31,12 +32,15 @@ from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, Scheduler
 __all__ = ["SQLiteStore"]
 
 SCHEMA_VERSION = 1
+LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
 
 _REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
 _RUN = ", ".join(_sql.RUN_COLUMNS)
 _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
+_LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
 _ACTIVE = _sql.ACTIVE_STATUS
 _CHANGING = _sql.CHANGING_COLUMNS
 _CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
@@ -64,7 +68,8 @@ class SQLiteStore(Store):
         self._lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._closed = False
+        self._file: _Identity | None = None  # of the database, and of its write-ahead log
+        self._wal: _Identity | None = None
         self._commits = 0
         self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -90,33 +95,48 @@ class SQLiteStore(Store):
             connection = self._write_connection()
             self._begin(connection)
             try:
+                self._check_version(_version(connection))
                 yield _Transaction(connection)
                 connection.execute("COMMIT")
                 self._commits += 1
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._roll_back(connection)
                 raise
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        """Undo what was not committed; a connection that cannot even do that is given up."""
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._disconnect()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
         with self._explaining():
+            self._check_file()
             connection = self._readers.pop() if self._readers else self._connect(reading=True)
-            yield connection
-            if self._closed:
+            try:
+                yield connection
+            except BaseException:  # its transaction may be open still, and would hold back every checkpoint
                 connection.close()
-            else:
-                self._readers.append(connection)
+                raise
+            self._readers.append(connection)
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
         with self._lock:
-            for connection in (self._writer, *self._readers):
+            self._disconnect()
+            self._file = self._wal = None
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            writer, self._writer = self._writer, None
+            readers, self._readers = self._readers, []
+            for connection in (writer, *readers):
                 if connection is not None:
                     connection.close()
-            self._writer = None
-            self._readers = []
 
     def changes(self) -> tuple[int, int]:
         """Return SQLite's ``data_version``, which counts the commits of others, and our own commits."""
@@ -125,7 +145,12 @@ class SQLiteStore(Store):
 
     def sign_on(self, record: SchedulerRecord) -> None:
         """Announce a scheduler; its lock is held before anybody can read its name."""
-        self._locks.hold(record.owner)
+        try:
+            self._locks.hold(record.owner)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the lock of a scheduler cannot be made beside {self.path}: {error}"
+            ) from error
         super().sign_on(record)
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
@@ -134,16 +159,23 @@ class SQLiteStore(Store):
         self._locks.release(owner)
         return left
 
-    def reap(self, now: datetime) -> list[Run]:
+    def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
         """End what dead schedulers left; asks the kernel who is dead before it asks for the database."""
-        records = self.reader().schedulers()
-        gone = [record for record in records if self.is_gone(record, now)]
-        if not gone:
+        known = {record.owner: record for record in self.reader().schedulers()}
+        if not any(self.is_gone(record, now if leases else record.lease_until) for record in known.values()):
             return []
-        left = super().reap(now)
-        for record in gone:
-            self._locks.release(record.owner)
+        left = super().reap(now, leases=leases)
+        for owner in known.keys() - {record.owner for record in self.reader().schedulers()}:
+            self._locks.release(owner)
         return left
+
+    def vouches_for(self, owner: str) -> bool:
+        """Return whether this OS process holds the owner's lock."""
+        return self._locks.holds(owner)
+
+    def let_go(self, owner: str) -> None:
+        """Let go of the owner's lock: whoever looks next ends what it left."""
+        self._locks.let_go(owner)
 
     def is_gone(self, record: SchedulerRecord, now: datetime) -> bool:
         """Return whether the scheduler's lock is free; where there are no locks, whether its lease ran out."""
@@ -152,13 +184,41 @@ class SQLiteStore(Store):
 
     # -- connections ---------------------------------------------------------------------------------------------
 
+    def _check_file(self) -> None:
+        """Make sure that the connections are those of the file that is there: it may have been deleted or replaced.
+
+        SQLite would go on with the file that it once opened, and what is written there is lost with it. The file is
+        looked at, never opened: closing it would drop SQLite's locks.
+        """
+        if self._file is None:
+            return
+        found = _identity(self.path)
+        if found == self._file:
+            return
+        self._disconnect()
+        if found is None:
+            raise StoreUnavailableError(f"{self.path} was deleted or moved while it was in use; put it back")
+        wal = _wal_of(self.path)
+        if self._wal is not None and _identity(wal) == self._wal:  # SQLite would apply it to the new file
+            raise StoreUnavailableError(
+                f"{self.path} was replaced while it was in use, and {wal.name} beside it belongs to the file that was "
+                "there before; stop every scheduler, remove it, and start again"
+            )
+        LOGGER.warning("%s was replaced while it was in use; going on with the new file", self.path)
+        self._file = None
+
+    def _remember_file(self) -> None:
+        self._file, self._wal = _identity(self.path), _identity(_wal_of(self.path))
+
     def _write_connection(self) -> sqlite3.Connection:
+        self._check_file()
         if self._writer is None:
             if self._read_only:
                 raise StoreUnavailableError(f"{self.path} was opened to read only")
             with self._explaining():
                 self._writer = self._connect(reading=False)
                 self._migrate(self._writer)
+                self._remember_file()
         return self._writer
 
     def _check_readable(self) -> None:
@@ -168,6 +228,7 @@ class SQLiteStore(Store):
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
                 raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
             self._check_version(_version(connection))
+            self._remember_file()
 
     def _check_version(self, version: int) -> None:
         if version > SCHEMA_VERSION:
@@ -186,6 +247,7 @@ class SQLiteStore(Store):
             else:
                 self._patiently(connection, "PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
         except BaseException:
             connection.close()
             raise
@@ -204,10 +266,7 @@ class SQLiteStore(Store):
                 connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            connection.close()
-            self._writer = None
+            self._disconnect()
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -234,6 +293,8 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
             primary = None if code is None else code & 0xFF
+            if primary not in _PASSING:
+                self._disconnect()  # whatever it was, a fresh connection may be over it
             if primary == sqlite3.SQLITE_NOTADB:
                 raise StoreSchemaError(f"{self.path} is not an SQLite database; give another file name") from error
             if primary == sqlite3.SQLITE_CORRUPT:
@@ -272,6 +333,22 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_FULL:
         return ": the disk is full"
     return ""
+
+
+_Identity = tuple[int, int]
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Return what tells a file from another one of the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -396,6 +473,9 @@ class _Transaction:
         where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
         return self._select_runs(where, json.dumps(list(keys)))
 
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = ? ORDER BY id", parent_id)
+
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
 
@@ -403,8 +483,15 @@ class _Transaction:
         names = json.dumps(list(processes))
         found: list[Run] = []
         keys: set[str] = set()
-        for run in self._select_runs(f"{_QUEUED} AND due_at <= ? ORDER BY due_at, id", names, _sql.micros(now)):
-            if len(found) < limit and run.overlap_key not in keys:
+        rows = self._connection.execute(
+            f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {_QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
+            (names, _sql.micros(now)),
+        )
+        for run in map(_sql.run_from_row, rows):
+            if len(found) >= limit:
+                rows.close()
+                break
+            if run.overlap_key not in keys:
                 found.append(run)
                 keys.update([run.overlap_key] if run.overlap_key is not None else [])
         return found
@@ -435,6 +522,11 @@ class _Transaction:
             [_sql.line_to_row(line) for line in lines],
         )
 
+    def trim_log(self, trim: LogTrim) -> None:
+        self._connection.execute(
+            "DELETE FROM bgsched_log WHERE run_id = ? AND seq > ? AND seq < ?", (trim.run_id, trim.after, trim.before)
+        )
+
     def last_seq(self, run_id: int) -> int:
         row = self._connection.execute("SELECT max(seq) FROM bgsched_log WHERE run_id = ?", (run_id,)).fetchone()
         return row[0] or 0
@@ -446,6 +538,10 @@ class _Transaction:
 
     def schedulers(self) -> list[SchedulerRecord]:
         return _schedulers(self._connection)
+
+    def is_signed_on(self, owner: str) -> bool:
+        found = self._connection.execute("SELECT 1 FROM bgsched_schedulers WHERE owner = ?", (owner,)).fetchone()
+        return found is not None
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._connection.execute(
@@ -482,9 +578,9 @@ class _Transaction:
 
 
 _QUEUED = (
-    "status = 'waiting' AND owner IS NULL AND process IN (SELECT value FROM json_each(?)) AND (overlap_key IS NULL "
-    "OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b WHERE b.overlap_key = run.overlap_key "
-    "AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
+    "status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL AND process IN (SELECT value FROM json_each(?)) "
+    "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
+    "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
 )
 
 
@@ -578,10 +674,10 @@ class _Reader:
         with self._store.reading() as connection:
             first, last = _bounds(connection, filter)
             found: list[Run] = []
-            for lane, lane_values in _sql.lanes(filter):
-                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+            for lane, lane_values, id in _sql.lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
                 values = (*lane_values, first, last, *every_values, filter.limit)
-                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+                found += _select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
         return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -609,8 +705,8 @@ class _Reader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]

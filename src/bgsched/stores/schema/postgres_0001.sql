@@ -25,7 +25,8 @@ CREATE TABLE bgsched.requests (
     due_at         timestamptz,
     last_fire_time timestamptz,
     declared       text,
-    reason         text
+    reason         text,
+    sensitive      text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 -- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
@@ -60,7 +61,8 @@ CREATE TABLE bgsched.runs (
     kill_asked_at timestamptz,
     progress      json,
     result        json,
-    error         json
+    error         json,
+    sensitive     text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 -- The second guard of exactly-once: a fire time of a revision has one record.

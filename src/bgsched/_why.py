@@ -1,0 +1,106 @@
+"""Why did it not run? One answer in words, from what the store knows of a request.
+
+Pure: facts come in, sentences go out. The most immediate cause comes first, then what became of the last fire times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bgsched.request import Request, RequestStatus, UnreadableTiming
+from bgsched.run import Run, RunStatus
+from bgsched.stores.base import SchedulerRecord
+
+__all__ = ["Facts", "explain"]
+
+_TELL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known: the request, its newest runs (newest first), the schedulers, and the present instant."""
+
+    request: Request
+    runs: Sequence[Run]
+    schedulers: Sequence[SchedulerRecord]
+    now: datetime
+
+
+def explain(facts: Facts) -> str:
+    """Return why the request does not run just now, and what became of its last fire times."""
+    causes = [_going_on(facts) or _standing(facts), *_past(facts)]
+    return " ".join(f"{cause[0].upper()}{cause[1:]}." for cause in causes if cause)
+
+
+def _going_on(facts: Facts) -> str | None:
+    for run in facts.runs:
+        if run.status is RunStatus.RUNNING:
+            return f"run {run.id} has been running since {_at(run.started_at)}"
+        if run.status is RunStatus.WAITING and run.owner is not None:
+            return f"run {run.id} was claimed at {_at(run.claimed_at)} and waits for a free worker"
+        if run.status is RunStatus.WAITING:
+            until = f" until {_at(run.due_at)}" if run.due_at and run.due_at > facts.now else ""
+            return f"run {run.id} waits{until}: {run.reason}"
+    return None
+
+
+def _standing(facts: Facts) -> str:
+    request = facts.request
+    if isinstance(request.timing, UnreadableTiming):
+        return f"its timing {request.timing.describe()}"
+    if request.status is RequestStatus.UNSCHEDULED:
+        return (
+            f"it is unscheduled{f': {request.reason}' if request.reason else ''}; reschedule({request.id!r}) resumes it"
+        )
+    if request.status is RequestStatus.COMPLETE or request.next_fire_time is None or request.due_at is None:
+        return f"it is complete: {request.timing.describe()} has no fire time left; reschedule it with another timing"
+    if request.due_at > facts.now:
+        wait = timedelta(seconds=(request.due_at - facts.now) // timedelta(seconds=1))
+        return f"it is not due yet: {request.timing.describe()}; the next fire time is {_at(request.due_at)}, in {wait}"
+    return f"it has been due since {_at(request.due_at)}, but {_hindrance(facts)}"
+
+
+def _hindrance(facts: Facts) -> str:
+    """Return what keeps a due request from being claimed."""
+    process = facts.request.process
+    living = [record for record in facts.schedulers if record.lease_until >= facts.now]
+    if not living:
+        last = max((record.heartbeat_at for record in facts.schedulers), default=None)
+        return f"no scheduler is alive{f'; one was last heard of at {_at(last)}' if last else ''}"
+    able = [record for record in living if process in record.processes]
+    if not able:
+        return f"none of the {len(living)} living schedulers has a process {process!r} registered"
+    if all(record.paused for record in able):
+        return "every scheduler that could run it is paused"
+    troubled = next((record for record in able if record.problem), None)
+    if troubled is not None:
+        return f"its scheduler cannot work since {_at(troubled.problem_since)}: {troubled.problem}"
+    return "all workers are busy with what was due before it"
+
+
+def _past(facts: Facts) -> list[str]:
+    told = []
+    for run in facts.runs:
+        if run.is_active:
+            continue
+        told.append(_outcome(run))
+        if run.status is RunStatus.SUCCESS or len(told) == _TELL:
+            break
+    return told
+
+
+def _outcome(run: Run) -> str:
+    fires = f"the fire time {_at(run.fire_time)}"
+    if run.fire_count > 1:
+        fires = f"{run.fire_count} fire times from {_at(run.fire_time)} to {_at(run.fire_until)}"
+    if run.status in (RunStatus.SKIPPED, RunStatus.MISFIRED):
+        verb = "were" if run.fire_count > 1 else "was"
+        how = f"{verb} skipped" if run.status is RunStatus.SKIPPED else "misfired"
+        return f"{fires} {how} at {_at(run.recorded_at)}: {run.reason}"
+    said = run.reason or (f"{run.error.type}: {run.error.message}" if run.error else None)
+    ended = run.status.value.replace("_", " ")
+    return f"run {run.id} for {fires} ended at {_at(run.finished_at)}, {ended}{f': {said}' if said else ''}"
+
+
+def _at(instant: datetime | None) -> str:
+    return "?" if instant is None else instant.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,218 @@
+"""What the monitor says of what ran, what did not, and why."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bgsched import (
+    EveryMinutes,
+    EverySeconds,
+    Immediate,
+    Later,
+    LogLine,
+    MemoryStore,
+    Misfire,
+    Monitor,
+    RequestStatus,
+    Retry,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    SQLiteStore,
+    Store,
+    UnknownRequestError,
+    current_run,
+)
+from bgsched._current import LiveRun
+from bgsched.testing import ManualClock
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(T0)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
+    scheduler = Scheduler(store, clock=clock)
+    scheduler.process("p")(lambda: None)
+    yield scheduler
+    scheduler.shutdown(timeout=0)
+
+
+class TestWhy:
+    def test_not_due_yet(self, scheduler: Scheduler) -> None:
+        request = scheduler.schedule("p", Later(T0 + timedelta(hours=3)))
+        assert "It is not due yet" in scheduler.monitor.why(request.id)
+        assert "2026-01-01 03:00:00 UTC, in 3:00:00" in scheduler.monitor.why(request.id)
+
+    def test_no_scheduler_is_alive(self, scheduler: Scheduler) -> None:
+        request = scheduler.run_now("p")
+        assert "due since 2026-01-01 00:00:00 UTC, but no scheduler is alive" in scheduler.monitor.why(request.id)
+
+    def test_no_scheduler_knows_the_process(self, scheduler: Scheduler, store: Store, clock: ManualClock) -> None:
+        request = scheduler.run_now("p")
+        other = Scheduler(store, clock=clock)
+        other.run_pending()
+        assert "none of the 1 living schedulers has a process 'p'" in other.monitor.why(request.id)
+
+    def test_paused(self, scheduler: Scheduler) -> None:
+        scheduler.pause()
+        scheduler.run_pending()
+        request = scheduler.run_now("p")
+        assert "every scheduler that could run it is paused" in scheduler.monitor.why(request.id)
+
+    def test_unscheduled(self, scheduler: Scheduler) -> None:
+        request = scheduler.schedule("p", Schedule(EverySeconds(5)))
+        scheduler.unschedule(request.id)
+        assert f"It is unscheduled; reschedule({request.id!r}) resumes it." in scheduler.monitor.why(request.id)
+
+    def test_complete(self, scheduler: Scheduler) -> None:
+        request = scheduler.run_now("p")
+        scheduler.run_pending()
+        why = scheduler.monitor.why(request.id)
+        assert "It is complete" in why
+        assert "ended at 2026-01-01 00:00:00 UTC, success" in why
+
+    def test_skipped_behind_a_run(self, scheduler: Scheduler, store: Store, clock: ManualClock) -> None:
+        seen: list[str] = []
+
+        def slow() -> None:
+            other = Scheduler(store, clock=clock)
+            other.process("slow")(lambda: None)
+            clock.advance(10)
+            other.run_pending()
+            seen.append(other.monitor.why("slow"))
+
+        scheduler.process("slow")(slow)
+        scheduler.schedule("slow", Schedule(EverySeconds(10)), id="slow")
+        scheduler.run_pending()
+        run = scheduler.monitor.runs(status=RunStatus.SUCCESS)[0]
+        assert f"Run {run.id} was claimed" in seen[0]
+        assert f"was skipped at 2026-01-01 00:00:10 UTC: run {run.id} had not ended" in seen[0]
+
+    def test_misfired(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("strict", misfire=Misfire.SKIP)(lambda: None)
+        scheduler.schedule("strict", Schedule(EveryMinutes(10)), id="s")
+        clock.advance(timedelta(hours=1, minutes=5))
+        scheduler.run_pending()
+        assert "7 fire times from 2026-01-01 00:00:00 UTC to 2026-01-01 01:00:00 UTC misfired" in scheduler.monitor.why(
+            "s"
+        )
+
+    def test_waiting_for_a_retry(self, scheduler: Scheduler) -> None:
+        def fail() -> None:
+            raise OSError("no line")
+
+        scheduler.process("flaky", retry=Retry(attempts=2, delay=timedelta(minutes=1)))(fail)
+        request = scheduler.run_now("flaky")
+        scheduler.run_pending()
+        assert "waits until 2026-01-01 00:01:00 UTC: attempt 1 of 2 failed (OSError)" in scheduler.monitor.why(
+            request.id
+        )
+
+    def test_failed(self, scheduler: Scheduler) -> None:
+        def fail() -> None:
+            raise OSError("no line")
+
+        scheduler.process("broken")(fail)
+        request = scheduler.run_now("broken")
+        scheduler.run_pending()
+        assert "error: OSError: no line" in scheduler.monitor.why(request.id)
+
+    def test_of_what_is_not_there(self, scheduler: Scheduler) -> None:
+        with pytest.raises(UnknownRequestError):
+            scheduler.monitor.why("x")
+
+
+class TestHistogram:
+    def test_hours_come_without_gaps(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        for step in range(3):
+            scheduler.run_now("p")
+            scheduler.run_pending()
+            clock.advance(timedelta(hours=step + 1))
+        buckets = scheduler.monitor.histogram(since=T0)
+        assert [bucket.start for bucket in buckets] == [T0 + timedelta(hours=h) for h in range(7)]
+        assert [bucket.counts.get(RunStatus.SUCCESS, 0) for bucket in buckets] == [1, 1, 0, 1, 0, 0, 0]
+        json.dumps([bucket.to_dict() for bucket in buckets])
+
+    def test_days_are_whole_days(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        clock.advance(timedelta(hours=30))
+        scheduler.run_now("p")
+        scheduler.run_pending()
+        buckets = scheduler.monitor.histogram("p", since=T0 + timedelta(hours=5), by="day")
+        assert [(bucket.start, sum(bucket.counts.values())) for bucket in buckets] == [
+            (T0, 0),
+            (T0 + timedelta(days=1), 1),
+        ]
+
+    def test_a_bucket_is_an_hour_or_a_day(self, scheduler: Scheduler) -> None:
+        with pytest.raises(ValueError, match="by must be 'hour' or 'day', got 'week'"):
+            scheduler.monitor.histogram(by="week")  # type: ignore[arg-type]
+
+
+class TestLogs:
+    def test_what_was_dropped_is_said(self, store: Store, scheduler: Scheduler) -> None:
+        def flood() -> None:
+            for n in range(8000):
+                current_run().log.info("line %s", n)
+
+        scheduler.process("flood")(flood)
+        scheduler.run_now("flood")
+        scheduler.run_pending()
+        run = scheduler.monitor.runs()[0]
+        lines = scheduler.monitor.log(run.id, limit=10_000)
+        assert lines[5000] == LogLine(
+            run.id, 7000, lines[5001].at, "WARNING", "bgsched", "... 2000 lines were dropped here ...", 1
+        )
+        paged: list[LogLine] = []
+        while page := scheduler.monitor.log(run.id, after=paged[-1].seq if paged else 0, limit=999):
+            paged += page
+        assert paged == lines
+
+    def test_a_log_can_be_read_while_it_is_written(self, scheduler: Scheduler) -> None:
+        seen: list[str] = []
+
+        def talk() -> None:
+            current_run().log.info("first")
+            engine = scheduler._engine
+            assert engine is not None
+            engine.report(finally_=True)
+            (run,) = scheduler.monitor.running()
+            seen.extend(line.text for line in scheduler.monitor.log(run.id))
+
+        scheduler.process("talk")(talk)
+        scheduler.run_now("talk")
+        scheduler.run_pending()
+        assert seen == ["first"]
+
+
+def test_the_monitor_of_a_file_reads_what_another_store_writes(tmp_path: Path, clock: ManualClock) -> None:
+    scheduler = Scheduler(f"sqlite:///{tmp_path}/app.db", clock=clock)
+    scheduler.process("p")(lambda: 1)
+    monitor = Monitor(f"sqlite:///{tmp_path}/app.db")
+    request = scheduler.schedule("p", Immediate())
+    assert monitor.request(request.id).status is RequestStatus.SCHEDULED
+    scheduler.run_pending()
+    assert monitor.runs()[0].result == 1
+
+
+def test_a_live_run_is_closed_once(clock: ManualClock, scheduler: Scheduler) -> None:
+    scheduler.run_now("p")
+    scheduler.run_pending()
+    run = scheduler.monitor.runs()[0]
+    live = LiveRun(run, scheduler.processes.get("p"), clock)
+    assert live.close(lambda run, _now, _spent: run)
+    assert not live.close(lambda run, _now, _spent: run)
