@@ -455,9 +455,8 @@ class TestManyAtOnce:
             (first,) = claim(stores[0], "a", overlap=Overlap.ALLOW)
             stores[0].enqueue(replace(first, id=0, owner=None, attempt=0, claimed_at=None, due_at=T0))
             (second,) = claim(stores[1], "b", overlap=Overlap.ALLOW)
-            reports = [functools.partial(stores[0].record, "a", T0, Report([succeeded(first)]))]
-            reports += [functools.partial(stores[1].record, "b", T0, Report([succeeded(second)]))]
-            at_once(2, lambda place, reports=reports: reports[place]())  # type: ignore[misc]  bound at once
+            reports = [("a", T0, Report([succeeded(first)])), ("b", T0, Report([succeeded(second)]))]
+            at_once(2, functools.partial(self.say, stores, reports))
             found = stores[0].reader().find_request(f"r{number}")
             assert found is not None
             assert found.status is RequestStatus.COMPLETE
@@ -730,8 +729,7 @@ class TestOSProcesses:
             now = SystemClock().now()
             store.file([make_request(str(number), timing, now, process="sign") for number in range(requests)])
             for kill in range(1, kills + 1):
-                enough = expected * kill // (kills + 2)
-                wait_until(lambda enough=enough: self.count(store) > enough)  # type: ignore[misc]  bound at once
+                self.wait_for_runs(store, expected * kill // (kills + 2))
                 place = random.randrange(8)
                 schedulers[place].send_signal(signal.SIGKILL)
                 schedulers[place].communicate()
