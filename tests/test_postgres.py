@@ -1,6 +1,7 @@
 """What only a store on a server can get wrong: many at once, broken links, restarts, rights, two clocks."""
 
 import collections
+import functools
 import logging
 import os
 import random
@@ -101,7 +102,7 @@ def own_server() -> Iterator[Any]:
     binaries = next(_postgres.find_binaries(), None)
     if binaries is None:
         pytest.skip("no PostgreSQL binaries here, only a server")
-    server = _postgres.start_server(binaries)
+    server = _postgres.start_server(binaries, durable=True)  # an immediate restart loses what was not yet synced
     try:
         yield server
     finally:
@@ -456,11 +457,15 @@ class TestManyAtOnce:
             (first,) = claim(stores[0], "a", overlap=Overlap.ALLOW)
             stores[0].enqueue(replace(first, id=0, owner=None, attempt=0, claimed_at=None, due_at=T0))
             (second,) = claim(stores[1], "b", overlap=Overlap.ALLOW)
-            last = (first, second)
-            at_once(2, lambda place, last=last: stores[place].record("ab"[place], T0, Report([succeeded(last[place])])))
+            reports = [("a", T0, Report([succeeded(first)])), ("b", T0, Report([succeeded(second)]))]
+            at_once(2, functools.partial(self.say, stores, reports))
             found = stores[0].reader().find_request(f"r{number}")
             assert found is not None
             assert found.status is RequestStatus.COMPLETE
+
+    @staticmethod
+    def say(stores: Sequence[PostgresStore], reports: Sequence[tuple[str, datetime, Report]], place: int) -> None:
+        stores[place].record(*reports[place])
 
     def test_reports_and_kills_do_not_end_each_other(self, make_store: Callable[..., PostgresStore]) -> None:
         """They lock a run and its request in opposite order: PostgreSQL undoes one, and it is done again."""
@@ -529,7 +534,7 @@ class TestWaking:
         heard: collections.deque[bool] = collections.deque()
         told = threading.Semaphore(0)
 
-        def wake(asked_kill: bool) -> None:
+        def wake(asked_kill: bool) -> None:  # noqa: FBT001  a store calls it so
             heard.append(asked_kill)
             told.release()
 
@@ -656,8 +661,8 @@ class TestBrokenLinks:
             load.assert_each_ran_once(make_store())
 
     def test_a_slow_network_is_only_slow(self, proxy: Any, make_store: Any) -> None:
-        proxy.delay(0.02)
-        load = Load(make_store(proxy.dsn), 200)
+        proxy.delay(0.005)
+        load = Load(make_store(proxy.dsn), 100)
         with load.scheduler as scheduler:
             load.assert_each_ran_once(make_store())
             assert scheduler.monitor.health().ok
@@ -726,12 +731,12 @@ class TestOSProcesses:
             now = SystemClock().now()
             store.file([make_request(str(number), timing, now, process="sign") for number in range(requests)])
             for kill in range(1, kills + 1):
-                wait_until(lambda kill=kill: self.count(store) > expected * kill // (kills + 2))
+                self.wait_for_runs(store, expected * kill // (kills + 2))
                 place = random.randrange(8)
                 schedulers[place].send_signal(signal.SIGKILL)
                 schedulers[place].communicate()
                 schedulers[place] = self.start(dsn, store.schema, signed)
-            wait_until(lambda: self.count(store) >= expected)
+            self.wait_for_runs(store, expected)
             wait_until(lambda: not self.going_on(store))
         finally:
             for scheduler in schedulers:
@@ -740,13 +745,16 @@ class TestOSProcesses:
 
     @staticmethod
     def start(dsn: str, schema: str, signed: Path) -> "subprocess.Popen[str]":
-        words = [sys.executable, "-W", "ignore", OS_PROCESS, dsn, schema, signed]
+        words: list[str | Path] = [sys.executable, "-W", "ignore", OS_PROCESS, dsn, schema, signed]
         return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @staticmethod
-    def count(store: PostgresStore) -> int:
-        with store.reading() as link:
-            return int(link.ask(f"SELECT count(*) FROM {store.schema}.runs")[0][0])
+    def wait_for_runs(store: PostgresStore, count: int) -> None:
+        def there() -> bool:
+            with store.reading() as link:
+                return bool(link.ask(f"SELECT count(*) >= %s FROM {store.schema}.runs", count)[0][0])
+
+        wait_until(there)
 
     @staticmethod
     def going_on(store: PostgresStore) -> bool:
@@ -757,7 +765,7 @@ class TestOSProcesses:
     @staticmethod
     def judge(store: PostgresStore, signed: Path, expected: int) -> None:
         with store.reading() as link:
-            statuses = dict(link.ask(f"SELECT status, count(*) FROM {store.schema}.runs GROUP BY 1"))
+            statuses: dict[str, int] = dict(link.ask(f"SELECT status, count(*) FROM {store.schema}.runs GROUP BY 1"))
             shares = link.ask(f"SELECT owner, count(*) FROM {store.schema}.runs GROUP BY 1 ORDER BY 2 DESC")
         print(f"\n{expected} fire times: {statuses}; shares {[count for _, count in shares]}")  # noqa: T201  a report
         lines = [line.rsplit(" ", 1)[0] for line in signed.read_text().splitlines()]

@@ -77,6 +77,10 @@ class Address:
                 "write 'postgresql://user:password@host:5432/database'"
             ) from None
 
+        port = str(self._parts.get("port") or "")
+        if not re.fullmatch(r"[0-9,]*", port):
+            raise StoreURLError(f"the PostgreSQL address cannot be read: its port is {len(port)} characters, no number")
+
     def __str__(self) -> str:
         part = {name: str(value) for name, value in self._parts.items() if value is not None}
         user = f"{part['user']}@" if "user" in part else ""
@@ -206,6 +210,7 @@ class Links:
 
     def _reset(self) -> None:
         self._idle: list[Link] = []
+        self._finalizer = weakref.finalize(self, _drop_all, self._idle)  # for a store that nobody closes
         self._places = threading.BoundedSemaphore(self._most)
         self._pids: set[int] = set()
 
@@ -242,11 +247,11 @@ class Links:
     def close(self) -> None:
         """Close the links that are not in use; the others when they come back."""
         self.closed = True
-        while self._idle:
-            self._forget(self._idle.pop())
+        self._forget_idle()
 
     def forget_after_fork(self) -> None:
         """Leave the parent's links to the parent."""
+        self._finalizer.detach()
         _LEFT_TO_PARENT.extend(self._idle)
         self._reset()
 
@@ -264,9 +269,8 @@ class Links:
                 link.patience = _GREETING
                 link.execute(self._begin)
             except psycopg.Error:
-                others, self._idle = self._idle, []
-                for idle in (link, *others):
-                    self._forget(idle)
+                self._forget(link)
+                self._forget_idle()
             else:
                 link.patience = _PATIENCE
                 return link
@@ -303,8 +307,18 @@ class Links:
         else:
             self._idle.append(link)
 
+    def _forget_idle(self) -> None:
+        with contextlib.suppress(IndexError):  # other threads may take from it meanwhile
+            while True:
+                self._forget(self._idle.pop())
+
     def _forget(self, link: Link) -> None:
         self._pids.discard(link.pid)
+        link.drop()
+
+
+def _drop_all(links: list[Link]) -> None:
+    for link in links:
         link.drop()
 
 

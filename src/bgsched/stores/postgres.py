@@ -135,7 +135,11 @@ class PostgresStore(Store):
         self._heard = 0
         self._polls = 0
         self._polled_at = time.monotonic()
-        _prepare(self)
+        try:
+            _prepare(self)
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"PostgresStore('postgresql://{self.address}', schema={self.schema!r})"
@@ -159,7 +163,7 @@ class PostgresStore(Store):
         return self._readers.transaction()
 
     def close(self) -> None:
-        """Close the links; the store opens them anew when it is used again."""
+        """Close the links. A store that is used all the same opens one for each question."""
         with self._listening:
             listener, self._listener = self._listener, None
         if listener is not None:
@@ -905,14 +909,14 @@ def _migrate(link: Link, store: PostgresStore) -> None:
 def _version(link: Link, store: PostgresStore) -> int:
     """Return the version of the schema, 0 where there is none."""
     name = f"{store.schema}.schema_version"
-    if link.ask("SELECT to_regclass(%s)::text", name)[0][0] is None:
-        return 0
     try:
+        if link.ask("SELECT to_regclass(%s)::text", name)[0][0] is None:
+            return 0
         version = int(link.ask(f"SELECT max(version) FROM {name}")[0][0] or 0)
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreUnavailableError(
             f"{store!r}: role {link.info.user!r} may not read the tables; let their owner run: "
-            f"GRANT USAGE ON SCHEMA {store.schema}, GRANT SELECT ON ALL TABLES IN SCHEMA {store.schema}"
+            f"GRANT USAGE ON SCHEMA {store.schema} TO ...; GRANT SELECT ON ALL TABLES IN SCHEMA {store.schema} TO ..."
         ) from error
     if version > SCHEMA_VERSION:
         raise StoreSchemaError(
