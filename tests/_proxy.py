@@ -26,7 +26,9 @@ class Proxy:
     @property
     def dsn(self) -> str:
         host, port = self._door.getsockname()
-        return make_conninfo(**self._parts | {"host": host, "port": port, "sslmode": "disable", "gssencmode": "disable"})
+        return make_conninfo(
+            **self._parts | {"host": host, "port": port, "sslmode": "disable", "gssencmode": "disable"}
+        )
 
     def hang(self) -> None:
         """Forward nothing any more, and say nothing of it: the link is half-open."""

@@ -176,7 +176,9 @@ class TestSchema:
         finally:
             sql(f"DROP SCHEMA {schema} CASCADE")
 
-    def test_one_who_may_only_read_can_watch(self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str) -> None:
+    def test_one_who_may_only_read_can_watch(
+        self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str
+    ) -> None:
         store.file([make_request()])
         sql(f"GRANT USAGE ON SCHEMA {store.schema} TO {role}")
         sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {store.schema} TO {role}")
@@ -194,7 +196,9 @@ class TestSchema:
         store.file([make_request(user="ann", params={"company": "x"})])
         (run,) = claim(store, "a")
         error = RunError("ValueError", "broken\x00 \udc80", "Traceback")
-        ended = run.started(T0 + SECOND).move(RunStatus.ERROR, finished_at=T0 + 3 * SECOND, duration=2 * SECOND, error=error)
+        ended = run.started(T0 + SECOND).move(
+            RunStatus.ERROR, finished_at=T0 + 3 * SECOND, duration=2 * SECOND, error=error
+        )
         store.record("a", T0, Report([ended]))
         columns = "process, params ->> 'company', requested_by, status, duration, lateness, error_type, error_message"
         assert sql(f"SELECT {columns} FROM {store.schema}.process_monitor") == [
@@ -280,9 +284,7 @@ class TestRefusals:
         said = self.refused(StoreUnavailableError, lambda: open_store(url), caplog)
         assert said.startswith("PostgreSQL at u@no-such-host.invalid/db: ")
 
-    def test_no_right_to_make_the_schema(
-        self, postgres_dsn: str, role: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_no_right_to_make_the_schema(self, postgres_dsn: str, role: str, caplog: pytest.LogCaptureFixture) -> None:
         dsn = as_role(postgres_dsn, role)
         said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn, schema="forbidden"), caplog)
         assert f"CREATE SCHEMA forbidden AUTHORIZATION {role}" in said
@@ -309,7 +311,9 @@ class TestRefusals:
         assert "give bgsched a schema of its own" in said
         assert sql("SELECT count(*) FROM pg_tables WHERE schemaname = %s", postgres_schema) == [(1,)]
 
-    def test_nothing_to_read_yet(self, make_store: Callable[..., PostgresStore], caplog: pytest.LogCaptureFixture) -> None:
+    def test_nothing_to_read_yet(
+        self, make_store: Callable[..., PostgresStore], caplog: pytest.LogCaptureFixture
+    ) -> None:
         said = self.refused(StoreSchemaError, lambda: make_store(read_only=True), caplog)
         assert "a scheduler makes them when it first starts there" in said
 
@@ -348,7 +352,9 @@ class TestRefusals:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.stdout == "PostgresStore needs the extra 'postgres': pip install 'bgsched[postgres]'\n"
-        assert done.stderr.splitlines()[-1].startswith(f"{MissingExtraError.__module__}.MissingExtraError: PostgresStore")
+        assert done.stderr.splitlines()[-1].startswith(
+            f"{MissingExtraError.__module__}.MissingExtraError: PostgresStore"
+        )
 
     def test_a_url_names_its_schema(self, postgres_dsn: str, postgres_schema: str) -> None:
         with closing(open_store(f"{postgres_dsn}&schema={postgres_schema}")) as store:
@@ -375,7 +381,9 @@ class TestManyAtOnce:
         assert found is not None
         assert found.user == str(filed.index(True))
 
-    def test_of_many_who_declare_a_process_one_makes_the_request(self, make_store: Callable[..., PostgresStore]) -> None:
+    def test_of_many_who_declare_a_process_one_makes_the_request(
+        self, make_store: Callable[..., PostgresStore]
+    ) -> None:
         stores = [make_store() for _ in range(6)]
 
         def declare(number: int) -> str | None:
@@ -415,7 +423,9 @@ class TestManyAtOnce:
         assert len(ended) == len(set(ended)) > 0
         assert len(stores[0].reader().runs(RunFilter(limit=1000))) == 80
 
-    def test_waiting_runs_of_one_request_start_one_after_another(self, make_store: Callable[..., PostgresStore]) -> None:
+    def test_waiting_runs_of_one_request_start_one_after_another(
+        self, make_store: Callable[..., PostgresStore]
+    ) -> None:
         stores = [make_store() for _ in range(4)]
         stores[0].file([make_request(timing=Schedule(EverySeconds(1), repetitions=30))])
         going_on = threading.Semaphore(1)

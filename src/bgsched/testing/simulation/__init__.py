@@ -11,7 +11,7 @@ fail before or after its commit, take long, or be the last thing that its OS pro
 time is what the simulation says. After every step the promises of the store and the scheduler are checked. A failure
 tells the seed and the steps that lead to it: ``simulate(seed, steps=n)`` is its replay.
 
-`world` holds the actors and the steps, `faults` the store's misfortunes, `checks` the promises.
+`world` holds the machines and the steps, `faults` the store's misfortunes, `checks` the promises.
 """
 
 from bgsched.testing.simulation.checks import BrokenPromiseError

@@ -53,7 +53,7 @@ class Promises:
         self._begun: set[tuple[int, int]] = set()
         self._written: dict[tuple[int, int], list[str]] = {}
         self._owners: dict[str, tuple[datetime, float]] = {}
-        self._dead: set[str] = set()
+        self._gone: set[str] = set()
 
     # -- what the world tells ------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Promises:
 
     def died(self, owner: str) -> None:
         """Hear that an owner is gone, or seems so: from now on it may be reaped."""
-        self._dead.add(owner)
+        self._gone.add(owner)
 
     # -- what is looked at ---------------------------------------------------------------------------------------
 
@@ -99,8 +99,8 @@ class Promises:
         fresh = [runs[id] for id in sorted(runs.keys() - self._runs.keys())]
         for run in sorted(fresh, key=lambda run: run.fire_time):
             self._check_new(run, requests.get(run.request_id))
-        for id, run in runs.items():
-            old = self._runs.get(id)
+        for run in runs.values():
+            old = self._runs.get(run.id)
             if old is not None and old is not run and old != run:
                 self._check_move(old, run)
         self._check_requests(requests, runs)
@@ -208,7 +208,7 @@ class Promises:
         """Check that who lives and says so is not taken for dead."""
         records = {record.owner: record.heartbeat_at for record in self._reader.schedulers()}
         for owner, (_, heard_at) in self._owners.items():
-            if owner not in records and owner not in self._dead and elapsed - heard_at < _SURELY_ALIVE:
+            if owner not in records and owner not in self._gone and elapsed - heard_at < _SURELY_ALIVE:
                 self._broken(f"scheduler {owner} lives, showed it {elapsed - heard_at:.1f} s ago, and was reaped")
         self._owners = {
             owner: self._owners[owner] if self._owners.get(owner, (None,))[0] == beat else (beat, elapsed)

@@ -1,9 +1,10 @@
-"""The actors of a simulation and what they do: schedulers that live and die, and a host that files and changes."""
+"""The machines of a simulation and what they do: schedulers that live and die, and a host that files and changes."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from functools import partial
 from random import Random
 
 from bgsched._current import LiveRun
@@ -105,7 +106,7 @@ class _Clock:
         raise NotImplementedError("nobody waits in a simulation")
 
 
-class _Actor:
+class _Machine:
     """An OS process with a scheduler: its engine, what it claimed and has not begun, and what goes on in it."""
 
     def __init__(self, name: str, world: "_World") -> None:
@@ -145,7 +146,7 @@ class _World:
         for name, policies in PROCESSES.items():
             self.registry.process(name)(lambda: None).policies = policies
         self._most = schedulers
-        self._actors: list[_Actor] = []
+        self._machines: list[_Machine] = []
         self._born = 0
         self._ids: list[str] = []
         self._filed = 0
@@ -191,7 +192,7 @@ class _World:
     def _tell(self, move: Callable[[], str | None]) -> bool:
         """Make a move, keep what it says, and check the promises; ``False`` when there was nothing to do."""
         self._deleted, self._purged = None, False
-        self.told.append(f"{move.__name__.strip('_')}...")
+        self.told.append(f"{getattr(move, '__name__', 'a move').strip('_')} ...")
         said = move()
         if said is None:
             self.told.pop()
@@ -200,17 +201,17 @@ class _World:
         self._promises.check(self.clock.monotonic(), deleted=self._deleted, purged=self._purged)
         return True
 
-    def delay(self, fault: str, actor: _Actor | None = None) -> None:
-        """Let a call of *actor* take long: time passes; in a stall, longer than a lease, and another one goes on."""
+    def delay(self, fault: str, machine: _Machine | None = None) -> None:
+        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on."""
         self.clock.advance(self.random.uniform(0, _LONGEST_DELAY))
-        others = [other for other in self._actors if other is not actor]
-        if fault == "stall" and actor is not None and others:
+        others = [other for other in self._machines if other is not machine]
+        if fault == "stall" and machine is not None and others:
             self.clock.advance(LEASE)
-            self._promises.died(actor.engine.owner)
+            self._promises.died(machine.engine.owner)
             self.random.choice(others).engine.one_pass()
 
-    def _pick_actor(self) -> _Actor | None:
-        return self.random.choice(self._actors) if self._actors else None
+    def _pick_machine(self) -> _Machine | None:
+        return self.random.choice(self._machines) if self._machines else None
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -226,84 +227,84 @@ class _World:
 
     # -- schedulers ----------------------------------------------------------------------------------------------
 
-    def _suffer(self, actor: _Actor, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
-        """Let an actor do something, which may go wrong."""
+    def _suffer(self, machine: _Machine, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
+        """Let a machine do something, which may go wrong."""
         fault = self.random.choice(FAULTS) if self.random.random() < often else None
         calls = self.random.randrange(5)
-        actor.faults.arm(fault, calls)
-        said = f"{actor.name} {what}" + (f", {fault} call {calls}" if fault else "")
+        machine.faults.arm(fault, calls)
+        said = f"{machine.name} {what}" + (f", {fault} call {calls}" if fault else "")
         try:
             act()
         except CrashError:
-            self._bury(actor)
+            self._bury(machine)
             return f"{said}: died"
         except BgschedError as error:
             return f"{said}: {error}"
         finally:
-            actor.faults.arm(None)
+            machine.faults.arm(None)
         return said
 
     def _be_born(self) -> str | None:
-        if len(self._actors) >= self._most:
+        if len(self._machines) >= self._most:
             return None
         self._born += 1
-        actor = _Actor(f"s{self._born}", self)
-        self._actors.append(actor)
-        said = self._suffer(actor, "signs on", actor.engine.sign_on)
-        if actor in self._actors and not said.endswith("signs on"):  # as a scheduler whose start() raised
-            self._bury(actor)
+        machine = _Machine(f"s{self._born}", self)
+        self._machines.append(machine)
+        said = self._suffer(machine, "signs on", machine.engine.sign_on)
+        if machine in self._machines and not said.endswith("signs on"):  # as a scheduler whose start() raised
+            self._bury(machine)
         return said
 
     def _pass(self) -> str | None:
-        actor = self._pick_actor()
-        return self._suffer(actor, "passes", actor.engine.one_pass) if actor else None
+        machine = self._pick_machine()
+        return self._suffer(machine, "passes", machine.engine.one_pass) if machine else None
 
     def _crash(self) -> str | None:
-        actor = self._pick_actor()
-        if actor is None:
+        machine = self._pick_machine()
+        if machine is None:
             return None
-        self._bury(actor)
-        return f"{actor.name} is killed"
+        self._bury(machine)
+        return f"{machine.name} is killed"
 
     def _shut_down(self) -> str | None:
-        actor = self._pick_actor()
-        if actor is None:
+        machine = self._pick_machine()
+        if machine is None:
             return None
-        said = self._suffer(actor, "is shut down", actor.engine.sign_off)
-        if actor in self._actors:
-            actor.engine.let_go()
-            self._bury(actor)
+        said = self._suffer(machine, "is shut down", machine.engine.sign_off)
+        if machine in self._machines:
+            machine.engine.let_go()
+            self._bury(machine)
         return said
 
-    def _bury(self, actor: _Actor) -> None:
+    def _bury(self, machine: _Machine) -> None:
         """End an OS process: what ran in it is gone, and the kernel lets go of what it held."""
-        self._actors.remove(actor)
-        self.store.let_go(actor.engine.owner)
-        self._promises.died(actor.engine.owner)
+        self._machines.remove(machine)
+        self.store.let_go(machine.engine.owner)
+        self._promises.died(machine.engine.owner)
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> str | None:
-        actor = self._pick_actor()
-        if actor is None or not actor.waiting:
+        machine = self._pick_machine()
+        if machine is None or not machine.waiting:
             return None
-        live = actor.waiting.pop(0)
-        return self._begin_run(actor, live)
+        live = machine.waiting.pop(0)
+        return self._begin_run(machine, live)
 
-    def _begin_run(self, actor: _Actor, live: LiveRun) -> str:
+    def _begin_run(self, machine: _Machine, live: LiveRun) -> str:
         if not live.begin():
-            actor.engine.ended(live)
-            return f"{actor.name}: run {live.run.id} must not begin any more"
-        self._promises.began(live.run, [other.run for actor in self._actors for other in actor.begun])
-        actor.begun.append(live)
+            machine.engine.ended(live)
+            return f"{machine.name}: run {live.run.id} must not begin any more"
+        self._promises.began(live.run, [other.run for machine in self._machines for other in machine.begun])
+        machine.begun.append(live)
         self._write_line(live, "begun")
-        return f"{actor.name} begins run {live.run.id} of {live.run.request_id}, attempt {live.run.attempt}"
+        return f"{machine.name} begins run {live.run.id} of {live.run.request_id}, attempt {live.run.attempt}"
 
     def _write(self) -> str | None:
-        actor = self._pick_actor()
-        if actor is None or not actor.begun:
+        machine = self._pick_machine()
+        if machine is None or not machine.begun:
             return None
-        live = self.random.choice(actor.begun)
+        live = self.random.choice(machine.begun)
         self._write_line(live, f"line at {self.clock.monotonic():.3f}")
         return f"run {live.run.id} writes a line"
 
@@ -312,13 +313,13 @@ class _World:
         self._promises.wrote(live.run, text)
 
     def _finish(self) -> str | None:
-        actor = self._pick_actor()
-        if actor is None or not actor.begun:
+        machine = self._pick_machine()
+        if machine is None or not machine.begun:
             return None
-        live = actor.begun.pop(self.random.randrange(len(actor.begun)))
-        return self._finish_run(actor, live, succeeds=self.random.random() < 0.6)  # noqa: PLR2004  more often than not
+        live = machine.begun.pop(self.random.randrange(len(machine.begun)))
+        return self._finish_run(machine, live, succeeds=self.random.random() < 0.6)  # noqa: PLR2004  more often than not
 
-    def _finish_run(self, actor: _Actor, live: LiveRun, *, succeeds: bool) -> str:
+    def _finish_run(self, machine: _Machine, live: LiveRun, *, succeeds: bool) -> str:
         retry = live.process.policies.retry
 
         def end(run: Run, now: datetime, spent: timedelta) -> Run:
@@ -332,8 +333,8 @@ class _World:
             return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
 
         live.close(end)
-        actor.engine.ended(live)
-        return f"{actor.name} ends run {live.run.id}: {live.run.status.value}"
+        machine.engine.ended(live)
+        return f"{machine.name} ends run {live.run.id}: {live.run.status.value}"
 
     # -- the host ------------------------------------------------------------------------------------------------
 
@@ -400,7 +401,7 @@ class _World:
             EverySeconds(random.choice((1, 5))),
             EveryMinutes(random.choice((1, 10))),
             Hourly(),
-            Daily(at="00:30"),
+            Daily(at=time(0, 30)),
             Cron("*/2 * * * *"),
             Recurrence("FREQ=MINUTELY;INTERVAL=3"),
             (EverySeconds(20), EverySeconds(30)),
@@ -424,11 +425,11 @@ class _World:
 
     def _heal(self) -> str:
         """Let nothing go wrong any more, let whoever lives do its work, and look whether all of it gets done."""
-        if not self._actors:
+        if not self._machines:
             self._most += 1
             self._tell(self._be_safely_born)
         for id in self._ids:
-            self._tell(lambda id=id: self._stop_quietly(id))  # type: ignore[misc]  # bound at once
+            self._tell(partial(self._stop_quietly, id))
         self.clock.advance(12 * 3600.0)  # the wall clock may have been set back by hours
         for _ in range(_LONGEST_REST):
             self.clock.advance(self.random.uniform(1, 10))
@@ -440,10 +441,10 @@ class _World:
 
     def _be_safely_born(self) -> str:
         self._born += 1
-        actor = _Actor(f"s{self._born}", self)
-        self._actors.append(actor)
-        actor.engine.sign_on()
-        return f"{actor.name} signs on, and nothing goes wrong any more"
+        machine = _Machine(f"s{self._born}", self)
+        self._machines.append(machine)
+        machine.engine.sign_on()
+        return f"{machine.name} signs on, and nothing goes wrong any more"
 
     def _stop_quietly(self, id: str) -> str:
         """Give a request that fires for ever its end, without touching what of it waits."""
@@ -454,12 +455,12 @@ class _World:
         return f"{id} fires no more"
 
     def _work_off(self) -> None:
-        for actor in list(self._actors):
-            actor.engine.one_pass()
+        for machine in list(self._machines):
+            machine.engine.one_pass()
             self._promises.check(self.clock.monotonic())
-            while actor.waiting:
-                self._begin_run(actor, actor.waiting.pop(0))
-            while actor.begun:
-                self._finish_run(actor, actor.begun.pop(), succeeds=True)
-            actor.engine.one_pass()
+            while machine.waiting:
+                self._begin_run(machine, machine.waiting.pop(0))
+            while machine.begun:
+                self._finish_run(machine, machine.begun.pop(), succeeds=True)
+            machine.engine.one_pass()
             self._promises.check(self.clock.monotonic())
