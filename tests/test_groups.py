@@ -162,9 +162,7 @@ class TestGroup:
         dead.run_until_idle()  # and is never heard of again
         clock.advance(timedelta(hours=1))
         alive = Scheduler(store, processes=registry, clock=clock)
-        for _ in range(6):  # until a lease of its own has passed, it cannot know whose clock jumped
-            alive.run_until_idle()
-            clock.advance(5)
+        _outlive(alive, clock)
         assert said == ["a", "a", "b"]
         assert group_run(alive).status is S.ERROR
         alive.shutdown()
@@ -180,9 +178,7 @@ class TestGroup:
             _claim_only(dead)
             clock.advance(timedelta(minutes=1))
             alive = Scheduler(store, processes=registry, clock=clock)
-            for _ in range(6):  # until a lease of its own has passed, it cannot know whose clock jumped
-                alive.run_until_idle()
-                clock.advance(5)
+            _outlive(alive, clock)
             assert group_run(alive).status is expected
             alive.shutdown()
 
@@ -316,6 +312,13 @@ class TestGroup:
         group.schedule(Immediate())
         scheduler.run_until_idle()
         assert len(seen) == 4
+
+
+def _outlive(scheduler: Scheduler, clock: ManualClock) -> None:
+    """Let time pass until another scheduler, which is not heard of, is taken for dead."""
+    for _ in range(6):
+        scheduler.run_until_idle()
+        clock.advance(4)
 
 
 def _claim_only(scheduler: Scheduler) -> None:

@@ -13,6 +13,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -249,8 +250,10 @@ class Span(Codec):
         if not value.microseconds:
             return value.days * 86400 + value.seconds
         seconds = value.total_seconds()
-        exact = value // timedelta(microseconds=1)
-        return seconds if timedelta(seconds=seconds) == value else str(Decimal(exact).scaleb(-6))
+        with suppress(OverflowError):
+            if timedelta(seconds=seconds) == value:
+                return seconds
+        return str(Decimal(value // timedelta(microseconds=1)).scaleb(-6))
 
     def load(self, data: Any, path: str) -> timedelta:
         if isinstance(data, bool) or not isinstance(data, int | float | str):

@@ -36,6 +36,7 @@ class StopCause(Enum):
 
     KILLED = "somebody asked for it"
     TIMED_OUT = "its time is over"
+    SHUTDOWN = "its scheduler shuts down"
     REAPED = "this scheduler was taken for dead, and the run with it"
 
 

@@ -45,10 +45,12 @@ class GroupRuns:
 
     def begin(self, live: LiveRun) -> None:
         """Take the run of a group over: from its first member, or from where another scheduler left it."""
-        if live.begin():
-            self._hooks.emit(RunStarted(live.run.masked()))
-            self._live[live.run.id] = live
-            self.poked = True
+        if not live.begin():
+            self._ended(live)
+            return
+        self._hooks.emit(RunStarted(live.run.masked()))
+        self._live[live.run.id] = live
+        self.poked = True
 
     def forget(self) -> None:
         """Leave all groups: others lead them now."""

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Any
 
-from bgsched._current import CurrentRun, LiveRun, current
+from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
 from bgsched._outcome import End, failed, never_began, returned
 from bgsched._prints import captured_prints
@@ -49,9 +49,13 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def began(live: LiveRun, hooks: Hooks) -> bool:
-    """Make *live* the current run of this context and begin it, unless it was asked to stop before."""
+    """Make *live* the current run of this context and begin it, unless it was asked to stop before.
+
+    One that only its scheduler's end stops is left as it is, for others to take.
+    """
     if live.stop.is_set():
-        live.close(never_began(live))
+        if live.cause is StopCause.KILLED:
+            live.close(never_began(live))
         return False
     capturing.set(live.log)
     current.set(CurrentRun(live))

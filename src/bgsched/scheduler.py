@@ -527,7 +527,7 @@ class Scheduler:
 
     def _leave(self, engine: Engine) -> None:
         """Sign off; when the store does not take it for long, others will find out and end what is left."""
-        engine.stop_all(StopCause.KILLED)
+        engine.stop_all(StopCause.SHUTDOWN)
         left = engine.live
         give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
         while True:
