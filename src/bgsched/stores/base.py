@@ -163,6 +163,15 @@ class Ended:
     status: RunStatus
     count: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the count as JSON-able values."""
+        return {
+            "hour": self.hour.isoformat(),
+            "process": self.process,
+            "status": self.status.value,
+            "count": self.count,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Aged:
