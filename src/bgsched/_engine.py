@@ -46,8 +46,7 @@ _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
 _MOST_AHEAD = 256
-_PURGE_BITE = 500
-_PURGE_ON = 1.0  # seconds until the next bite, while there is more
+_PURGE_ON = 0.25  # seconds until the next bite, while there is more
 
 
 @dataclass(slots=True)
@@ -105,6 +104,7 @@ class Engine:
         self._next_groups = 0.0
         self._next_report = 0.0
         self._next_purge = clock.monotonic() + _PURGE_EVERY
+        self._purged_to = 0  # the id of the run after which the next bite looks
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
         self._mean_run = 1.0
@@ -444,7 +444,9 @@ class Engine:
 
     def _purge(self, now: datetime, elapsed: float) -> None:
         self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        if self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE:
+        bite = self._store.purge(self._retention, now, after=self._purged_to)
+        self._purged_to = bite.after or 0
+        if bite.after is not None:
             self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:

@@ -8,15 +8,16 @@ params are not in it.
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
-from bgsched.request import Request, RequestStatus
+from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import open_store
-from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Ended, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
@@ -24,6 +25,9 @@ S = TypeVar("S", RunStatus, RequestStatus)
 
 _OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 30, tzinfo=UTC)
+_SKEW = timedelta(seconds=5)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -210,6 +214,23 @@ class Monitor:
         """Return the requests that are due next, earliest first."""
         return [request.masked() for request in self._reader.upcoming(_positive(limit))]
 
+    def fire_times(self, id: str, limit: int = 5) -> list[datetime]:
+        """Return the next fire times of a request, in UTC, without jitter; none when it has no more.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+            ValueError: the limit is not positive.
+        """
+        request = self.request(id)
+        first = request.next_fire_time
+        if first is None or isinstance(request.timing, UnreadableTiming):
+            return []
+        return [first, *islice(request.timing.fire_times(first), _positive(limit) - 1)]
+
+    def next_due(self, process: str) -> datetime | None:
+        """Return when something of *process* is due next, which may be past; ``None`` when nothing is."""
+        return self._reader.next_due([process])
+
     def why(self, id: str) -> str:
         """Return why a request does not run just now, and what became of its last fire times, in words.
 
@@ -225,6 +246,16 @@ class Monitor:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
         summary = self._reader.summary(process, _aware("since", since))
         return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
+
+    def totals(self, since: datetime | None = None, until: datetime | None = None) -> list[Ended]:
+        """Return how many fire times of each process ended in each status, in the hours from *since* to before *until*.
+
+        By default all there ever were. Runs that were purged are counted, so the totals of all time never go down.
+
+        Raises:
+            ValueError: an instant is naive.
+        """
+        return self._reader.totals(_aware("since", since) or _FIRST, _aware("until", until) or _LAST)
 
     def histogram(
         self,
@@ -275,11 +306,17 @@ class Monitor:
             for r in schedulers
             if r.lease_until < now
         ]
+        problems += [
+            f"the clock of scheduler {r.owner} on {r.host} is {r.heartbeat_at - now} ahead of the clock here"
+            for r in schedulers
+            if r.heartbeat_at > now + _SKEW
+        ]
         problems += () if any(record.problem for record in schedulers) else self._witness()
         if not schedulers:
             problems.append("no scheduler is signed on")
         if first is not None and overdue_by > _OVERDUE:
-            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue_by}")
+            overdue = timedelta(seconds=overdue_by // timedelta(seconds=1))
+            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue}")
         return Health(
             ok=not problems,
             problems=tuple(problems),

@@ -143,11 +143,33 @@ def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long ended runs are kept; the newest run of a request is always kept. ``None`` keeps them for ever."""
+    """How long ended runs are kept, with their logs: those that succeeded, and the *other* ones. ``None``: for ever.
+
+    *per_process*: how many ended runs of a process are kept at most. The newest run of a request is always kept.
+    *complete*: delete a request that is complete, with all of its runs, so long after its last run ended; ``None``, the
+    default, keeps them. Those that the code declares are always kept.
+    """
 
     success: timedelta | None = timedelta(days=15)
     other: timedelta | None = timedelta(days=30)
     per_process: int | None = None
+    complete: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("success", "other", "complete"):
+            age = getattr(self, name)
+            if age is not None and _span(name, age) < timedelta(0):
+                raise ValueError(f"{name} must not be negative, got {age}")
+        if self.per_process is not None and self.per_process < 1:
+            raise ValueError(f"per_process must be 1 or more, got {self.per_process}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the retention as JSON-able values: spans in seconds."""
+        ages = {name: getattr(self, name) for name in ("success", "other", "complete")}
+        return {
+            **{name: None if age is None else age.total_seconds() for name, age in ages.items()},
+            "per_process": self.per_process,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

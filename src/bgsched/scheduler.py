@@ -353,6 +353,11 @@ class Scheduler:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def retention(self) -> Retention:
+        """How long ended runs are kept."""
+        return self._retention
+
+    @property
     def paused(self) -> bool:
         """Whether it files requests but runs none."""
         return self._paused

@@ -12,7 +12,7 @@ from typing import Any
 
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord
+from bgsched.stores.base import Aged, RequestFilter, RunFilter, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
+    "aged_from_rows",
     "conditions",
     "dump",
     "instant",
@@ -488,6 +489,23 @@ def line_from_row(row: Sequence[Any]) -> LogLine:
     at = instant(row[2])
     assert at is not None  # noqa: S101  the column is NOT NULL
     return LogLine(row[0], row[1], at, row[3], row[4], row[5], row[6])
+
+
+def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
+    """Return the runs of rows ``(id, request_id, process, status, finished_at, is_newest)``; not damaged ones."""
+    found = []
+    for id, request_id, process, status, finished_at, is_newest in rows:
+        at = _lenient_instant(finished_at)
+        if at is not None and status in FINAL:
+            found.append(Aged(id, request_id, process, RunStatus(status), at, bool(is_newest)))
+    return found
+
+
+def _lenient_instant(micros: Any) -> datetime | None:
+    try:
+        return instant(micros)
+    except (TypeError, OverflowError):
+        return None
 
 
 def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:

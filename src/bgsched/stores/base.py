@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from bgsched._evolve import evolve
@@ -28,6 +28,8 @@ from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
     "LAST",
+    "Aged",
+    "Bite",
     "Ended",
     "Planner",
     "Report",
@@ -161,6 +163,39 @@ class Ended:
     status: RunStatus
     count: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the count as JSON-able values."""
+        return {
+            "hour": self.hour.isoformat(),
+            "process": self.process,
+            "status": self.status.value,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """What retention must know of an ended run. *is_newest*: whether its request has no newer one."""
+
+    id: int
+    request_id: str
+    process: str
+    status: RunStatus
+    finished_at: datetime
+    is_newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    """What one call of `Store.purge` did: how many *runs* and *requests* it deleted, and where the next looks on.
+
+    *after*: the id of the last run it looked at; ``None`` when there is nothing left to look at.
+    """
+
+    runs: int = 0
+    requests: int = 0
+    after: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -259,6 +294,21 @@ class StoreReader(Protocol):
 
         *process*: of one process, or (``None``) of all of them together.
         """
+        ...
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        """Return what ended in the hours from that of *since* to before *until*, summed by process and status.
+
+        Purged runs are counted. The ``hour`` of each is that of *since*.
+        """
+        ...
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        """Return, by id, the first *limit* ended runs with an id above *after* that were recorded before *before*."""
+        ...
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        """Return the id of the *n*-th newest (from 1) ended run of the process; ``None`` when it has fewer."""
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:
@@ -382,8 +432,11 @@ class Transaction(Protocol):
         """Forget a scheduler."""
         ...
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        """Delete up to *limit* ended runs that finished before their status's instant, never a request's newest."""
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        """Delete those of the runs that have ended and are not their request's newest, with their logs.
+
+        Those that many log lines would make last long are left to the next call. Return how many were deleted.
+        """
         ...
 
 
@@ -637,15 +690,81 @@ class Store(ABC):
         with self.transaction() as tx:
             return _release(tx, owner, now, "its scheduler was shut down", crashed=False)
 
-    def purge(self, retention: Retention, now: datetime, limit: int = 500) -> int:
-        """Delete up to *limit* runs that are past their retention, with their logs; return how many."""
-        before = {
-            status: now - age
-            for status in RunStatus
-            if (age := retention.success if status is RunStatus.SUCCESS else retention.other) is not None
-        }
+    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+        """Delete up to *limit* runs that are past their retention, and requests that are, with their logs.
+
+        A small bite: candidates are found by reading, a bounded number of runs from the id *after* on, and looked at
+        again in the short transaction that deletes them. The next bite goes on where this one says.
+        """
+        found = self.reader().aged(after, _oldest_kept(retention, now), _LOOK)
+        kept_from = _Surplus(self.reader(), retention.per_process)
+        stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, kept_from)][:limit]
+        complete = [aged for aged in found if aged.is_newest and _is_over(aged, retention, now)][:_MOST_REQUESTS]
+        runs, requests = 0, 0
+        if stale:
+            with self.transaction() as tx:
+                runs = tx.purge_runs(stale)
+        if complete:
+            requests = self._purge_requests(complete)
+        if runs < len(stale) or len(stale) == limit:
+            return Bite(runs, requests, stale[runs - 1] if runs else after)
+        if len(complete) == _MOST_REQUESTS:
+            return Bite(runs, requests, after if requests else complete[-1].id)
+        return Bite(runs, requests, found[-1].id if len(found) == _LOOK else None)
+
+    def _purge_requests(self, newest: Sequence[Aged]) -> int:
+        """Delete the requests of these runs that are complete, not declared in the code, and have not run since.
+
+        One that the code declares would be filed, and run, again.
+        """
+        run_ids = {aged.request_id: aged.id for aged in newest}
+        deleted = 0
         with self.transaction() as tx:
-            return tx.purge(before, retention.per_process, limit)
+            for request in tx.get_requests(list(run_ids)):
+                if request.status is RequestStatus.COMPLETE and request.declared is None:
+                    last = self.reader().runs(RunFilter(request=request.id, limit=1))
+                    if last and last[0].id == run_ids[request.id]:
+                        tx.delete_request(request.id)
+                        deleted += 1
+        return deleted
+
+
+_LOOK = 5_000
+_MOST_REQUESTS = 50
+_FAR = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class _Surplus:
+    """From which run on, by its id, those of a process are few enough to be kept."""
+
+    def __init__(self, reader: StoreReader, per_process: int | None) -> None:
+        self._reader = reader
+        self._count = per_process
+        self._known: dict[str, int] = {}
+
+    def covers(self, aged: Aged) -> bool:
+        if self._count is None:
+            return False
+        if aged.process not in self._known:
+            self._known[aged.process] = self._reader.nth_newest(aged.process, self._count) or 0
+        return aged.id < self._known[aged.process]
+
+
+def _oldest_kept(retention: Retention, now: datetime) -> datetime:
+    """Return the instant from which on no run is past its retention: a run ends after it was recorded."""
+    if retention.per_process is not None:
+        return _FAR
+    ages = [age for age in (retention.success, retention.other, retention.complete) if age is not None]
+    return now - min(ages) if ages else datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _is_stale(aged: Aged, retention: Retention, now: datetime, surplus: _Surplus) -> bool:
+    age = retention.success if aged.status is RunStatus.SUCCESS else retention.other
+    return (age is not None and aged.finished_at < now - age) or surplus.covers(aged)
+
+
+def _is_over(aged: Aged, retention: Retention, now: datetime) -> bool:
+    return retention.complete is not None and aged.finished_at < now - retention.complete
 
 
 class _Lanes:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
-from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
+from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["MemoryStore"]
 
@@ -362,20 +362,15 @@ class _Tables:
         self._journal.append(("record", owner, self.records.get(owner)))
         self._set_record(owner, None)
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        newest = {max(ids) for ids in self.by_request.values()}
-        kept: dict[str, int] = {}
-        purged: list[int] = []
-        for run in reversed(self.all_runs.values()):
-            kept[run.process] = kept.get(run.process, 0) + 1
-            too_many = per_process is not None and kept[run.process] > per_process
-            bound = before.get(run.status)
-            too_old = bound is not None and run.finished_at is not None and run.finished_at < bound
-            if not run.is_active and run.id not in newest and (too_many or too_old):
-                purged.append(run.id)
-        for run_id in (chosen := purged[-limit:]):
-            self._delete_run(run_id)
-        return len(chosen)
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        for id in ids:
+            run = self.all_runs.get(id)
+            if run is not None and not run.is_active and not self.is_newest(run):
+                self._delete_run(id)
+        return len(ids)
+
+    def is_newest(self, run: Run) -> bool:
+        return run.id == next(reversed(self.by_request[run.request_id]))
 
 
 class _Reader:
@@ -450,6 +445,30 @@ class _Reader:
                 if first <= hour <= until and process in (None, name):
                     counts[hour, status] = counts.get((hour, status), 0) + count
         return [Ended(hour, process, status, count) for (hour, status), count in sorted(counts.items()) if count]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        counts: dict[tuple[str, RunStatus], int] = {}
+        with self._lock:
+            for (hour, name, status), count in self._tables.counts.items():
+                if first <= hour < until:
+                    counts[name, status] = counts.get((name, status), 0) + count
+        return [Ended(first, name, status, count) for (name, status), count in sorted(counts.items()) if count]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        tables = self._tables
+        with self._lock:
+            old = takewhile(lambda run: run.recorded_at < before, tables.all_runs.values())
+            return [
+                Aged(run.id, run.request_id, run.process, run.status, run.finished_at, tables.is_newest(run))
+                for run in islice((run for run in old if run.id > after and not run.is_active), limit)
+                if run.finished_at is not None
+            ]
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        with self._lock:
+            found = (r for r in reversed(self._tables.all_runs.values()) if r.process == process and not r.is_active)
+            return next((run.id for run in islice(found, n - 1, None)), None)
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

@@ -16,6 +16,7 @@ report and a kill of the same run), PostgreSQL undoes one, and it is done again.
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -29,10 +30,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from bgsched._evolve import evolve
 from bgsched.errors import MissingExtraError, StoreSchemaError, StoreUnavailableError, StoreURLError
 from bgsched.request import OWN_KEY, Request
-from bgsched.run import LogLine, LogTrim, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores.base import (
     LAST,
+    Aged,
     Ended,
     RequestFilter,
     RunFilter,
@@ -626,35 +628,19 @@ class _Transaction:
     def delete_scheduler(self, owner: str) -> None:
         self._link.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        """Leave out what another purge has locked: it is about to be gone."""
         self._link.patience = LONG
-        bounds = json.dumps({status.value: _sql.micros(bound) for status, bound in before.items()})
-        surplus = "" if per_process is None else "OR run.id < (SELECT id FROM newest WHERE process = run.process)"
         rows = self._link.ask(
-            f"""
-            WITH newest AS MATERIALIZED (
-                SELECT process, (SELECT id FROM {self._schema}.runs AS run WHERE run.process = known.process
-                    ORDER BY id DESC OFFSET %s LIMIT 1) AS id
-                FROM (SELECT DISTINCT process FROM {self._schema}.ended WHERE %s::bigint IS NOT NULL) AS known
-            )
-            SELECT id FROM {self._schema}.runs AS run
-            WHERE NOT {_ACTIVE} AND (
-                finished_at < {self._schema}.at_micros((%s::json ->> run.status)::bigint) {surplus}
-            )
-            AND EXISTS (
-                SELECT 1 FROM {self._schema}.runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id
-            )
-            ORDER BY id LIMIT %s FOR UPDATE OF run SKIP LOCKED
-            """,
-            (per_process or 1) - 1,
-            per_process,
-            bounds,
-            limit,
+            f"SELECT id FROM {self._schema}.runs AS run WHERE id = ANY(%s::bigint[]) AND NOT {_ACTIVE} AND EXISTS "
+            f"(SELECT 1 FROM {self._schema}.runs AS newer WHERE newer.request_id = run.request_id "
+            "AND newer.id > run.id) ORDER BY id FOR UPDATE OF run SKIP LOCKED",
+            list(ids),
         )
-        ids = [row[0] for row in rows]
-        if ids:
-            self._link.do(f"DELETE FROM {self._schema}.log WHERE run_id = ANY(%s::bigint[])", ids)
-            self._link.do(f"DELETE FROM {self._schema}.runs WHERE id = ANY(%s::bigint[])", ids)
+        found = [row[0] for row in rows]
+        if found:
+            self._link.do(f"DELETE FROM {self._schema}.log WHERE run_id = ANY(%s::bigint[])", found)
+            self._link.do(f"DELETE FROM {self._schema}.runs WHERE id = ANY(%s::bigint[])", found)
         return len(ids)
 
 
@@ -834,6 +820,47 @@ class _Reader:
                 process,
             )
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._store.reading() as link:
+            rows = link.ask(
+                f"SELECT process, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour >= %s AND hour < %s "
+                "GROUP BY 1, 2 ORDER BY 1, 2",
+                first,
+                until,
+            )
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""
+        schema = self._schema
+        with self._store.reading() as link:
+            rows = link.ask(
+                "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 "
+                f"FROM {schema}.runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id), "
+                f"recorded_at < %s FROM (SELECT * FROM {schema}.runs WHERE id > %s AND finished_at IS NOT NULL "
+                "ORDER BY id LIMIT %s) AS run ORDER BY id",
+                before,
+                after,
+                limit,
+            )
+        old = [row[:6] for row in itertools.takewhile(lambda row: row[6], rows)]
+        return _sql.aged_from_rows(old)
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        newest: list[int] = []
+        with self._store.reading() as link:
+            for status in FINAL:
+                rows = link.ask(
+                    f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = %s "
+                    "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s",
+                    process,
+                    status.value,
+                    n,
+                )
+                newest += [row[0] for row in rows]
+        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._store.reading() as link:

@@ -24,10 +24,10 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, LogTrim, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
+from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["SQLiteStore"]
 
@@ -39,6 +39,7 @@ _REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
 _RUN = ", ".join(_sql.RUN_COLUMNS)
 _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
+_MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
 _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
 _ACTIVE = _sql.ACTIVE_STATUS
@@ -551,28 +552,20 @@ class _Transaction:
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        bounds = json.dumps({status.value: _sql.micros(bound) for status, bound in before.items()})
-        rows = self._connection.execute(
-            f"""
-            SELECT id FROM bgsched_runs AS run
-            WHERE NOT {_ACTIVE} AND (
-                finished_at < (SELECT value FROM json_each(?1) WHERE key = run.status)
-                OR (?2 IS NOT NULL AND ?2 <= (
-                    SELECT count(*) FROM bgsched_runs AS newer WHERE newer.process = run.process AND newer.id > run.id
-                ))
-            )
-            AND EXISTS (
-                SELECT 1 FROM bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id
-            )
-            ORDER BY id LIMIT ?3
-            """,  # noqa: S608  names of our own
-            (bounds, per_process, limit),
-        )
-        ids = [(row[0],) for row in rows.fetchall()]
-        self._connection.executemany("DELETE FROM bgsched_log WHERE run_id = ?", ids)
-        self._connection.executemany("DELETE FROM bgsched_runs WHERE id = ?", ids)
-        return len(ids)
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        deleted = lines = 0
+        for id in ids:
+            gone = self._connection.execute(
+                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND EXISTS (SELECT 1 FROM "  # noqa: S608
+                "bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id)",
+                (id,),
+            ).rowcount
+            if gone:
+                lines += self._connection.execute("DELETE FROM bgsched_log WHERE run_id = ?", (id,)).rowcount
+            deleted += 1
+            if lines >= _MOST_LINES:
+                break
+        return deleted
 
 
 _QUEUED = (
@@ -708,6 +701,39 @@ class _Reader:
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT process, status, sum(count) FROM bgsched_ended WHERE hour >= ? AND hour < ? "
+                "GROUP BY process, status ORDER BY process, status",
+                (_sql.micros(first), _sql.micros(until)),
+            ).fetchall()
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        with self._store.reading() as connection:
+            last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+            rows = connection.execute(
+                "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
+                "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
+                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY run.id LIMIT ?",
+                (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
+            ).fetchall()
+        return _sql.aged_from_rows(rows)
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        newest: list[int] = []
+        with self._store.reading() as connection:
+            for status in FINAL:
+                rows = connection.execute(
+                    "SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
+                    "ORDER BY id DESC LIMIT ?",
+                    (process, status.value, n),
+                )
+                newest += [row[0] for row in rows]
+        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._store.reading() as connection:
