@@ -147,6 +147,7 @@ class _World:
             self.registry.process(name)(lambda: None).policies = policies
         self._most = schedulers
         self._machines: list[_Machine] = []
+        self._unaware: list[_Machine] = []  # those that have not passed since the wall clock was set
         self._born = 0
         self._ids: list[str] = []
         self._filed = 0
@@ -220,7 +221,11 @@ class _World:
         self.clock.advance(span)
         return f"{span:.3f} s pass"
 
-    def _jump(self) -> str:
+    def _jump(self) -> str | None:
+        """Set the wall clock; not twice between two passes of a scheduler, which are never more than a second apart."""
+        if any(machine in self._unaware for machine in self._machines):
+            return None
+        self._unaware = list(self._machines)
         span = self.random.choice((-3600, -60, -3, 3, 60, 3600)) * _SECOND
         self.clock.jump(span)
         return f"the wall clock is set by {span.total_seconds():+g} s"
@@ -257,7 +262,10 @@ class _World:
 
     def _pass(self) -> str | None:
         machine = self._pick_machine()
-        return self._suffer(machine, "passes", machine.engine.one_pass) if machine else None
+        if machine is None:
+            return None
+        self._unaware = [other for other in self._unaware if other is not machine]
+        return self._suffer(machine, "passes", machine.engine.one_pass)
 
     def _crash(self) -> str | None:
         machine = self._pick_machine()
