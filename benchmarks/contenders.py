@@ -156,7 +156,9 @@ def apscheduler_register(size: int, folder: Path) -> Figures:
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    scheduler = BackgroundScheduler(timezone="UTC", jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{folder}/a.db")})
+    scheduler = BackgroundScheduler(
+        timezone="UTC", jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{folder}/a.db")}
+    )
     scheduler.start(paused=True)
     later = datetime.now(UTC) + timedelta(days=1)
     began = time.perf_counter()

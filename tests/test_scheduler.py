@@ -23,6 +23,7 @@ from bgsched import (
     OnAbandon,
     Overlap,
     ParamsError,
+    PostgresStore,
     ProcessNameError,
     ProcessRegistry,
     RequestExistsError,
@@ -56,9 +57,14 @@ def clock() -> ManualClock:
     return ManualClock(T0)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
+    store: Store
+    if request.param == "postgres":
+        schema = request.getfixturevalue("postgres_schema")
+        store = PostgresStore(request.getfixturevalue("postgres_dsn"), schema=schema)
+    else:
+        store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
     yield store
     store.close()
 
@@ -313,7 +319,7 @@ class TestFailing:
         assert "_worker.py" not in run.error.traceback
         assert 'raise ValueError("no paper")' in scheduler.monitor.log(run.id)[-1].text
 
-    @pytest.mark.parametrize("failure", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+    @pytest.mark.parametrize("failure", [SystemExit(3), GeneratorExit()])
     def test_nothing_gets_out_of_a_process(self, scheduler: Scheduler, failure: BaseException) -> None:
         def fail() -> None:
             raise failure
@@ -324,6 +330,17 @@ class TestFailing:
         (run,) = runs_of(scheduler, request.id)
         assert run.error is not None
         assert run.error.type == type(failure).__name__
+
+    def test_ctrl_c_in_a_run_reaches_the_host_whose_thread_it_is(self, scheduler: Scheduler) -> None:
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        scheduler.process("p")(interrupted)
+        first, second = scheduler.run_now("p"), scheduler.run_now("p")
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                scheduler.run_pending()
+        assert statuses(scheduler, first.id) == statuses(scheduler, second.id) == [RunStatus.ERROR]
 
     def test_an_error_that_cannot_say_what_it_is(self, scheduler: Scheduler) -> None:
         class MuteError(Exception):

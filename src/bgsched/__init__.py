@@ -1,10 +1,15 @@
 """Background processes inside your application: schedule them, run them exactly once, see what happened."""
 
+import typing
+
 from bgsched._current import CurrentRun, current_run
+from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
+from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
     IllegalTransitionError,
+    MissingExtraError,
     NoCurrentRunError,
     ParamsError,
     ProcessNameError,
@@ -52,6 +57,9 @@ from bgsched.timing import (
     timing_from_dict,
 )
 
+if typing.TYPE_CHECKING:
+    from bgsched.stores.postgres import PostgresStore
+
 __all__ = [
     "FR",
     "MO",
@@ -69,6 +77,7 @@ __all__ = [
     "Cron",
     "CurrentRun",
     "Daily",
+    "Event",
     "EveryMinutes",
     "EverySeconds",
     "Health",
@@ -79,25 +88,33 @@ __all__ = [
     "LogLine",
     "MemoryStore",
     "Misfire",
+    "MissingExtraError",
     "Monitor",
     "Monthly",
     "NoCurrentRunError",
     "OnAbandon",
     "Overlap",
     "ParamsError",
+    "PostgresStore",
     "Process",
+    "ProcessGroup",
     "ProcessNameError",
     "ProcessRegistry",
     "Progress",
     "Recurrence",
     "Request",
     "RequestExistsError",
+    "RequestScheduled",
     "RequestStatus",
+    "RequestUnscheduled",
     "Retention",
     "Retry",
     "Run",
     "RunError",
+    "RunFinished",
     "RunKilled",
+    "RunRetried",
+    "RunStarted",
     "RunStatus",
     "SQLiteStore",
     "Schedule",
@@ -123,3 +140,12 @@ __all__ = [
     "open_store",
     "timing_from_dict",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load what needs an extra only when it is asked for."""
+    if name == "PostgresStore":
+        from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  see above
+
+        return PostgresStore
+    raise AttributeError(f"module 'bgsched' has no attribute {name!r}")

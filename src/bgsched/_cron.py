@@ -174,7 +174,7 @@ class _Parser:
         except CroniterError as error:  # pragma: no cover - our check is stricter; a newer croniter might differ
             raise text.fail(self.expression, f"croniter refuses it: {error}") from error
         if found == ["*"]:
-            found = list(range(text.field.low, min(text.field.high, 6 if place == 4 else 59) + 1))  # noqa: PLR2004
+            found = list(range(7) if place == 4 else range(text.field.low, text.field.high + 1))  # noqa: PLR2004
         return [(day - 1) % 7 for day in found] if place == 4 else [int(value) for value in found]  # noqa: PLR2004
 
     def _item(self, text: FieldText, item: str) -> str:

@@ -5,17 +5,20 @@ stop. A process reaches it, through `current_run`, as `CurrentRun`, by a context
 closes it first (its worker, or the scheduler when its time is over) decides, and what comes later is dropped.
 """
 
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextvars import ContextVar
+import traceback
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, TypeVar, overload
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, overload
 
 from bgsched._evolve import evolve
-from bgsched._runlog import RunLog, RunLogger
+from bgsched._runlog import RunLog, RunLogger, clean
 from bgsched.clock import Clock, Signal
-from bgsched.errors import NoCurrentRunError, RunKilled
+from bgsched.errors import NoCurrentRunError, RunKilled, SchedulerStateError
 from bgsched.process import Process
 from bgsched.run import LogLine, LogTrim, Progress, Run
 
@@ -23,6 +26,9 @@ __all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
 
 T = TypeVar("T")
 D = TypeVar("D")
+P = ParamSpec("P")
+_SHORTEST_SECRET = 4
+_LONGEST_MESSAGE = 1_000
 
 
 class StopCause(Enum):
@@ -30,22 +36,37 @@ class StopCause(Enum):
 
     KILLED = "somebody asked for it"
     TIMED_OUT = "its time is over"
+    SHUTDOWN = "its scheduler shuts down"
     REAPED = "this scheduler was taken for dead, and the run with it"
 
 
 class LiveRun:
     """A claimed run in this OS process. Thread-safe."""
 
-    def __init__(self, run: Run, process: Process[Any, Any], clock: Clock, *, last_seq: int = 0) -> None:
+    def __init__(
+        self,
+        run: Run,
+        process: Process[Any, Any],
+        clock: Clock,
+        *,
+        last_seq: int = 0,
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.process = process
+        self._may_begin = may_begin
         self.clock = clock
         self.owner = run.owner or ""
-        self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq)
+        self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
+        self.params: dict[str, Any] = {}
         self.stop = Signal()
         self.cause: StopCause | None = None
+        self.looked = False  # the process has seen that it should stop
+        self.interrupt: Callable[[], None] | None = None  # wakes a process that cannot look, because it awaits
         self.thread: int | None = None
+        self.stack: Callable[[], str] = self._stack_of_thread
         self.replaced = False  # another worker took the place of the one that is stuck in it
         self.left = False  # its worker came back
+        self.interrupted = False  # by Ctrl-C, if it ran on the thread that gets it
         self.began: float | None = None
         self.ended: float | None = None
         self._run = run
@@ -63,13 +84,32 @@ class LiveRun:
         """Whether the run has come to its end here."""
         return self._closed
 
-    def begin(self) -> None:
-        """Mark the run as started, by this thread."""
+    @property
+    def reaped(self) -> bool:
+        """Whether others have taken the run over."""
+        return self.cause is StopCause.REAPED
+
+    def begin(self) -> bool:
+        """Mark the run as started, by this thread; ``False`` when it must not start any more."""
+        if not self._may_begin():
+            self.put_back("its scheduler could not show in time that it lives")
         with self._lock:
+            if self._closed:
+                return False
             self._run = self._run.started(self.clock.now())
             self.began = self.clock.monotonic()
             self.thread = threading.get_ident()
             self._changed = True
+            return True
+
+    def put_back(self, why: str) -> bool:
+        """Give the run back to the store for any scheduler, if it has not started: then it never will here."""
+        with self._lock:
+            if self._closed or self.began is not None:
+                return False
+            self._run = self._run.put_back(self.clock.now(), why)
+            self._closed = self._changed = True
+            return True
 
     def close(self, end: Callable[[Run, datetime, timedelta], Run]) -> bool:
         """End the run as *end* of it, at this instant and after this span; ``False`` when it has ended already."""
@@ -94,12 +134,32 @@ class LiveRun:
         if self.cause is None:
             self.cause = cause
         self.stop.set()
+        if self.interrupt is not None:
+            self.interrupt()
+
+    def _stack_of_thread(self) -> str:
+        """Return where the thread of the run stands, empty when it has none."""
+        frame = sys._current_frames().get(self.thread or 0)  # noqa: SLF001  the documented way to see another thread
+        return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
     def news(self) -> tuple[Run | None, list[LogLine], LogTrim | None]:
         """Return the run if it changed since the last call, its new lines, and which older ones should go."""
         with self._lock:
             changed, self._changed = self._changed, False
             return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
+
+
+def _secrets(run: Run) -> set[str]:
+    """Return the texts in sensitive params that are long enough to be told from ordinary words."""
+    found: set[str] = set()
+    waiting = [run.params[name] for name in run.sensitive if name in run.params]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
+            found.add(value)
+        elif isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, Mapping) else value)
+    return found
 
 
 class CurrentRun:
@@ -129,13 +189,23 @@ class CurrentRun:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The params as they were stored."""
-        return dict(self._live.run.params)
+        """The params as the process was called with them, those left to their defaults not included."""
+        return dict(self._live.params)
 
     @property
     def user(self) -> str | None:
         """Who asked for it."""
         return self._live.run.user
+
+    @property
+    def channel(self) -> str:
+        """By what it was asked for: declared, code, dashboard, cli, after."""
+        return self._live.run.channel
+
+    @property
+    def parent_id(self) -> int | None:
+        """The run of the group that this is a member of."""
+        return self._live.run.parent_id
 
     @property
     def fire_time(self) -> datetime:
@@ -149,7 +219,11 @@ class CurrentRun:
 
     @property
     def fence(self) -> tuple[int, int]:
-        """A value that grows with every attempt of the run; outside systems can refuse what an older one says."""
+        """A value that grows with every attempt of the run.
+
+        An outside system that keeps the greatest it has seen, and refuses what comes with a smaller one, is safe from
+        an older attempt that goes on unnoticed.
+        """
         return self.id, self.attempt
 
     @property
@@ -159,33 +233,90 @@ class CurrentRun:
 
     @property
     def killed(self) -> bool:
-        """Whether the run was asked to stop."""
-        return self._live.stop.is_set()
+        """Whether the run was asked to stop; a process that sees this and returns is recorded as killed."""
+        asked = self._live.stop.is_set()
+        self._live.looked |= asked
+        return asked
 
     def raise_if_killed(self) -> None:
         """Raise `RunKilled` when the run was asked to stop."""
-        if self._live.stop.is_set():
+        if self.killed:
             cause = self._live.cause or StopCause.KILLED
             raise RunKilled(f"run {self.id} was asked to stop: {cause.value}")
 
-    def sleep(self, seconds: float) -> None:
-        """Wait; raise `RunKilled` as soon as the run is asked to stop."""
-        self._live.clock.wait(self._live.stop, seconds)
+    def sleep(self, span: timedelta | float) -> None:
+        """Wait, for a timedelta or a number of seconds; raise `RunKilled` as soon as the run is asked to stop.
+
+        Raises:
+            SchedulerStateError: the process is async: there, ``await asyncio.sleep(...)`` wakes on a kill.
+        """
+        if self._live.interrupt is not None and self._live.thread == threading.get_ident():
+            raise SchedulerStateError("sleep() would hold up every async run; write await asyncio.sleep(...)")
+        seconds = span.total_seconds() if isinstance(span, timedelta) else span
+        if seconds > 0:
+            self._live.clock.wait(self._live.stop, seconds)
         self.raise_if_killed()
 
+    def carry(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return *function* so that it belongs to this run in whatever thread it is called.
+
+        A thread that a process starts does not know the run (before Python 3.14): what it logs is not in the run log,
+        and `current_run()` raises there. ``Thread(target=run.carry(work))`` and ``pool.map(run.carry(work), ...)`` do.
+        """
+        context = copy_context()
+
+        @wraps(function)
+        def carried(*args: P.args, **kwargs: P.kwargs) -> T:
+            return context.copy().run(function, *args, **kwargs)
+
+        return carried
+
     def progress(self, done: int, total: int | None = None, message: str | None = None) -> None:
-        """Say how far the run has come; the monitor shows it within a second."""
+        """Say how far the run has come; the monitor shows it within a second.
+
+        Raises:
+            ValueError: *done* or *total* is no whole number from 0.
+        """
+        for name, number in (("done", done), ("total", total)):
+            if not (number is None or _is_count(number)):
+                raise ValueError(f"{name} must be a whole number from 0, got {number!r}")
+        if message is not None:
+            message = clean(self._live.log.redacted(str(message)), _LONGEST_MESSAGE)
         self._live.say(Progress(done, total, message))
 
-    def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """Yield *items*, counting them as progress; raise `RunKilled` between two when the run was asked to stop."""
+    @overload
+    def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]: ...
+
+    @overload
+    def track(self, items: AsyncIterable[T], total: int | None = None) -> AsyncIterator[T]: ...
+
+    def track(self, items: Any, total: int | None = None) -> Any:
+        """Yield *items*, counting them as progress; raise `RunKilled` between two when the run was asked to stop.
+
+        *total*: how many there are, where ``len(items)`` does not say. Async items are for an ``async for``.
+        """
         if total is None and isinstance(items, Sized):
             total = len(items)
         self.progress(0, total)
+        return self._track_async(items, total) if isinstance(items, AsyncIterable) else self._track(items, total)
+
+    async def _track_async(self, items: AsyncIterable[T], total: int | None) -> AsyncIterator[T]:
+        done = 0
+        async for item in items:
+            self.raise_if_killed()
+            yield item
+            done += 1
+            self.progress(done, total)
+
+    def _track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
         for done, item in enumerate(items, start=1):
             self.raise_if_killed()
             yield item
             self.progress(done, total)
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and number >= 0
 
 
 current: ContextVar[CurrentRun | None] = ContextVar("bgsched_current_run", default=None)

@@ -1,41 +1,61 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
-A pass, in this order: end what is over its time; report what ended, changed or was written; show a heartbeat; reap the
+A pass, in this order: end what is over its time; show a heartbeat; report what ended, changed or was written; reap the
 dead; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen
 to be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
 
-What was reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
-again, so an error of the store loses nothing.
+What is reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
+again, so an error of the store loses nothing. Who was taken for dead goes on under a new name; what its runs still say
+goes out under the old one, and is refused.
 """
 
 import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from bgsched._current import LiveRun, StopCause
+from bgsched._events import Hooks, RunFinished, RunRetried
+from bgsched._evolve import evolve
+from bgsched._filing import follow_up
+from bgsched._group_runs import GroupRuns
+from bgsched._outcome import time_out
 from bgsched._runlog import LOGGER
-from bgsched._worker import time_out
 from bgsched.clock import Clock
-from bgsched.process import ProcessRegistry
+from bgsched.errors import OwnerGoneError, StoreError
+from bgsched.process import Pool, ProcessRegistry
 from bgsched.request import Plan, Policies, Request, Retention, overlap_key, plan
-from bgsched.run import LogLine, LogTrim, Run
+from bgsched.run import LogLine, LogTrim, Run, RunError, RunStatus
 from bgsched.stores.base import Report, SchedulerRecord, Store
 
 __all__ = ["HEARTBEAT", "LEASE", "Engine"]
 
 HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
-_LOOK_AFTER_OTHERS = 1.0  # seconds between two looks for dead schedulers and asked kills
+_LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
+_FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
+_JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
 _MOST_AHEAD = 256
-_PURGE_BITE = 500
+_PURGE_ON = 0.25  # seconds until the next bite, while there is more
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """What the store has not taken yet, of one owner."""
+
+    runs: dict[int, Run] = field(default_factory=dict)
+    log: list[LogLine] = field(default_factory=list)
+    trims: list[LogTrim] = field(default_factory=list)
 
 
 class Engine:
@@ -47,97 +67,152 @@ class Engine:
         processes: ProcessRegistry,
         clock: Clock,
         *,
-        workers: int,
+        bounds: Mapping[Pool, int],
         retention: Retention,
+        hooks: Hooks,
         start_run: Callable[[LiveRun], None],
         release_worker: Callable[[LiveRun], None],
+        new_owner: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self.owner = uuid4().hex
+        self._new_owner = new_owner
+        self.owner = new_owner()
         self.paused = False
         self.problem: str | None = None
         self.problem_since: datetime | None = None
         self._store = store
         self._processes = processes
         self._clock = clock
-        self._workers = workers
+        self._bounds = bounds
+        self._workers = bounds[Pool.THREADS]
+        self._hooks = hooks
+        self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._retention = retention
         self._start_run = start_run
         self._release_worker = release_worker
         self._live: dict[int, LiveRun] = {}
         self._ended: list[LiveRun] = []
         self._ended_lock = threading.Lock()
-        self._unsent_runs: dict[int, Run] = {}
-        self._unsent_log: list[LogLine] = []
-        self._unsent_trims: list[LogTrim] = []
+        self._unsent: dict[str, _Unsent] = {}
         self._unanswered = False
         self._started_at = clock.now()
+        self._looked_at = self._started_at, clock.monotonic()
+        self._renewed = 0.0
+        self._leases_count_from = clock.monotonic() + LEASE.total_seconds()  # it cannot know of jumps before its time
         self._next_heartbeat = 0.0
         self._next_look = 0.0
+        self._next_kills = 0.0
+        self._next_groups = 0.0
         self._next_report = 0.0
         self._next_purge = clock.monotonic() + _PURGE_EVERY
+        self._purged_to = 0  # the id of the run after which the next bite looks
         self._seen: object = None
-        self._next_due: datetime | None = None
+        self._due: dict[frozenset[str], datetime | None] = {}
         self._mean_run = 1.0
 
     # -- the life ------------------------------------------------------------------------------------------------
 
     def sign_on(self) -> None:
-        """Announce this owner, and end at once what dead ones left behind."""
+        """Announce this owner."""
+        asked_at = self._clock.monotonic()
         self._store.sign_on(self._record())
-        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT.total_seconds()
-        self._reap(self._clock.now())
+        self._renew(asked_at)
 
     def sign_off(self) -> list[Run]:
         """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
+        for live in self.live:
+            live.put_back("its scheduler was shut down before it started")
         self.report(finally_=True)
         return self._store.sign_off(self.owner, self._clock.now())
+
+    def show_life(self) -> None:
+        """Show a heartbeat if it is time for one, between two passes."""
+        if self._clock.monotonic() >= self._next_heartbeat:
+            self._beat()
+
+    def let_go(self) -> None:
+        """Leave without the store: others find out and end what is left."""
+        self._store.let_go(self.owner)
 
     def one_pass(self, limit: int | None = None) -> None:
         """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
+        self._compare_clocks(now, elapsed)
         self._end_overdue(elapsed)
-        self.report()
+        self._fence(elapsed)
         if elapsed >= self._next_heartbeat:
             self._beat()
+        self.report()
         if elapsed >= self._next_look:
-            self._next_look = elapsed + _LOOK_AFTER_OTHERS
+            self._next_look = elapsed + self._store.look_every
             self._reap(now)
+        if elapsed >= self._next_kills:
+            self._next_kills = elapsed + _LOOK_FOR_KILLS
             self._pass_on_kills()
+        if self._groups and (self._groups.poked or elapsed >= self._next_groups):
+            self._next_groups = elapsed + _REPORT_EVERY
+            self._groups.advance()
         if not self.paused:
-            self._claim(now, self._room() if limit is None else limit)
+            self._claim(now, limit)
         if elapsed >= self._next_purge:
             self._purge(now, elapsed)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
+        return self._due_of(self._processes.names())
+
+    def _due_of(self, names: frozenset[str]) -> datetime | None:
         seen = self._store.changes()
         if seen != self._seen:
-            self._next_due = self._store.reader().next_due(self._processes.names())
+            self._due.clear()
             self._seen = seen
-        return self._next_due
+        if names not in self._due:
+            self._due[names] = self._store.reader().next_due(names)
+        return self._due[names]
 
     def longest_wait(self) -> float:
         """Return for how many seconds the next pass may wait when nothing calls for one."""
-        if self.paused or not (self._live or self._unsent_runs):
-            due = None if self.paused else self.next_due()
-        elif len(self._live) >= self._workers:
-            due = None
-        else:
-            due = self.next_due()
+        if self._groups.poked or self._ended:
+            return 0.0
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
-        if due is None:
-            return longest
-        return min(longest, max(0.0, (due - self._clock.now()).total_seconds()))
+        elapsed = self._clock.monotonic()
+        for live in self._live.values():
+            limit = live.process.policies.timeout
+            if limit is not None and live.began is not None and not live.closed:
+                longest = min(longest, max(0.0, limit.total_seconds() - (elapsed - live.began)))
+        due = [] if self.paused else [self._due_of(lane.names) for lane in self._lanes(ahead=False)]
+        now = self._clock.now()
+        return min([longest, *(max(0.0, (instant - now).total_seconds()) for instant in due if instant is not None)])
 
     @property
     def live(self) -> Sequence[LiveRun]:
         """The runs that are under way here."""
         return [live for live in list(self._live.values()) if not live.closed]
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs here that has to be waited for; a group goes on elsewhere, or later."""
+        return any(live.process.pool is not Pool.GROUPS for live in self.live)
+
+    def lead_groups(self) -> None:
+        """See what is next for the groups, and report those that ended, between two passes."""
+        while self._groups.poked or self._ended:
+            if self._groups.poked:
+                self._groups.advance()
+            if self._ended:
+                self.report(finally_=True)
+
+    def is_under_way(self, live: LiveRun) -> bool:
+        """Whether the run is still ours to execute."""
+        return self._live.get(live.run.id) is live
+
     def ended(self, live: LiveRun) -> None:
         """Hear of a run that came back from its worker. From any thread."""
         with self._ended_lock:
             self._ended.append(live)
+
+    def look_now(self) -> None:
+        """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
+        self._next_look = 0.0
 
     def stop_all(self, cause: StopCause) -> None:
         """Tell every run that is under way to stop."""
@@ -146,13 +221,42 @@ class Engine:
 
     # -- parts of a pass -----------------------------------------------------------------------------------------
 
+    def _compare_clocks(self, now: datetime, elapsed: float) -> None:
+        """See whether the wall clock was set, or the machine slept: leases are read on the wall clock.
+
+        Then all leases seem to have run out, or not to have for long. This owner renews its own at once; the others
+        get the time to do the same.
+        """
+        then, at = self._looked_at
+        self._looked_at = now, elapsed
+        jump = (now - then).total_seconds() - (elapsed - at)
+        if abs(jump) > _JUMP:
+            LOGGER.warning(
+                "the wall clock went %+.1f s in %.1f s: it was set, or the machine slept", jump, elapsed - at
+            )
+            self._next_heartbeat = elapsed
+            self._leases_count_from = elapsed + LEASE.total_seconds()
+
+    def _fence(self, elapsed: float) -> None:
+        """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
+        if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
+            self.stop_all(StopCause.REAPED)
+
+    def _may_begin(self) -> bool:
+        """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
+        return self._clock.monotonic() - self._renewed <= _FENCED_AFTER.total_seconds() or self._is_vouched_for()
+
+    def _is_vouched_for(self) -> bool:
+        return self._store.vouches_for(self.owner)
+
     def _end_overdue(self, elapsed: float) -> None:
         for live in self.live:
             limit = live.process.policies.timeout
-            if limit is not None and live.began is not None and elapsed - live.began > limit.total_seconds():
+            if limit is not None and live.began is not None and elapsed - live.began >= limit.total_seconds():
                 if time_out(live):
                     self.ended(live)
-                self._release_worker(live)
+                if live.process.pool is not Pool.GROUPS:
+                    self._release_worker(live)
 
     def report(self, *, finally_: bool = False) -> None:
         """Send what ended at once; what was only written or said, a little later, together."""
@@ -160,57 +264,120 @@ class Engine:
             ended, self._ended = self._ended, []
         for live in ended:
             self._collect(live)
-            if self._live.pop(live.run.id, None) is not None and live.began is not None and live.ended is not None:
+            if self._live.get(live.run.id) is not live:  # of the owner before, or of a life before this one
+                continue
+            del self._live[live.run.id]
+            self._groups.poked |= live.run.parent_id is not None
+            if live.began is not None and live.ended is not None and live.process.pool is Pool.THREADS:
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
         elapsed = self._clock.monotonic()
         if finally_ or elapsed >= self._next_report:
             self._next_report = elapsed + _REPORT_EVERY
             for live in list(self._live.values()):
                 self._collect(live)
-        elif not self._unsent_runs and not self._unsent_log:
-            return
-        self._send()
+        for owner in list(self._unsent):
+            self._send(owner, self._unsent[owner])
+            del self._unsent[owner]
 
     def _collect(self, live: LiveRun) -> None:
         changed, lines, trim = live.news()
-        self._unsent_log.extend(lines)
-        if trim is not None:
-            self._unsent_trims.append(trim)
-        if changed is not None or live.closed:
-            self._unsent_runs[live.run.id] = live.run
-
-    def _send(self) -> None:
-        runs, lines, trims = self._unsent_runs, self._unsent_log, self._unsent_trims
-        if not runs and not lines:
+        if changed is None and trim is None and not lines and not live.closed:
             return
-        refused = self._store.record(self.owner, self._clock.now(), Report(list(runs.values()), lines, trims))
-        self._forget_unsent()
+        unsent = self._unsent.setdefault(live.owner, _Unsent())
+        unsent.log.extend(lines)
+        unsent.trims.extend([trim] if trim is not None else [])
+        if changed is not None or live.closed:
+            unsent.runs[live.run.id] = live.run
+
+    def _send(self, owner: str, unsent: _Unsent) -> None:
+        now = self._clock.now()
+        try:
+            runs = list(unsent.runs.values())
+            refused = self._store.record(
+                owner, now, Report(runs, unsent.log, unsent.trims, self._follow_ups(runs, now))
+            )
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  one value that the store cannot take must not hold up the others
+            LOGGER.error("a report could not be stored, each run goes alone: %s", error, exc_info=error)
+            refused = self._send_singly(owner, now, unsent)
         for run in refused:
             LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
             if (live := self._live.get(run.id)) is not None:
                 live.ask_to_stop(StopCause.REAPED)
+        if self._hooks.listening:
+            self._tell(unsent.runs.values(), {run.id for run in refused})
 
-    def _forget_unsent(self) -> None:
-        self._unsent_runs, self._unsent_log, self._unsent_trims = {}, [], []
+    def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
+        """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
+        return [
+            (run.id, follow_up(process, run, now))
+            for run in runs
+            if run.status is RunStatus.SUCCESS
+            for process in self._processes.followers(run.process)
+        ]
+
+    def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
+        for run in runs:
+            if run.id not in refused and not run.is_active:
+                self._hooks.emit(RunFinished(run.masked()))
+            elif run.id not in refused and run.owner is None and run.attempts:
+                self._hooks.emit(RunRetried(run.masked()))
+
+    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent) -> list[Run]:
+        """Store run by run; one that cannot be stored as it is ends without what its process gave it."""
+        refused: list[Run] = []
+        for line in unsent.log:
+            self._try_to_record(owner, now, Report((), [line]))
+        self._try_to_record(owner, now, Report((), (), unsent.trims))
+        for run in unsent.runs.values():
+            answer = self._try_to_record(owner, now, Report([run], follow_ups=self._follow_ups([run], now)))
+            if answer is None:
+                error = RunError("ValueError", "what the run ended with could not be stored")
+                bare = evolve(run, result=None, progress=None, attempts=(), error=error, reason=error.message)
+                answer = self._try_to_record(owner, now, Report([bare]))
+            refused += answer or ()
+        return refused
+
+    def _try_to_record(self, owner: str, now: datetime, report: Report) -> list[Run] | None:
+        try:
+            return self._store.record(owner, now, report)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the cause was logged with the report that it came with
+            return None
 
     def _beat(self) -> None:
-        alive = self._store.heartbeat(self._record())
-        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT.total_seconds()
-        if not alive:
+        asked_at = self._clock.monotonic()
+        if self._store.heartbeat(self._record()):
+            self._renew(asked_at)
+        else:
             self._start_over()
+
+    def _renew(self, asked_at: float) -> None:
+        self._renewed = asked_at  # the lease runs from when it was asked for
+        self._next_heartbeat = asked_at + HEARTBEAT.total_seconds()
 
     def _start_over(self) -> None:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
-        LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
+        if self._live:
+            LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
+        for live in self.live:
+            live.put_back("its scheduler was taken for dead")  # what waits for a worker must not start any more
         self.stop_all(StopCause.REAPED)
         self._live.clear()
-        self._forget_unsent()
-        self.owner = uuid4().hex
-        self._store.sign_on(self._record())
+        self._groups.forget()
+        self._store.let_go(self.owner)
+        self.owner = self._new_owner()
+        self._unanswered = False
+        self._next_heartbeat = 0.0
+        self.sign_on()
 
     def _reap(self, now: datetime) -> None:
-        for run in self._store.reap(now):
+        for run in self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from):
             LOGGER.warning("run %s of %s: %s", run.id, run.process, run.reason)
+            if not run.is_active:
+                self._hooks.emit(RunFinished(run.masked()))
 
     def _pass_on_kills(self) -> None:
         if self._live:
@@ -221,36 +388,66 @@ class Engine:
     def _room(self) -> int:
         """Return how many runs may be claimed: as many as workers are free, and a few more where runs are short."""
         ahead = int(self._workers * _AHEAD.total_seconds() / max(self._mean_run, 1e-6))
-        return self._workers + min(ahead, _MOST_AHEAD) - len(self._live)
+        return self._workers + min(ahead, _MOST_AHEAD)
 
-    def _claim(self, now: datetime, limit: int) -> None:
+    def _lanes(self, limit: int | None = None, *, ahead: bool = True) -> list["_Lane"]:
+        """Return the processes of which runs may be claimed now, by what executes them, each lane with its room."""
+        under_way: Counter[Any] = Counter()
+        for live in self._live.values():
+            under_way.update((live.process.pool, live.process.name))
+        lanes: dict[Pool, _Lane] = {}
+        for process in self._processes:
+            pool, bound = process.pool, process.policies.limit
+            lane = lanes.get(pool)
+            if lane is None:
+                most = self._room() if ahead and pool is Pool.THREADS else self._bounds[pool]
+                lane = lanes[pool] = _Lane(most - under_way[pool] if limit is None else limit)
+            if bound is None:
+                lane.add(process.name)
+            elif bound > under_way[process.name]:
+                lane.add(process.name)
+                lane.bounds[process.name] = bound - under_way[process.name]
+        return [lane for lane in lanes.values() if lane.room > 0 and lane.names]
+
+    def _claim(self, now: datetime, limit: int | None) -> None:
         if self._unanswered:
             self._adopt(self._store.held(self.owner))
             self._unanswered = False
-        if limit <= 0:
+        for lane in self._lanes(limit):
+            due = self._due_of(lane.names)
+            if due is not None and due <= now:
+                self._claim_lane(lane, now)
+
+    def _claim_lane(self, lane: "_Lane", now: datetime) -> None:
+        self._unanswered = True  # until all of it is started: whatever fails on the way, the next pass finds it
+        try:
+            claimed = self._store.claim(_Planning(self._processes, lane, self.owner), self.owner, now, lane.room)
+        except OwnerGoneError:
+            self._start_over()
             return
-        due = self.next_due()
-        if due is None or due > now:
-            return
-        self._unanswered = True
-        claimed = self._store.claim(_Planning(self._processes, self.owner), self.owner, now, limit)
-        self._unanswered = False
         self._adopt(claimed)
+        self._unanswered = False
 
     def _adopt(self, claimed: Iterable[Run]) -> None:
         """Start what is claimed and not under way yet."""
         for run in claimed:
             process = self._processes.find(run.process)
-            if run.id in self._live or run.id in self._unsent_runs or process is None:
+            if run.id in self._live or process is None:
                 continue
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
-            live = LiveRun(run, process, self._clock, last_seq=last_seq)
+            live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)
+            if process.pool is Pool.GROUPS:
+                self._groups.begin(live)
+            else:
+                self._start_run(live)
             self._live[run.id] = live
-            self._start_run(live)
 
     def _purge(self, now: datetime, elapsed: float) -> None:
-        full = self._store.purge(self._retention, now, _PURGE_BITE) >= _PURGE_BITE
-        self._next_purge = elapsed + (_LOOK_AFTER_OTHERS if full else _PURGE_EVERY * random.uniform(0.9, 1.1))  # noqa: S311
+        self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
+        bite = self._store.purge(self._retention, now, after=self._purged_to)
+        self._purged_to = bite.after or 0
+        if bite.after is not None:
+            self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()
@@ -269,16 +466,30 @@ class Engine:
         )
 
 
-class _Planning:
-    """What a claim asks: the policies of the processes that are registered here, applied for one owner."""
+class _Lane:
+    """Processes with one kind of executor: how many runs of them may be claimed, and of some of them in particular."""
 
-    def __init__(self, processes: ProcessRegistry, owner: str) -> None:
-        self._registry = processes
-        self._owner = owner
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.bounds: dict[str, int] = {}
+        self._names: set[str] = set()
+
+    def add(self, name: str) -> None:
+        self._names.add(name)
 
     @property
-    def processes(self) -> Collection[str]:
-        return self._registry.names()
+    def names(self) -> frozenset[str]:
+        return frozenset(self._names)
+
+
+class _Planning:
+    """What a claim asks: the policies of the processes of one lane, applied for one owner."""
+
+    def __init__(self, processes: ProcessRegistry, lane: _Lane, owner: str) -> None:
+        self._registry = processes
+        self._owner = owner
+        self.processes: Collection[str] = lane.names
+        self.bounds: Mapping[str, int] = lane.bounds
 
     def overlap_key(self, request: Request) -> str | None:
         return overlap_key(request, self._policies(request))

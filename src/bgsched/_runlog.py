@@ -14,18 +14,25 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 
-from bgsched.run import LogLine, LogTrim
+from bgsched.run import MASK, LogLine, LogTrim
 
-__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "release"]
+__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "release"]
 
 LOGGER = logging.getLogger("bgsched")
 
 capturing: ContextVar["RunLog | None"] = ContextVar("bgsched_run_log", default=None)
+
+
+def clean(text: str, longest: int) -> str:
+    """Return *text* as every store can hold it: without NUL and lone surrogates; cut, and saying so, where too long."""
+    if len(text) > longest:
+        text = f"{text[:longest]}... ({len(text) - longest} more characters)"
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +49,20 @@ class LogBounds:
 class RunLog:
     """The lines of one attempt on their way to the store. Thread-safe.
 
-    *after*: the ``seq`` of the run's last line so far.
+    *after*: the ``seq`` of the run's last line so far; *secrets*: texts that are masked wherever they are written.
     """
 
     def __init__(
-        self, run_id: int, attempt: int, now: Callable[[], datetime], *, after: int = 0, bounds: LogBounds | None = None
+        self,
+        run_id: int,
+        attempt: int,
+        now: Callable[[], datetime],
+        *,
+        after: int = 0,
+        bounds: LogBounds | None = None,
+        secrets: Collection[str] = (),
     ) -> None:
+        self._secrets = sorted(secrets, key=len, reverse=True)
         self._run_id = run_id
         self._attempt = attempt
         self._now = now
@@ -64,10 +79,7 @@ class RunLog:
 
     def write(self, level: str, logger: str, text: str) -> None:
         """Add a line; one that is too long is cut, and says so."""
-        longest = self._bounds.line_size
-        if len(text) > longest:
-            text = f"{text[:longest]}... ({len(text) - longest} more characters)"
-        text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+        text = clean(self.redacted(text), self._bounds.line_size)
         with self._lock:
             self._seq += 1
             line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
@@ -77,6 +89,12 @@ class RunLog:
             else:
                 self._unsent_tail.append(line)
                 self._grow_tail(len(text))
+
+    def redacted(self, text: str) -> str:
+        """Return *text* with the values of sensitive params masked."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
 
     def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
         """Return the lines not drained yet, and which of those drained before should go from the store by now."""

@@ -13,6 +13,7 @@ __all__ = [
     "CronError",
     "IllegalTransitionError",
     "NoCurrentRunError",
+    "OwnerGoneError",
     "ParamsError",
     "ProcessNameError",
     "RequestExistsError",
@@ -189,6 +190,23 @@ class RunKilled(BgschedError):  # noqa: N818  it is not an error: somebody asked
     """Raised inside a process, by `raise_if_killed()` and its kin, when it was asked to stop."""
 
 
+class MissingExtraError(BgschedError, ImportError):
+    """Something needs a package that an extra of bgsched brings.
+
+    Attributes:
+        what: what needs it.
+        extra: the extra's name.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the extra {self.extra!r}: pip install 'bgsched[{self.extra}]'"
+
+
 class StoreError(BgschedError):
     """Something is wrong with the store."""
 
@@ -203,6 +221,21 @@ class StoreUnavailableError(StoreError):
 
 class StoreSchemaError(StoreError):
     """What is stored is not what this version of bgsched can read: no database, or one of a newer version."""
+
+
+class OwnerGoneError(StoreError):
+    """A scheduler that is not signed on, or that others took for gone, wanted to claim.
+
+    Attributes:
+        owner: the owner it called itself.
+    """
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"scheduler {self.owner} is not signed on; it may claim again under a new name"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,21 +1,23 @@
 """The process monitor: what ran, what did not, and why.
 
 Questions only. A `Monitor` holds a `StoreReader`, which has no method that writes, so it cannot change anything; it
-works from any OS process, whether a scheduler lives there or not.
+works from any OS process, whether a scheduler lives there or not. What it returns is masked: the values of sensitive
+params are not in it.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
-from bgsched.request import Request, RequestStatus
+from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import open_store
-from bgsched.stores.base import RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Ended, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
@@ -23,6 +25,9 @@ S = TypeVar("S", RunStatus, RequestStatus)
 
 _OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 30, tzinfo=UTC)
+_SKEW = timedelta(seconds=5)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -67,15 +72,24 @@ class Bucket:
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
 
+    *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
+
     Raises:
         StoreError: the URL names no store that is there.
     """
 
-    def __init__(self, store: Store | StoreReader | str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | StoreReader | str,
+        *,
+        clock: Clock | None = None,
+        witness: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         if isinstance(store, str):
             store = open_store(store, read_only=True)
         self._reader: StoreReader = store.reader() if isinstance(store, Store) else store
         self._clock = clock or SystemClock()
+        self._witness = witness
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -101,20 +115,19 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
         """
-        return self._reader.runs(
-            RunFilter(
-                process=process,
-                request=request,
-                parent=parent,
-                status=_statuses(RunStatus, status),
-                user=user,
-                since=_aware("since", since),
-                until=_aware("until", until),
-                text=text,
-                before=before,
-                limit=_positive(limit),
-            )
+        wanted = RunFilter(
+            process=process,
+            request=request,
+            parent=parent,
+            status=_statuses(RunStatus, status),
+            user=user,
+            since=_aware("since", since),
+            until=_aware("until", until),
+            text=text,
+            before=before,
+            limit=_positive(limit),
         )
+        return [run.masked() for run in self._reader.runs(wanted)]
 
     def run(self, id: int) -> Run:
         """Return the run of that id.
@@ -125,11 +138,12 @@ class Monitor:
         found = self._reader.find_run(id)
         if found is None:
             raise UnknownRunError(id)
-        return found
+        return found.masked()
 
     def running(self) -> list[Run]:
         """Return the runs that have begun and not ended, newest first."""
-        return self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        found = self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
+        return [run.masked() for run in found]
 
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
@@ -176,15 +190,14 @@ class Monitor:
         Raises:
             ValueError: a status is unknown, or the limit is not positive.
         """
-        return self._reader.requests(
-            RequestFilter(
-                process=process,
-                status=_statuses(RequestStatus, status),
-                user=user,
-                after=after,
-                limit=_positive(limit),
-            )
+        wanted = RequestFilter(
+            process=process,
+            status=_statuses(RequestStatus, status),
+            user=user,
+            after=after,
+            limit=_positive(limit),
         )
+        return [request.masked() for request in self._reader.requests(wanted)]
 
     def request(self, id: str) -> Request:
         """Return the request of that id.
@@ -195,11 +208,28 @@ class Monitor:
         found = self._reader.find_request(id)
         if found is None:
             raise UnknownRequestError(id)
-        return found
+        return found.masked()
 
     def upcoming(self, limit: int = 10) -> list[Request]:
         """Return the requests that are due next, earliest first."""
-        return self._reader.upcoming(_positive(limit))
+        return [request.masked() for request in self._reader.upcoming(_positive(limit))]
+
+    def fire_times(self, id: str, limit: int = 5) -> list[datetime]:
+        """Return the next fire times of a request, in UTC, without jitter; none when it has no more.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+            ValueError: the limit is not positive.
+        """
+        request = self.request(id)
+        first = request.next_fire_time
+        if first is None or isinstance(request.timing, UnreadableTiming):
+            return []
+        return [first, *islice(request.timing.fire_times(first), _positive(limit) - 1)]
+
+    def next_due(self, process: str) -> datetime | None:
+        """Return when something of *process* is due next, which may be past; ``None`` when nothing is."""
+        return self._reader.next_due([process])
 
     def why(self, id: str) -> str:
         """Return why a request does not run just now, and what became of its last fire times, in words.
@@ -214,7 +244,18 @@ class Monitor:
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
-        return self._reader.summary(process, _aware("since", since))
+        summary = self._reader.summary(process, _aware("since", since))
+        return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
+
+    def totals(self, since: datetime | None = None, until: datetime | None = None) -> list[Ended]:
+        """Return how many fire times of each process ended in each status, in the hours from *since* to before *until*.
+
+        By default all there ever were. Runs that were purged are counted, so the totals of all time never go down.
+
+        Raises:
+            ValueError: an instant is naive.
+        """
+        return self._reader.totals(_aware("since", since) or _FIRST, _aware("until", until) or _LAST)
 
     def histogram(
         self,
@@ -254,7 +295,7 @@ class Monitor:
             schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
         except StoreError as error:
-            return Health(ok=False, problems=(f"the store does not answer: {error}",))
+            return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
         due_at = first.due_at if first is not None else None
         overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
         problems = [
@@ -265,10 +306,17 @@ class Monitor:
             for r in schedulers
             if r.lease_until < now
         ]
+        problems += [
+            f"the clock of scheduler {r.owner} on {r.host} is {r.heartbeat_at - now} ahead of the clock here"
+            for r in schedulers
+            if r.heartbeat_at > now + _SKEW
+        ]
+        problems += () if any(record.problem for record in schedulers) else self._witness()
         if not schedulers:
             problems.append("no scheduler is signed on")
         if first is not None and overdue_by > _OVERDUE:
-            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue_by}")
+            overdue = timedelta(seconds=overdue_by // timedelta(seconds=1))
+            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue}")
         return Health(
             ok=not problems,
             problems=tuple(problems),

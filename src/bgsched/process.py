@@ -3,27 +3,31 @@
 A process is the callable that was decorated, plus a name and its policies. What is stored of it is the name alone; the
 callable is found again by that name in a `ProcessRegistry`. Nothing that is stored can call what was not registered.
 
-Params are the process's own arguments by name. They are checked against its signature when a request is filed, and
-again when it runs, because the code may have changed in between; and they are JSON, because they are stored.
+Params are the process's own arguments by name. They are checked against its signature and its type hints when a
+request is filed, and again when it runs, because the code may have changed in between. They are stored as JSON.
 """
 
 import functools
 import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from typing_extensions import Unpack
 
+from bgsched._codec import Codec, MisfitError, Plain, show
+from bgsched._params import codec_for, hints_of
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
 from bgsched.request import Policies, Request
 from bgsched.timing import Timing
 
-__all__ = ["Process", "ProcessOptions", "ProcessRegistry", "check_json"]
+__all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "policies_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+PR = TypeVar("PR", bound="Process[Any, Any]")
+_PLAIN = Plain()
 
 
 class ProcessOptions(TypedDict, total=False):
@@ -36,7 +40,12 @@ class ProcessOptions(TypedDict, total=False):
     retry: Any
     timeout: Any
     on_abandon: Any
+    max_reruns: int
     priority: int
+    limit: int | None
+    sensitive: Any
+    prints: bool
+    after: Any
 
 
 class Filer(Protocol):
@@ -53,6 +62,14 @@ class Filer(Protocol):
         ...
 
 
+class Pool(StrEnum):
+    """What executes the runs of a process; each has a bound of its own."""
+
+    THREADS = "threads"
+    ASYNC = "async"
+    GROUPS = "groups"
+
+
 class Process(Generic[P, R]):
     """A registered process. Calling it calls the function itself, here and now, without a run."""
 
@@ -61,19 +78,24 @@ class Process(Generic[P, R]):
         function: Callable[P, R],
         *,
         name: str,
-        timing: Timing | None,
-        policies: Policies,
-        registry: "ProcessRegistry",
+        timing: Timing | None = None,
+        policies: Policies | None = None,
+        registry: "ProcessRegistry | None" = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
         self.timing = timing
-        self.policies = policies
-        self.is_async = inspect.iscoroutinefunction(function)
-        self._registry = registry
+        self.policies = policies or Policies()
+        self.is_async = _is_async(function)
+        self.registry = registry
         self._signature = _signature(name, function)
-        self._check_scope()
+        self._codecs = {param: codec_for(hint) for param, hint in hints_of(function, self._signature).items()}
+        self._any_name = next((p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+        self._check_names("overlap_scope", self._scope)
+        self._check_names("sensitive", [param for param in self.policies.sensitive if param != "return"])
+        if self.policies.after:
+            self._check_follows()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -81,6 +103,15 @@ class Process(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<process {self.name!r}>"
+
+    @property
+    def pool(self) -> Pool:
+        """What executes its runs: the event loop where it is async, else a worker."""
+        return Pool.ASYNC if self.is_async else Pool.THREADS
+
+    def replaces(self, other: "Process[Any, Any]") -> bool:
+        """Whether this is *other* again: the same code, from a module that was loaded twice."""
+        return _same_code(self.function, other.function)
 
     def __reduce__(self) -> str:
         """Pickle by reference: whoever unpickles it imports the module that registered it."""
@@ -97,46 +128,95 @@ class Process(Generic[P, R]):
         except TypeError as error:
             raise ParamsError(self.name, self._explain(error, kwargs)) from None
         params = dict(bound.arguments)
-        for parameter in self._signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                params.update(params.pop(parameter.name, {}))
-        return self._registry.filer(self.name).schedule(self, timing, params)
+        if self._any_name is not None:
+            params.update(params.pop(self._any_name, {}))
+        if self.registry is None:
+            raise SchedulerStateError(f"process {self.name!r} belongs to no scheduler yet; scheduler.add(...) it")
+        return self.registry.filer(self.name).schedule(self, timing, params)
 
     def bind(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return *params* as they are stored: they fit the signature and are JSON.
+        """Return *params* as they are stored: they fit the signature and the type hints, and are JSON.
+
+        JSON that can be read as what a hint asks for is taken too: ``"2026-01-31"`` for a date. Params that the overlap
+        scope names are stored even where they are left to their defaults, so that equal values have equal keys.
 
         Raises:
-            ParamsError: a param is unknown, missing, or not JSON; the message says which, where, and what to write.
+            ParamsError: a param is unknown, missing, or does not fit; the message says which, where, and what to write.
         """
-        given = dict(params or {})
+        given = self._fitting({} if params is None else params)
+        for name in self._scope:
+            default = self._signature.parameters[name].default
+            if name not in given and default is not inspect.Parameter.empty:
+                given[name] = default
+        return {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+
+    def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that stored params stand for, as the function takes them.
+
+        Raises:
+            ParamsError: what is stored does not fit the function as it is now.
+        """
+        given = self._fitting(stored)
+        return {name: self._turn(name, value, self._codec(name).load) for name, value in given.items()}
+
+    def _fitting(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(params, Mapping):
+            raise ParamsError(self.name, f"params are a dict of names and values, got {show(params)}")
+        given = dict(params)
+        for name in given:
+            if not isinstance(name, str):
+                raise ParamsError(self.name, f"the name of a param is a string, got {show(name)}")
         try:
             self._signature.bind(**given)
         except TypeError as error:
             raise ParamsError(self.name, self._explain(error, given)) from None
-        for name, value in given.items():
-            problem = check_json(value, name)
-            if problem is not None:
-                raise ParamsError(self.name, problem)
         return given
+
+    def _codec(self, name: str) -> Codec:
+        known = name if name in self._signature.parameters else self._any_name
+        return self._codecs.get(known or "", _PLAIN)
+
+    def _turn(self, name: str, value: Any, turn: Callable[[Any, str], Any]) -> Any:
+        try:
+            return turn(value, name)
+        except RecursionError:
+            problem = f"{name} contains itself, or is nested too deep"
+        except MisfitError as misfit:
+            problem = str(misfit)
+            if name in self.policies.sensitive:
+                problem = f"{name}, which is sensitive, does not fit: it must be {self._codec(name).what}"
+        raise ParamsError(self.name, problem)
 
     def _explain(self, error: TypeError, given: Mapping[str, Any]) -> str:
         known = list(self._signature.parameters)
-        takes_more = any(p.kind is p.VAR_KEYWORD for p in self._signature.parameters.values())
         for name in given:
-            if name not in known and not takes_more:
+            if name not in known and self._any_name is None:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 return f"no param {name!r}{did_you_mean(name, known) or f'; {takes}'}"
         return f"{error}; it is {self.name}{self._signature}"
 
-    def _check_scope(self) -> None:
+    @property
+    def _scope(self) -> tuple[str, ...]:
         scope = self.policies.overlap_scope
-        for name in () if isinstance(scope, str) else scope:
-            if name not in self._signature.parameters:
-                known = list(self._signature.parameters)
+        return () if isinstance(scope, str) else scope
+
+    def _check_names(self, option: str, names: Iterable[str]) -> None:
+        known = [name for name in self._signature.parameters if name != self._any_name]
+        for name in names:
+            if name not in known and (self._any_name is None or option == "overlap_scope"):
                 raise ProcessNameError(
-                    f"overlap_scope of process {self.name!r} names {name!r}, which is no param of it"
+                    f"{option} of process {self.name!r} names {name!r}, which is no param of it"
                     f"{did_you_mean(name, known)}"
                 )
+
+    def _check_follows(self) -> None:
+        try:
+            self.bind({})
+        except ParamsError as error:
+            leaders = " and ".join(repr(name) for name in self.policies.after)
+            raise ProcessNameError(
+                f"process {self.name!r} runs after {leaders}, without params, but {error.problem}; give it a default"
+            ) from None
 
 
 class ProcessRegistry:
@@ -144,6 +224,7 @@ class ProcessRegistry:
 
     def __init__(self) -> None:
         self._processes: dict[str, Process[Any, Any]] = {}
+        self._followers: dict[str, list[Process[Any, Any]]] = {}
         self._filers: list[Filer] = []
 
     def __iter__(self) -> Iterator[Process[Any, Any]]:
@@ -175,8 +256,24 @@ class ProcessRegistry:
         """
         if callable(name):
             return self._register(name, None, timing, Policies())
-        policies = _policies(options)
+        policies = policies_of(options)
         return lambda function: self._register(function, name, timing, policies)
+
+    def add(self, process: PR) -> PR:
+        """Register a process that was made without a registry, such as a `ProcessGroup`; return it.
+
+        Raises:
+            ProcessNameError: another process has the name.
+        """
+        known = self._processes.get(process.name)
+        if known is not None and not process.replaces(known):
+            raise ProcessNameError(f"process {process.name!r} is registered already; give {process!r} another name")
+        self._keep(process)
+        return process
+
+    def followers(self, name: str) -> list[Process[Any, Any]]:
+        """Return the processes that run after each success of the process of that name."""
+        return self._followers.get(name, [])
 
     def find(self, name: str) -> Process[Any, Any] | None:
         """Return the process of that name, or ``None``."""
@@ -223,51 +320,53 @@ class ProcessRegistry:
                 f"process {name!r} is registered already, by {_place(known.function)}; "
                 f"give {_place(function)} another name: @process('another-name')"
             )
-        process: Process[Any, Any] = Process(function, name=name, timing=timing, policies=policies, registry=self)
-        self._processes[name] = process
+        return self._keep(Process(function, name=name, timing=timing, policies=policies))
+
+    def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
+        process.registry = self
+        self._processes[process.name] = process
+        self._followers = {}
+        for follower in self._processes.values():
+            for leader in follower.policies.after:
+                self._followers.setdefault(leader, []).append(follower)
         for filer in self._filers:
             filer.registered(process)
         return process
 
 
-def check_json(value: Any, path: str) -> str | None:
-    """Return what keeps *value* from being JSON, with its place below *path*; ``None`` when nothing does."""
-    if value is None or isinstance(value, str | bool | int):
-        return None
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path} is {value}, which JSON does not have; write None or a string"
-    if isinstance(value, list):
-        problems = (check_json(item, f"{path}[{place}]") for place, item in enumerate(value))
-        return next((problem for problem in problems if problem), None)
-    if isinstance(value, dict):
-        return _check_object(value, path)
-    instead = "write a list" if isinstance(value, tuple | set | frozenset) else "write a string, number, list or dict"
-    return f"{path} is of type {type(value).__name__}, which is not JSON; {instead}"
+def policies_of(options: ProcessOptions) -> Policies:
+    """Return the policies that these options ask for.
 
-
-def _check_object(value: dict[Any, Any], path: str) -> str | None:
-    for key, item in value.items():
-        if not isinstance(key, str):
-            return f"{path} has the key {key!r}, which is no string; JSON keys are strings: write {str(key)!r}"
-        problem = check_json(item, f"{path}.{key}")
-        if problem is not None:
-            return problem
-    return None
-
-
-def _policies(options: ProcessOptions) -> Policies:
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: an option has no meaning.
+    """
     known = ProcessOptions.__annotations__
     for name in options:
         if name not in known:
             raise TypeError(
                 f"a process has no option {name!r}{did_you_mean(name, known) or '; it has ' + ', '.join(known)}"
             )
+    if "sensitive" in options:
+        options["sensitive"] = _names(options["sensitive"])
+    if "after" in options:
+        options["after"] = tuple(getattr(name, "name", name) for name in _names(options["after"]))
     return replace(Policies(), **options)
+
+
+def _names(given: Any) -> tuple[Any, ...]:
+    return (given,) if isinstance(given, str | Process) else tuple(given or ())
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  an object that can be called may be async too
 
 
 def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
     if not callable(function):
         raise ProcessNameError(f"process {name!r} must be a function, got {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ProcessNameError(f"process {name!r} has a yield: calling it runs nothing of it; write a plain function")
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):

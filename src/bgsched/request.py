@@ -7,19 +7,24 @@ What `plan` promises: each fire time that has come is in exactly one of the runs
 range, and `next_fire_time` moves past all of them.
 """
 
+import hashlib
 import json
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from bgsched._evolve import evolve
-from bgsched.run import Run, RunStatus
+from bgsched.errors import did_you_mean
+from bgsched.run import Run, RunStatus, shown
 from bgsched.timing import Immediate, Later, Timing
 
 __all__ = [
+    "OWN_KEY",
     "RUN_ALL_LIMIT",
+    "Beside",
     "Misfire",
     "OnAbandon",
     "Overlap",
@@ -30,12 +35,17 @@ __all__ = [
     "Retention",
     "Retry",
     "UnreadableTiming",
+    "beside",
+    "member_key",
     "overlap_key",
     "plan",
 ]
 
 RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
+
+OWN_KEY = "request:"
+"""How an overlap key begins that only runs of one request share."""
 
 _BATCH = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -75,37 +85,101 @@ class OnAbandon(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Try a failed run again: *attempts* in all, the first after *delay*, each next one *backoff* times later."""
+    """Try a failed run again: *attempts* in all, the second after *delay*, each next one *backoff* times later.
+
+    No delay is longer than *max_delay*; to each, up to *jitter* is added, by a hash of the run and the attempt. Only an
+    exception that *retry_on* names is tried again: a type or a tuple of types. A run that was killed or timed out, or
+    whose params do not fit, is not.
+    """
 
     attempts: int = 3
     delay: timedelta = timedelta(seconds=10)
     backoff: float = 2.0
+    jitter: timedelta = timedelta(0)
+    max_delay: timedelta = timedelta(days=1)
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
-        if self.delay < timedelta(0):
-            raise ValueError(f"delay must not be negative, got {self.delay}")
+        for name in ("delay", "jitter", "max_delay"):
+            if _span(name, getattr(self, name)) < timedelta(0):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.backoff < 1:
             raise ValueError(f"backoff must be 1 or more, got {self.backoff}")
+        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not all(_is_exception_type(kind) for kind in kinds):
+            raise ValueError(f"retry_on must be an exception type or a tuple of them, got {self.retry_on!r}")
 
-    def delay_after(self, attempt: int) -> timedelta | None:
-        """Return how long to wait after *attempt* (from 1) failed; ``None`` when it was the last."""
-        return None if attempt >= self.attempts else self.delay * self.backoff ** (attempt - 1)
+    def delay_after(self, attempt: int, run_id: int = 0) -> timedelta | None:
+        """Return how long to wait after *attempt* (from 1) of a run failed; ``None`` when it was the last."""
+        if attempt >= self.attempts:
+            return None
+        seconds = self.delay.total_seconds()
+        for _ in range(attempt - 1):
+            seconds = min(seconds * self.backoff, self.max_delay.total_seconds())
+        share = zlib.crc32(f"{run_id}:{attempt}".encode()) / 2**32
+        return min(timedelta(seconds=seconds), self.max_delay) + self.jitter * share
+
+
+def _is_exception_type(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+def _span(name: str, value: object) -> timedelta:
+    if not isinstance(value, timedelta):
+        raise ValueError(f"{name} must be a timedelta, got {value!r}; write timedelta(seconds=...)")  # noqa: TRY004  as its neighbours
+    return value
+
+
+def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+    try:
+        return kind(str(value))
+    except ValueError:
+        names = [f"{kind.__name__}.{member.name}" for member in kind]
+        hint = did_you_mean(f"{kind.__name__}.{str(value).upper()}", names)
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}{hint}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long ended runs are kept; the newest run of a request is always kept. ``None`` keeps them for ever."""
+    """How long ended runs are kept, with their logs: those that succeeded, and the *other* ones. ``None``: for ever.
+
+    *per_process*: how many ended runs of a process are kept at most. The newest run of a request is always kept.
+    *complete*: delete a request that is complete, with all of its runs, so long after its last run ended; ``None``, the
+    default, keeps them. Those that the code declares are always kept.
+    """
 
     success: timedelta | None = timedelta(days=15)
     other: timedelta | None = timedelta(days=30)
     per_process: int | None = None
+    complete: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("success", "other", "complete"):
+            age = getattr(self, name)
+            if age is not None and _span(name, age) < timedelta(0):
+                raise ValueError(f"{name} must not be negative, got {age}")
+        if self.per_process is not None and self.per_process < 1:
+            raise ValueError(f"per_process must be 1 or more, got {self.per_process}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the retention as JSON-able values: spans in seconds."""
+        ages = {name: getattr(self, name) for name in ("success", "other", "complete")}
+        return {
+            **{name: None if age is None else age.total_seconds() for name, age in ages.items()},
+            "per_process": self.per_process,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
-    """How the requests of a process run. Kept with the code, not with the request: changed code wins."""
+    """How the requests of a process run. Kept with the code, not with the request: changed code wins.
+
+    *limit*: how many of its runs go on at once in one scheduler, besides its `workers`; *sensitive*: the params whose
+    values are never shown, and ``"return"`` for the result; *prints*: whether what it prints goes into the run log;
+    *after*: the names of the processes after each success of which it runs.
+    """
 
     overlap: Overlap = Overlap.SKIP
     overlap_scope: str | tuple[str, ...] = "request"
@@ -116,15 +190,25 @@ class Policies:
     on_abandon: OnAbandon = OnAbandon.RECORD
     max_reruns: int = 3
     priority: int = 0
+    limit: int | None = None
+    sensitive: tuple[str, ...] = ()
+    prints: bool = False
+    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, kind in (("overlap", Overlap), ("misfire", Misfire), ("on_abandon", OnAbandon)):
+            object.__setattr__(self, name, _choice(name, kind, getattr(self, name)))
+        if not isinstance(self.retry, Retry):
+            raise ValueError(f"retry must be Retry(attempts=...), got {self.retry!r}")  # noqa: TRY004  as its neighbours
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
         if isinstance(self.overlap_scope, str) and self.overlap_scope not in ("request", "process"):
             raise ValueError(
                 f"overlap_scope must be 'request', 'process' or a tuple of param names, got {self.overlap_scope!r}"
             )
-        if self.misfire_grace < timedelta(0):
+        if _span("misfire_grace", self.misfire_grace) < timedelta(0):
             raise ValueError(f"misfire_grace must not be negative, got {self.misfire_grace}")
-        if self.timeout is not None and self.timeout <= timedelta(0):
+        if self.timeout is not None and _span("timeout", self.timeout) <= timedelta(0):
             raise ValueError(f"timeout must be longer than nothing, got {self.timeout}")
 
 
@@ -150,13 +234,14 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
     *revision* counts the timings the request has had; *due_at* is when the next fire time is claimed at the earliest
     (with jitter, or for a `Later` in the past, later than `next_fire_time`); *declared* is the timing that the code
-    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled.
+    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled; *sensitive* names the params
+    that are never shown.
     """
 
     id: str
@@ -174,6 +259,15 @@ class Request:
     last_fire_time: datetime | None = None
     declared: str | None = None
     reason: str | None = None
+    sensitive: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        request = self.masked()
+        return f"Request({', '.join(f'{part.name}={getattr(request, part.name)!r}' for part in fields(request))})"
+
+    def masked(self) -> "Request":
+        """Return the request as it may be shown, without the values of sensitive params."""
+        return evolve(self, params=shown(self.params, self.sensitive)) if self.sensitive else self
 
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
@@ -208,7 +302,8 @@ class Request:
         return {
             "id": self.id,
             "process": self.process,
-            "params": self.params,
+            "params": shown(self.params, self.sensitive),
+            "sensitive": list(self.sensitive),
             "timing": self.timing.to_dict(),
             "description": self.timing.describe(),
             "status": self.status.value,
@@ -227,15 +322,26 @@ class Request:
 
 def overlap_key(request: Request, policies: Policies) -> str | None:
     """Return what the runs of *request* may not share with another active run; ``None`` when overlap is allowed."""
+    return _key(policies, f"{OWN_KEY}{request.id}", request)
+
+
+def member_key(run: Run, policies: Policies) -> str | None:
+    """Return the same for the run of a group's member: to it, its request is the group's, and its process."""
+    return _key(policies, f"member:{run.request_id}:{run.process}", run)
+
+
+def _key(policies: Policies, own: str, of: Request | Run) -> str | None:
     if policies.overlap is Overlap.ALLOW:
         return None
     scope = policies.overlap_scope
     if scope == "request":
-        return f"request:{request.id}"
+        return own
     if scope == "process":
-        return f"process:{request.process}"
-    values = [request.params.get(name) for name in scope]
-    return f"params:{request.process}:{json.dumps(values, sort_keys=True)}"
+        return f"process:{of.process}"
+    values = json.dumps([of.params.get(name) for name in scope], sort_keys=True)
+    if not of.sensitive:
+        return f"params:{of.process}:{values}"
+    return f"params:{of.process}:{hashlib.sha256(values.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +358,32 @@ class Plan:
     kills: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
+
+    run: Run
+    displaced: tuple[Run, ...] = ()
+    kills: tuple[int, ...] = ()
+
+
+def beside(run: Run, overlap: Overlap, now: datetime, blockers: Sequence[Run]) -> Beside:
+    """Apply the overlap rule to a waiting run that nobody has claimed.
+
+    *blockers* are the active runs that share its `overlap_key`, oldest first.
+    """
+    waiting = [blocker for blocker in blockers if blocker.owner is None]
+    if overlap is Overlap.SKIP and blockers:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason=f"run {blockers[0].id} had not ended"))
+    if overlap is Overlap.QUEUE and waiting:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason="another run waits already"))
+    if overlap is Overlap.REPLACE:
+        reason = f"replaced by another run of {run.process}"
+        displaced = [old.move(RunStatus.SKIPPED, finished_at=now, reason=reason) for old in waiting]
+        return Beside(run, tuple(displaced), tuple(old.id for old in blockers if old.owner is not None))
+    return Beside(run)
+
+
 def plan(request: Request, policies: Policies, owner: str, now: datetime, blockers: Sequence[Run] = ()) -> Plan:
     """Return what becomes of the fire times of *request* that have come by *now*, claimed by *owner*.
 
@@ -262,15 +394,11 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
         return Plan(request.unscheduled(f"parked: its timing {request.timing.describe()}"))
     try:
         due = _due(request, request.timing, policies, now)
+        due_at = None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id)
+        after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
+        return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(f"parked: its timing failed with {type(error).__name__}: {error}"))
-    after = evolve(
-        request,
-        next_fire_time=due.upcoming,
-        due_at=None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id),
-        last_fire_time=due.last,
-    )
-    return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +582,7 @@ class _Overlaps:
             params=request.params,
             user=request.user,
             channel=request.channel,
+            sensitive=request.sensitive,
             fire_time=fire_time,
             recorded_at=self.now,
             overlap_key=overlap_key(request, policies),

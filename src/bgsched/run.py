@@ -11,6 +11,7 @@ A *range* of fire times that came to nothing for one reason is one record: `fire
 `fire_until` the last, `fire_count` how many.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +23,7 @@ from bgsched.errors import IllegalTransitionError
 __all__ = [
     "ACTIVE",
     "FINAL",
+    "MASK",
     "RUN_TRANSITIONS",
     "Attempt",
     "LogLine",
@@ -30,6 +32,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunStatus",
+    "shown",
 ]
 
 
@@ -151,12 +154,23 @@ class LogTrim:
     before: int
 
 
-@dataclass(frozen=True, kw_only=True)
+MASK = "***"
+"""What is shown in place of a sensitive value."""
+
+
+def shown(params: Mapping[str, Any], sensitive: Collection[str]) -> dict[str, Any]:
+    """Return *params* as they may be shown: `MASK` in place of each one that *sensitive* names."""
+    return {name: MASK if name in sensitive else value for name, value in params.items()}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Run:
     """The record of one execution. Instants are aware and in UTC.
 
     *id* grows with every record of a store, and so does *recorded_at*: when the run was claimed or began to wait, or
     when its fire time was found to be skipped or misfired.
+    *params* and *result* are JSON, as they are stored; *sensitive* names the params that are never shown, and
+    ``"return"`` where that goes for the result. *parent_id* is the run of the group that this is a member of.
     """
 
     id: int = 0
@@ -187,6 +201,11 @@ class Run:
     progress: Progress | None = None
     result: Any = None
     error: RunError | None = None
+    sensitive: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        run = self.masked()
+        return f"Run({', '.join(f'{part.name}={getattr(run, part.name)!r}' for part in fields(run))})"
 
     @property
     def lateness(self) -> timedelta | None:
@@ -230,27 +249,45 @@ class Run:
             **changes,
         )
 
-    def abandoned(self, now: datetime, why: str) -> "Run":
-        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns."""
+    def put_back(self, now: datetime, why: str) -> "Run":
+        """Return the claimed run, which has surely not started, waiting for any owner."""
+        return self.move(RunStatus.WAITING, owner=None, claimed_at=None, due_at=now, reason=f"put back: {why}")
+
+    def abandoned(self, now: datetime, why: str, *, crashed: bool = True) -> "Run":
+        """Return what becomes of an active run whose owner is gone: another attempt while it has reruns.
+
+        *crashed*: whether it may be this run that brought its owner down; only that uses up a rerun.
+        """
+        if self.kill_asked_at is not None:
+            return self.move(RunStatus.KILLED, finished_at=now, reason=f"{why} after the run was asked to stop")
         if self.reruns_left > 0:
             return self.again(
                 RunStatus.ABANDONED,
                 now,
                 now,
                 reason=f"runs again: {why}",
-                reruns_left=self.reruns_left - 1,
+                reruns_left=self.reruns_left - crashed,
             )
         where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
         return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}")
 
+    def masked(self) -> "Run":
+        """Return the run as it may be shown, without the values of sensitive params."""
+        if not self.sensitive:
+            return self
+        hidden = "return" in self.sensitive and self.result is not None
+        return evolve(self, params=shown(self.params, self.sensitive), result=MASK if hidden else self.result)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the run as JSON-able values: instants in ISO 8601 (UTC), spans in seconds."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return the run as JSON-able values: instants in ISO 8601 (UTC), spans in seconds, sensitive values masked."""
+        run = self.masked()
+        plain = {part.name: getattr(run, part.name) for part in fields(run)}
         for name, value in plain.items():
             if isinstance(value, datetime):
                 plain[name] = _iso(value)
         return plain | {
             "status": self.status.value,
+            "sensitive": list(self.sensitive),
             "duration": _seconds(self.duration),
             "lateness": _seconds(self.lateness),
             "attempts": [attempt.to_dict() for attempt in self.attempts],

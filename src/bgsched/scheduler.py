@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import random
-import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from zoneinfo import ZoneInfo
@@ -23,16 +23,21 @@ from zoneinfo import ZoneInfo
 from typing_extensions import Unpack
 
 from bgsched import _runlog
+from bgsched._async import EventLoops
 from bgsched._calendar.fields import zone_key
-from bgsched._current import LiveRun, StopCause
+from bgsched._codec import MisfitError, Plain
+from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
+from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._evolve import evolve
+from bgsched._filing import check_id, new_id
+from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
 from bgsched._worker import Workers, execute
 from bgsched.clock import Clock, Signal, SystemClock
-from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError
+from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
-from bgsched.process import Process, ProcessOptions, ProcessRegistry, check_json
+from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, open_store
@@ -45,8 +50,9 @@ R = TypeVar("R")
 
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
+_LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
-_LONGEST_ID = 200
+_MOST_GROUPS = 1000  # that one scheduler leads at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +73,18 @@ class Scheduler:
     Args:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
-        workers: how many runs go on at once.
+        workers: how many runs go on at once; async ones are not counted.
+        async_limit: how many async runs go on at once.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
+        around: what every run goes through, as `around` takes it; one or several.
+        execute: ``False`` files requests but runs none, ever: others that share the store do.
 
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        ValueError: *workers* is not positive.
+        ValueError: *workers* or *async_limit* is not positive.
     """
 
     def __init__(
@@ -84,20 +93,27 @@ class Scheduler:
         *,
         processes: ProcessRegistry | None = None,
         workers: int = 10,
+        async_limit: int = 1000,
         timezone: str | ZoneInfo = "UTC",
         retention: Retention | None = None,
         clock: Clock | None = None,
+        around: Around | Iterable[Around] = (),
+        execute: bool = True,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, got {workers}")
+        for name, bound in (("workers", workers), ("async_limit", async_limit)):
+            if bound < 1:
+                raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
         self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         self.processes = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
-        self._workers_wanted = workers
+        self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
+        self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock)
+        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self._forked = False
+        self._hooks = Hooks(around)
         self._reset()
         _ALL.add(self)
 
@@ -108,9 +124,11 @@ class Scheduler:
         self._stopping = Signal()
         self._engine: Engine | None = None
         self._workers: Workers | None = None
+        self._loops = EventLoops(self._ended, self._hooks)
         self._thread: threading.Thread | None = None
         self._inline: list[LiveRun] = []
-        self._paused = False
+        self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
+        self._paused = not self._executes
         self._left: list[Run] = []
         self._deadline: float | None = None
 
@@ -137,6 +155,31 @@ class Scheduler:
             self._declare(process)
             self._wake.set()
 
+    def add(self, process: PR) -> PR:
+        """Register a process that was made on its own, such as a `ProcessGroup`; as `ProcessRegistry.add`."""
+        return self.processes.add(process)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
+        """Call *listener* with every event of this kind that happens in this scheduler; return what undoes it.
+
+        Listeners are called one after another on a thread of their own. One that raises is logged; when they are so
+        slow that thousands of events wait, further ones are dropped, and how many is logged. `Event` is every kind.
+
+        Raises:
+            TypeError: *kind* is no kind of event.
+        """
+        return self._hooks.on(kind, listener)
+
+    def around(self, hook: Around) -> Callable[[], None]:
+        """Let every run go through ``with hook(run):``; return what undoes it.
+
+        *hook* is given the run that `current_run` returns, on the thread or event loop that executes it. What it raises
+        ends the run in error; what the process raises it sees but cannot swallow. Those added first are outermost.
+        """
+        return self._hooks.around(hook)
+
     # -- filing --------------------------------------------------------------------------------------------------
 
     def schedule(
@@ -147,10 +190,13 @@ class Scheduler:
         *,
         id: str | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         """File a request: run *process* with *params* when *timing* says.
 
         When this returns, the request is stored: on SQLite it survives the death of the OS process and of the power.
+        *user* is who asks, *channel* by what: ``"code"``, ``"dashboard"``, ``"cli"``, or a word of the host's own. Both
+        are kept on the request and its runs.
 
         Raises:
             UnknownProcessError: no process of that name is registered here.
@@ -159,22 +205,32 @@ class Scheduler:
             RequestExistsError: the id is taken.
             StoreUnavailableError: the store could not take it.
         """
-        request = self._request(process, timing, params, id=id, user=user)
+        request = self._request(process, timing, params, id=id, user=user, channel=channel)
+        self._warn_of_fork()
         self.store.file([request])
         self._wake.set()
+        self._hooks.emit(RequestScheduled(request.masked()))
         return request
 
     def schedule_many(
-        self, wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]]
+        self,
+        wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]],
+        *,
+        user: str | None = None,
+        channel: str = "code",
     ) -> list[Request]:
         """File many requests, ``(process, timing, params)`` each, in one transaction: all of them or none.
 
         Raises:
             BgschedError: as `schedule`, for the first that cannot be filed.
         """
-        requests = [self._request(process, timing, params) for process, timing, params in wishes]
+        requests = [
+            self._request(process, timing, params, user=user, channel=channel) for process, timing, params in wishes
+        ]
         self.store.file(requests)
         self._wake.set()
+        for request in requests:
+            self._hooks.emit(RequestScheduled(request.masked()))
         return requests
 
     def unschedule(self, id: str) -> Request:
@@ -183,11 +239,13 @@ class Scheduler:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        return self._change(
+        request = self._change(
             id,
             lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
             end_waiting="its request was unscheduled while it waited",
         )
+        self._hooks.emit(RequestUnscheduled(request.masked()))
+        return request
 
     def reschedule(
         self,
@@ -195,6 +253,8 @@ class Scheduler:
         timing: Timing | None = None,
         *,
         params: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        channel: str | None = None,
     ) -> Request:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
@@ -210,11 +270,15 @@ class Scheduler:
             wanted = timing if timing is not None else request.timing
             if isinstance(wanted, UnreadableTiming):
                 raise TimingError(f"the timing of request {id!r} {wanted.describe()}; give a new one")
-            changes = {} if params is None else {"params": self._bind(request.process, params)}
+            changes: dict[str, Any] = {} if params is None else self._bind(request, params)
+            changes |= {} if user is None else {"user": user}
+            changes |= {} if channel is None else {"channel": channel}
             now = self._clock.now()
             return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **changes))
 
-        return self._change(id, change)
+        request = self._change(id, change)
+        self._hooks.emit(RequestScheduled(request.masked()))
+        return request
 
     def run_now(
         self,
@@ -222,6 +286,7 @@ class Scheduler:
         *,
         params: Mapping[str, Any] | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         """Run a request once, now, beside its fire times; or a process, as a new immediate request.
 
@@ -235,7 +300,7 @@ class Scheduler:
         if isinstance(process_or_id, str):
             found = self.store.reader().find_request(process_or_id)
         if found is None:
-            return self.schedule(process_or_id, Immediate(), params, user=user)
+            return self.schedule(process_or_id, Immediate(), params, user=user, channel=channel)
         process = self.processes.get(found.process)
         policies = process.policies
         now = self._clock.now()
@@ -246,7 +311,8 @@ class Scheduler:
                 process=found.process,
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
-                channel=found.channel,
+                channel=channel,
+                sensitive=found.sensitive,
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
@@ -273,12 +339,11 @@ class Scheduler:
             UnknownRunError: there is no such run.
         """
         run = self.store.kill(run_id, self._clock.now())
-        engine = self._engine
-        for live in engine.live if engine is not None else ():
+        for live in self._live_runs():
             if live.run.id == run_id:
                 live.ask_to_stop(StopCause.KILLED)
         self._wake.set()
-        return run
+        return run.masked()
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -286,6 +351,11 @@ class Scheduler:
     def running(self) -> bool:
         """Whether the scheduler's thread runs."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def retention(self) -> Retention:
+        """How long ended runs are kept."""
+        return self._retention
 
     @property
     def paused(self) -> bool:
@@ -303,8 +373,12 @@ class Scheduler:
                 return self
             self._leave_inline()
             self._stopping.clear()
-            self._workers = Workers(self._workers_wanted, self._ended)
-            self._engine = self._sign_on(self._workers.submit, self._workers.replace)
+            self._deadline = None
+            self._forked = False
+            self._workers = Workers(self._bounds[Pool.THREADS], self._ended, self._hooks)
+            self._loops = EventLoops(self._ended, self._hooks)
+            self._engine = self._sign_on(self._start_run, self._release_worker)
+            self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
             self._thread.start()
@@ -314,8 +388,15 @@ class Scheduler:
         """Stop claiming, let what runs come to its end, and leave.
 
         *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
-        Runs that are left are asked to stop and recorded as abandoned. Shutting down twice is fine.
+        Runs that are left are asked to stop and recorded as abandoned; those that were claimed and had not started wait
+        for another scheduler. Shutting down twice is fine.
+
+        Raises:
+            SchedulerStateError: a run of this scheduler wants to wait for itself.
         """
+        run = current_run(default=None)
+        if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
+            raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
             thread, engine, workers = self._thread, self._engine, self._workers
             if thread is None:
@@ -330,6 +411,9 @@ class Scheduler:
             thread.join()
             if workers is not None:
                 workers.stop()
+            self.store.unlisten(self._hear)
+            self._loops.stop()
+            self._hooks.settle()
             _runlog.release()
             self._thread = self._engine = self._workers = None
             left, self._left = tuple(self._left), []
@@ -344,17 +428,23 @@ class Scheduler:
         self.shutdown()
 
     def pause(self) -> None:
-        """Run nothing more until `resume`; requests can still be filed, and what runs goes on."""
+        """Run nothing more here until `resume`; requests can still be filed, what runs goes on, others run on."""
         self._set_paused(paused=True)
 
     def resume(self) -> None:
-        """Run again what is due; what passed its grace meanwhile follows its misfire policy."""
+        """Run again what is due; what passed its grace meanwhile follows its misfire policy.
+
+        Raises:
+            SchedulerStateError: this scheduler was made with ``execute=False``.
+        """
+        if not self._executes:
+            raise SchedulerStateError("this scheduler was made with execute=False: it files requests but runs none")
         self._set_paused(paused=False)
 
     def _set_paused(self, *, paused: bool) -> None:
         self._paused = paused
         if self._engine is not None:
-            self._engine.paused = paused
+            self._engine.paused = paused or self._stopping.is_set()
         self._wake.set()
 
     def run_pending(self) -> datetime | None:
@@ -371,12 +461,13 @@ class Scheduler:
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
             if self._engine is None:
+                self._loops = EventLoops(self._came_back.put, self._hooks)
                 self._engine = self._sign_on(self._inline.append, lambda _: None)
                 self._engine.paused = self._paused
             engine = self._engine
             _runlog.capture()
             try:
-                engine.one_pass(limit=max(100, self._workers_wanted))
+                engine.one_pass(limit=max(100, self._bounds[Pool.THREADS]))
                 self._execute_inline(engine)
             finally:
                 _runlog.release()
@@ -385,9 +476,24 @@ class Scheduler:
     def _execute_inline(self, engine: Engine) -> None:
         while self._inline:
             live = self._inline.pop(0)
-            execute(live)
+            if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
+                continue
+            self._execute_one(live)
             engine.ended(live)
             engine.report(finally_=True)
+            if live.interrupted:
+                raise KeyboardInterrupt
+            engine.show_life()
+        engine.lead_groups()
+
+    def _execute_one(self, live: LiveRun) -> None:
+        """Run it on this thread; an async one on the event loop's, which is waited for."""
+        if live.process.pool is not Pool.ASYNC:
+            execute(live, self._hooks)
+            return
+        self._loops.submit(live)
+        while self._came_back.get() is not live:
+            pass
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""
@@ -399,45 +505,73 @@ class Scheduler:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _loop(self, engine: Engine) -> None:
-        backoff = _FIRST_BACKOFF
+        failures = 0
         while not (self._stopping.is_set() and self._may_leave(engine)):
-            self._wake.clear()
             try:
+                self._wake.clear()
                 engine.one_pass()
                 wait = engine.longest_wait()
+                failures = 0
+                self._no_trouble(engine)
+                self._clock.wait(self._wake, wait)
             except Exception as error:  # noqa: BLE001  whatever it is, this thread goes on
                 self._trouble(engine, error)
-                wait, backoff = backoff * random.uniform(0.8, 1.2), min(backoff * 2, _LONGEST_BACKOFF)  # noqa: S311
-                self._clock.wait(self._stopping, wait)
-                if self._stopping.is_set():
-                    self._clock.wait(Signal(), min(wait, _FIRST_BACKOFF))
-                continue
-            if engine.problem is not None:
-                LOGGER.warning("the scheduler works again; it could not since %s", engine.problem_since)
-                engine.problem = engine.problem_since = None
-                backoff = _FIRST_BACKOFF
-            self._clock.wait(self._wake, wait)
+                self._rest(failures)
+                failures += 1
         self._leave(engine)
 
+    def _rest(self, failures: int) -> None:
+        """Wait longer after each failure; when the scheduler is to stop, not long."""
+        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
+        stopping = self._stopping.is_set()
+        self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
+
     def _may_leave(self, engine: Engine) -> bool:
-        """Whether nothing runs any more, or the time to wait for it is over."""
-        return not engine.live or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
+        """Whether nothing runs any more, or the time to wait for it is over. Groups are left to others, or to later."""
+        return not engine.busy or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
 
     def _leave(self, engine: Engine) -> None:
-        engine.stop_all(StopCause.KILLED)
-        try:
-            self._left = engine.sign_off()
-        except Exception as error:  # noqa: BLE001  leaving cannot be refused; others will reap what is left
-            self._trouble(engine, error)
-            self._left = [live.run for live in engine.live]
+        """Sign off; when the store does not take it for long, others will find out and end what is left."""
+        engine.stop_all(StopCause.SHUTDOWN)
+        left = engine.live
+        give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
+        while True:
+            try:
+                self._left = engine.sign_off()
+            except Exception as error:  # noqa: BLE001  leaving cannot be refused
+                self._trouble(engine, error)
+                if self._clock.monotonic() >= give_up:
+                    break
+                self._rest(0)
+            else:
+                return
+        engine.let_go()
+        self._left = [live.run for live in left]
 
     def _trouble(self, engine: Engine, error: Exception) -> None:
         """Keep and log what keeps the thread from its work, once for each cause."""
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {text_of(error)}"
         if problem != engine.problem:
             engine.problem = problem
             engine.problem_since = engine.problem_since or self._clock.now()
-            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+            with contextlib.suppress(Exception):  # a handler of the host's may raise, too
+                LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+
+    def _no_trouble(self, engine: Engine) -> None:
+        if engine.problem is not None:
+            since, engine.problem, engine.problem_since = engine.problem_since, None, None
+            LOGGER.warning("the scheduler works again; it could not since %s", since)
+
+    def _problems(self) -> tuple[str, ...]:
+        """Return what keeps this scheduler from its work, for a monitor that the store may not tell."""
+        engine = self._engine
+        if engine is None or engine.problem is None:
+            return ()
+        return (f"this scheduler ({engine.owner}): {engine.problem} (since {engine.problem_since})",)
+
+    def _live_runs(self) -> Sequence[LiveRun]:
+        engine = self._engine
+        return engine.live if engine is not None else ()
 
     def _ended(self, live: LiveRun) -> None:
         engine = self._engine
@@ -445,26 +579,62 @@ class Scheduler:
             engine.ended(live)
             self._wake.set()
 
+    def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
+        """Hear from another scheduler's host that there is something to do."""
+        engine = self._engine
+        if engine is not None:
+            if asked_kill:
+                engine.look_now()
+            self._wake.set()
+
     def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
         engine = Engine(
             self.store,
             self.processes,
             self._clock,
-            workers=self._workers_wanted,
+            bounds=self._bounds,
             retention=self._retention,
+            hooks=self._hooks,
             start_run=start_run,
             release_worker=release,
         )
         engine.paused = self._paused
         engine.sign_on()
-        for process in self.processes:
-            self._declare(process)
+        try:
+            for process in self.processes:
+                self._declare(process)
+                self._look_for_leaders(process)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                engine.sign_off()
+            engine.let_go()
+            raise
         return engine
+
+    def _look_for_leaders(self, process: Process[Any, Any]) -> None:
+        for leader in process.policies.after:
+            if leader not in self.processes:
+                hint = did_you_mean(leader, self.processes.names())
+                LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
+
+    def _start_run(self, live: LiveRun) -> None:
+        if live.process.pool is Pool.ASYNC:
+            self._loops.submit(live)
+        elif self._workers is not None:
+            self._workers.submit(live)
+
+    def _release_worker(self, live: LiveRun) -> None:
+        if live.process.pool is Pool.ASYNC:
+            self._loops.replace(live)
+        elif self._workers is not None:
+            self._workers.replace(live)
 
     def _leave_inline(self) -> None:
         if self._engine is not None and self._thread is None:
             self._engine.sign_off()
             self._engine = None
+            self._loops.stop()
+            self._hooks.settle()
 
     # -- parts of filing -----------------------------------------------------------------------------------------
 
@@ -476,37 +646,49 @@ class Scheduler:
         *,
         id: str | None = None,
         user: str | None = None,
+        channel: str = "code",
     ) -> Request:
         name = process.name if isinstance(process, Process) else process
         registered = self.processes.get(name)
         if id is not None:
-            _check_id(id)
+            check_id(id)
         now = self._clock.now()
         return _with_fire_time(
             Request(
-                id=id if id is not None else _new_id(now),
+                id=id if id is not None else new_id(now),
                 process=registered.name,
                 params=registered.bind(params),
+                sensitive=registered.policies.sensitive,
                 timing=timing,
                 user=user,
+                channel=channel,
                 priority=registered.policies.priority,
                 created_at=now,
             ).timed(self._pinned(timing, now), now)
         )
+
+    def _warn_of_fork(self) -> None:
+        """Say it when a request is filed where nobody will run it."""
+        if self._forked and isinstance(self.store, MemoryStore):
+            self._forked = False
+            LOGGER.warning(
+                "the scheduler runs in the OS process that this one was forked from, and a MemoryStore is not shared "
+                "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
+            )
 
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
         if not isinstance(timing, Timing):
             raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
         return timing.pinned(now, self._zone)
 
-    def _bind(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        process = self.processes.find(name)
+    def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
+        process = self.processes.find(request.process)
         if process is not None:
-            return process.bind(params)
-        problem = check_json(dict(params), "params")
-        if problem is not None:
-            raise ParamsError(name, problem)
-        return dict(params)
+            return {"params": process.bind(params), "sensitive": process.policies.sensitive}
+        try:
+            return {"params": dict(Plain().store(dict(params), "params"))}
+        except MisfitError as misfit:
+            raise ParamsError(request.process, str(misfit)) from None
 
     def _change(
         self,
@@ -538,7 +720,15 @@ class Scheduler:
                 return evolve(gone, declared=None)
             timing = self._pinned(process.timing, now)
             if request is None:
-                new = Request(id=process.name, process=process.name, timing=timing, channel="declared", created_at=now)
+                new = Request(
+                    id=process.name,
+                    process=process.name,
+                    params=process.bind({}),
+                    sensitive=process.policies.sensitive,
+                    timing=timing,
+                    channel="declared",
+                    created_at=now,
+                )
                 return evolve(new, declared=declared, priority=process.policies.priority).timed(timing, now)
             if request.declared == declared:
                 return None
@@ -553,16 +743,6 @@ def _with_fire_time(request: Request) -> Request:
     return request
 
 
-def _check_id(id: object) -> None:
-    if not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
-        raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
-
-
-def _new_id(now: datetime) -> str:
-    """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"
-
-
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
@@ -574,6 +754,8 @@ def _at_exit() -> None:
 
 def _after_fork() -> None:
     for scheduler in list(_ALL):
+        scheduler._forked = scheduler._forked or scheduler._thread is not None  # noqa: SLF001  our own kind
+        scheduler._hooks.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
 
 

@@ -24,7 +24,7 @@ so that the phase stays when a time of day or a list of days is edited. `start` 
 fire time found by walking from the start: `bgsched._calendar` divides, or asks a table of one of the 28 kinds of years.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from hashlib import blake2b
@@ -37,11 +37,7 @@ from bgsched._calendar import words
 from bgsched._calendar.days import DailyDays
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
 from bgsched._calendar.fields import integer, moment, moment_instant, zone_key
-from bgsched._calendar.plan import Anchor, Plan
-from bgsched._calendar.units import MICRO, datetime_of, day_of, instant_of, local_of
-from bgsched._calendar.value import Value, init
-from bgsched._calendar.zone import zone_of
-from bgsched._frequency import (
+from bgsched._calendar.frequency import (
     WEEKDAYS,
     WEEKENDS,
     Cron,
@@ -54,7 +50,13 @@ from bgsched._frequency import (
     Recurrence,
     Weekly,
 )
-from bgsched.errors import TimingError, did_you_mean
+from bgsched._calendar.notes import TimingWarning, fire_time_note, next_gap_note
+from bgsched._calendar.plan import Anchor, Plan
+from bgsched._calendar.stored import decoded
+from bgsched._calendar.units import DAY, MICRO, datetime_of, day_of, instant_of, local_of, naive_of
+from bgsched._calendar.value import Value, init
+from bgsched._calendar.zone import Zone, zone_of
+from bgsched.errors import TimingError
 
 __all__ = [
     "FR",
@@ -78,6 +80,7 @@ __all__ = [
     "Recurrence",
     "Schedule",
     "Timing",
+    "TimingWarning",
     "Weekly",
     "timing_from_dict",
 ]
@@ -115,6 +118,10 @@ class _Timing(Value):
         while fire_time is not None and (last is None or instant_of(fire_time) <= last):
             yield fire_time
             fire_time = self.next_fire_time(fire_time)
+
+    def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:  # noqa: ARG002 - only a Schedule has any
+        """Return what is legal and probably not meant, for a host to show beside the preview."""
+        return ()
 
     def due_at(self, fire_time: datetime, key: str) -> datetime:  # noqa: ARG002 - only a Schedule has a jitter
         """Return when the run for *fire_time* is due for the request *key*."""
@@ -160,7 +167,7 @@ class Immediate(_Timing):
         return "immediately"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Later(_Timing):
     """Once, at an instant: an aware `at`, or a naive one on the clock of `timezone`.
 
@@ -169,11 +176,11 @@ class Later(_Timing):
     """
 
     at: datetime
-    timezone: str | None = field(default=None, kw_only=True)
+    timezone: str | None = None
 
-    def __post_init__(self) -> None:
-        zone = None if self.timezone is None else zone_key(self.timezone)
-        init(self, at=moment(self.at, zone, "at"), timezone=zone)
+    def __init__(self, at: datetime, *, timezone: str | ZoneInfo | None = None) -> None:
+        zone = None if timezone is None else zone_key(timezone)
+        init(self, at=moment(at, zone, "at"), timezone=zone)
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return `at` as UTC if it is later than *after*."""
@@ -203,13 +210,14 @@ class Later(_Timing):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return words.later(self.at, self.timezone)
+        zone = self.timezone or "UTC"
+        return f"once, on {words.instant_text(_on_clock(self.at, zone_of(zone)))}, {zone}"
 
     def _instant(self) -> int:
         return moment_instant(self.at, self.timezone)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Schedule(_Timing):
     """Again and again: a frequency (or several), within bounds.
 
@@ -226,28 +234,37 @@ class Schedule(_Timing):
     """
 
     frequency: Frequency | tuple[Frequency, ...]
-    start: datetime | None = field(default=None, kw_only=True)
-    finish: datetime | None = field(default=None, kw_only=True)
-    timezone: str | None = field(default=None, kw_only=True)
-    repetitions: int | None = field(default=None, kw_only=True)
-    exclude: tuple[Excluded, ...] = field(default=(), kw_only=True)
-    jitter: timedelta = field(default=timedelta(0), kw_only=True)
+    start: datetime | None = None
+    finish: datetime | None = None
+    timezone: str | None = None
+    repetitions: int | None = None
+    exclude: tuple[Excluded, ...] = ()
+    jitter: timedelta = timedelta(0)
     _plan: Plan | None = field(default=None, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        zone = None if self.timezone is None else zone_key(self.timezone)
+    def __init__(
+        self,
+        frequency: Frequency | Sequence[Frequency],
+        *,
+        start: datetime | None = None,
+        finish: datetime | None = None,
+        timezone: str | ZoneInfo | None = None,
+        repetitions: int | None = None,
+        exclude: Excluded | Sequence[Excluded] = (),
+        jitter: timedelta = timedelta(0),
+    ) -> None:
+        zone = None if timezone is None else zone_key(timezone)
         init(
             self,
-            frequency=_frequencies(self.frequency),
+            frequency=_frequencies(frequency),
+            start=None if start is None else moment(start, zone, "start"),
+            finish=None if finish is None else moment(finish, zone, "finish"),
             timezone=zone,
-            start=None if self.start is None else moment(self.start, zone, "start"),
-            finish=None if self.finish is None else moment(self.finish, zone, "finish"),
-            exclude=_exclusions(self.exclude, zone),
+            repetitions=None if repetitions is None else integer("repetitions", repetitions),
+            exclude=_exclusions(exclude, zone),
+            jitter=_jitter(jitter),
+            _plan=None,
         )
-        if self.repetitions is not None:
-            integer("repetitions", self.repetitions)
-        if not isinstance(self.jitter, timedelta) or self.jitter < timedelta(0):
-            raise TimingError(f"jitter must be a timedelta that is not negative, got {self.jitter!r}")
         self._check_feasible()
 
     def next_fire_time(self, after: datetime) -> datetime | None:
@@ -297,15 +314,37 @@ class Schedule(_Timing):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return words.schedule(
-            [frequency.describe() for frequency in self._all()],
-            start=self.start,
-            finish=self.finish,
-            timezone=self.timezone,
-            repetitions=self.repetitions,
-            exclude=self.exclude,
-            jitter=self.jitter,
-        )
+        zone = zone_of(self.timezone or "UTC")
+        start = None if self.start is None else _on_clock(self.start, zone)
+        default = words.AT_START if start is None else words.at_text(start.time().replace(microsecond=0), "")
+        parts = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
+        parts += [self.timezone] if self.timezone else []
+        parts += [] if start is None else [f"from {words.instant_text(start)}"]
+        parts += [] if self.finish is None else [words.until_text(_on_clock(self.finish, zone))]
+        parts += [] if self.repetitions is None else [words.count(self.repetitions, "time")]
+        parts += [words.excluded(_excluded_text(item, zone) for item in self.exclude)] if self.exclude else []
+        parts += [f"spread over {words.span_text(self.jitter)}"] if self.jitter else []
+        return ", ".join(parts)
+
+    def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:
+        """Return what is legal and probably not meant, for a host to show beside the preview."""
+        instant = instant_of(_aware(now, "now"))
+        plan = self._planned(instant)
+        found = [warning for frequency in self._all() for warning in frequency._warnings()]  # noqa: SLF001
+        following = plan.next(instant)
+        if following is None:
+            found.append(TimingWarning("over", "there is no fire time left"))
+        elif following > instant + 366 * DAY * MICRO:
+            days = (following - instant) // (DAY * MICRO)
+            found.append(TimingWarning("far", f"the next fire time is {days} days away, at {datetime_of(following)}"))
+        gap = next_gap_note(plan.clocks, plan.zone, instant)
+        return (*found, TimingWarning("gap", gap)) if gap else tuple(found)
+
+    def note_on(self, fire_time: datetime) -> str:
+        """Say if *fire_time* stands for a local time that does not exist or happens twice, else ``""``."""
+        instant = instant_of(_aware(fire_time, "fire_time"))
+        plan = self._planned(instant)
+        return fire_time_note(plan.clocks, plan.zone, instant)
 
     def _all(self) -> tuple[Frequency, ...]:
         return self.frequency if isinstance(self.frequency, tuple) else (self.frequency,)
@@ -376,6 +415,27 @@ def _frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
     return unique if len(unique) > 1 else unique[0]
 
 
+def _on_clock(moment_: datetime, zone: Zone) -> datetime:
+    """Return what the clock of a zone reads at a moment that :func:`moment` returned."""
+    if moment_.tzinfo is None:
+        return moment_
+    instant = instant_of(moment_)
+    return naive_of(instant // MICRO + zone.offset(instant // MICRO)).replace(microsecond=instant % MICRO)
+
+
+def _excluded_text(item: Excluded, zone: Zone) -> str:
+    if isinstance(item, tuple):
+        first, last = (words.instant_text(_on_clock(bound, zone)) for bound in item)
+        return f"{first} to {last}"
+    return words.day_text(item) if isinstance(item, date) else item._say("")  # noqa: SLF001 - the same family
+
+
+def _jitter(value: object) -> timedelta:
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise TimingError(f"jitter must be a timedelta that is not negative, got {value!r}")
+    return value
+
+
 def _exclusions(value: object, zone: str | None) -> tuple[Excluded, ...]:
     several = value if isinstance(value, tuple | list) and not _is_pair(value) else (value,)
     return tuple(_excluded(item, zone) for item in several)
@@ -415,61 +475,11 @@ _TIMINGS = ("immediate", "later", "schedule")
 
 def timing_from_dict(data: Mapping[str, Any]) -> Timing:
     """Read what :meth:`to_dict` of a timing returned; raise TimingError on anything else."""
-    kind = data.get("type") if isinstance(data, Mapping) else None
+    kind = data.get("type") if isinstance(data, Mapping) else None  # type: ignore[redundant-expr]  # JSON may be any
     if not isinstance(kind, str) or kind not in _TIMINGS:
         raise TimingError(
             f"a stored timing must be an object with type 'immediate', 'later' or 'schedule', got {data!r}"
         )
-    timing = _decoded(data)
+    timing = decoded(data, _TYPES)
     assert isinstance(timing, Timing)  # noqa: S101 - what _TIMINGS names
     return timing
-
-
-def _decoded(data: Mapping[str, Any]) -> Value:
-    kind = data.get("type")
-    if not isinstance(kind, str) or kind not in _TYPES:
-        raise TimingError(f"type must be one of {', '.join(_TYPES)}, got {kind!r}{did_you_mean(str(kind), _TYPES)}")
-    cls = _TYPES[kind]
-    known = [item.name for item in fields(cls) if item.init]
-    unknown = [name for name in data if name != "type" and name not in known]
-    if unknown:
-        raise TimingError(f"a stored {kind} has no {unknown[0]!r}; it may have {', '.join(known) or 'nothing'}")
-    given = {name: _decoded_field(cls, name, value) for name, value in data.items() if name != "type"}
-    try:
-        return cls(**given)
-    except TypeError as error:
-        raise TimingError(f"a stored {kind} is incomplete: {data!r}") from error
-
-
-def _decoded_field(cls: type[Value], name: str, value: Any) -> Any:
-    if name in {"start", "finish"} or (cls is Later and name == "at"):
-        return None if value is None else _decoded_moment(value)
-    if name == "jitter":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TimingError(f"a stored jitter must be a number of seconds, got {value!r}")
-        try:
-            return timedelta(seconds=value)
-        except (OverflowError, ValueError) as error:
-            raise TimingError(f"a stored jitter must be a number of seconds, got {value!r}") from error
-    if name in {"frequency", "exclude"}:
-        several = [_decoded_item(item) for item in value] if isinstance(value, list) else _decoded_item(value)
-        return tuple(several) if isinstance(several, list) else several
-    return value
-
-
-def _decoded_item(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return _decoded(value)
-    if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - a pair
-        return tuple(_decoded_moment(item) for item in value)
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise TimingError(f"a stored schedule has something unreadable in it: {value!r}") from None
-
-
-def _decoded_moment(value: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise TimingError(f"a stored instant must be text such as '2026-01-31T09:00:00+00:00', got {value!r}") from None

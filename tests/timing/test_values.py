@@ -5,6 +5,8 @@ import json
 import pickle
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -32,41 +34,41 @@ TIMINGS = [
 
 @pytest.mark.parametrize("timing", TIMINGS, ids=repr)
 class TestValue:
-    def test_json_comes_back_equal(self, timing):
+    def test_json_comes_back_equal(self, timing: t.Timing) -> None:
         again = t.timing_from_dict(json.loads(json.dumps(timing.to_dict())))
         assert again == timing
         assert hash(again) == hash(timing)
 
-    def test_repr_evaluates_to_an_equal_value(self, timing):
+    def test_repr_evaluates_to_an_equal_value(self, timing: t.Timing) -> None:
         assert eval(repr(timing), {**vars(t), "datetime": dt}) == timing
 
-    def test_pickles(self, timing):
+    def test_pickles(self, timing: t.Timing) -> None:
         assert pickle.loads(pickle.dumps(timing)) == timing
 
-    def test_is_immutable(self, timing):
+    def test_is_immutable(self, timing: t.Timing) -> None:
         with pytest.raises((AttributeError, TypeError)):
-            timing.anything = 1
+            timing.anything = 1  # type: ignore[union-attr]
 
-    def test_speaks(self, timing):
+    def test_speaks(self, timing: t.Timing) -> None:
         assert str(timing) == timing.describe() != repr(timing)
 
-    def test_pinned_twice_is_pinned_once(self, timing):
+    def test_pinned_twice_is_pinned_once(self, timing: t.Timing) -> None:
         pinned = timing.pinned(START - timedelta(days=400), "Asia/Kathmandu")
         assert pinned.pinned(START, "UTC") == pinned
 
 
-def times(timing, after, n=3, zone="UTC"):
+def times(timing: t.Timing, after: datetime, n: int = 3, zone: str = "UTC") -> list[str]:
     found = islice(timing.fire_times(after), n)
-    return [at.astimezone(t.ZoneInfo(zone)).strftime("%m-%d %H:%M") for at in found]
+    return [at.astimezone(ZoneInfo(zone)).strftime("%m-%d %H:%M") for at in found]
 
 
-def test_a_gap_moves_a_fixed_time_to_its_end_and_a_fold_runs_it_once():
+def test_a_gap_moves_a_fixed_time_to_its_end_and_a_fold_runs_it_once() -> None:
     daily = t.Schedule(t.Daily("02:30"), timezone="Europe/Madrid")
     assert times(daily, datetime(2026, 3, 28, tzinfo=UTC)) == ["03-28 01:30", "03-29 01:00", "03-30 00:30"]
     assert times(daily, datetime(2026, 10, 24, tzinfo=UTC)) == ["10-24 00:30", "10-25 00:30", "10-26 01:30"]
 
 
-def test_first_fire_time_is_inclusive_and_next_is_strict():
+def test_first_fire_time_is_inclusive_and_next_is_strict() -> None:
     schedule = t.Schedule(t.EveryMinutes(5), start=START)
     assert schedule.first_fire_time(START - timedelta(days=1)) == START
     assert schedule.next_fire_time(START) == START + timedelta(minutes=5)
@@ -87,6 +89,6 @@ def test_first_fire_time_is_inclusive_and_next_is_strict():
         {"type": "immediate", "at": 1},
     ],
 )
-def test_malformed_json_is_refused(data):
+def test_malformed_json_is_refused(data: Any) -> None:
     with pytest.raises(TimingError):
         t.timing_from_dict(data)

@@ -221,9 +221,7 @@ class WallClock:
         local = second + span.offset + 1
         if local >= span.lo:
             found = self._nominal.next(local)
-            if found is None:
-                return None
-            if found < span.hi:
+            if found is not None and found < span.hi:
                 return (found - span.offset) * MICRO
         answer = self._next_clock(second + 1) if self._clock else self._next_fixed(second, local)
         return None if answer is None else answer * MICRO
@@ -233,8 +231,9 @@ class WallClock:
 
         In that reading instants never go back as local seconds go on. A local day that does not exist has none.
         """
-        local: int | None = start
-        while (local := self._nominal.next(local)) is not None:
+        local = start
+        while (found := self._nominal.next(local)) is not None:
+            local = found
             resolved = self._zone.resolve(local)
             if isinstance(resolved, Unambiguous):
                 return resolved.at
@@ -299,6 +298,23 @@ class WallClock:
                 return 1
             local = (found // DAY + 1) * DAY
         return 0
+
+    def first_between(self, start: int, end: int) -> int | None:
+        """Return the first local second of the set in ``start <= local < end``, whether or not it exists."""
+        found = self._nominal.next(start) if start < end else None
+        return found if found is not None and found < end else None
+
+    def loses(self, start: int, end: int) -> int | None:
+        """Return the first local second in a gap, unless the clock is read so often that nobody would miss it."""
+        usual = self._clock and self.first_between(start - _HOUR, start) is not None
+        return None if usual else self.first_between(start, end)
+
+    def moved_to(self, second: int) -> int | None:
+        """Return the local second in a gap that fires at the transition *second*, if one does."""
+        before, span = self._zone.span(second - 1), self._zone.span(second)
+        if self._clock or not self._count_gap(before, span):
+            return None
+        return self.first_between(second + before.offset, second + span.offset)
 
     def bits(self, start: int, end: int) -> int:
         """Return the seconds of ``start <= t < end``, which no transition interrupts, as the bits of a number."""

@@ -14,6 +14,7 @@ from bgsched.errors import TimingError, did_you_mean
 
 __all__ = [
     "WEEKDAY_OBJECTS",
+    "Weekdays",
     "integer",
     "moment",
     "moment_instant",
@@ -25,6 +26,8 @@ __all__ = [
     "zone_key",
 ]
 
+Weekdays = str | weekday | Iterable[weekday | str]
+
 WEEKDAY_OBJECTS = (MO, TU, WE, TH, FR, SA, SU)
 _NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WEEKDAY = re.compile(r"([a-z]+)\s*(?:\(\s*([+-]?\d{1,2})\s*\))?")
@@ -33,11 +36,11 @@ _FOREIGN_ZONES = ("right/", "posix/")
 _NO_ZONES = {"localtime", "posixrules", "Factory"}
 
 
-def integer(name: str, value: object, *, minimum: int = 1) -> int:
-    """Return *value* if it is an int not below *minimum*; a bool is none."""
+def integer(name: str, value: object, *, minimum: int | None = 1) -> int:
+    """Return *value* if it is an int, which a bool is not, and not below *minimum*."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TimingError(f"{name} must be a whole number, got {value!r}")
-    if value < minimum:
+    if minimum is not None and value < minimum:
         raise TimingError(f"{name} must be at least {minimum}, got {value}")
     return value
 
@@ -49,7 +52,7 @@ def time_of_day(value: object, name: str = "at") -> time:
         parts = [int(part or 0) for part in match.groups()] if match else [99]
         if len(parts) < 3 or parts[0] > 23 or parts[1] > 59 or parts[2] > 59:  # noqa: PLR2004 - the clock's own numbers
             raise TimingError(f"{name} must be a time of day such as '09:00' or '23:59:30', got {value!r}")
-        return time(*parts)
+        return time(parts[0], parts[1], parts[2])
     if not isinstance(value, time):
         raise TimingError(f"{name} must be a datetime.time or text such as '09:00', got {value!r}")
     if value.tzinfo is not None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bgsched._calendar.engine import Engine, nth_member
+from bgsched._calendar.engine import Engine, WallClock, nth_member
 from bgsched._calendar.exclusion import Exclusion, Union
 from bgsched._calendar.units import FIRST_INSTANT, HORIZON
 from bgsched._calendar.zone import Zone
@@ -21,7 +21,7 @@ class Anchor(NamedTuple):
 class Plan:
     """The fire times of one schedule as instants."""
 
-    __slots__ = ("_before", "_engine", "_last")
+    __slots__ = ("_before", "_engine", "_last", "clocks", "zone")
 
     def __init__(
         self,
@@ -34,6 +34,8 @@ class Plan:
         repetitions: int | None = None,
     ) -> None:
         """Take the engines, each with its fraction of a second, and the inclusive bounds as instants."""
+        self.zone = zone
+        self.clocks = tuple(engine for engine, _ in engines if isinstance(engine, WallClock))
         alone = len(engines) == 1 and not exclusions
         self._engine: Engine | Union = engines[0][0] if alone else Union(engines, exclusions, zone)
         self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)

@@ -1,6 +1,7 @@
 """Times of the day: every minute of one set crossed with every second of another."""
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from functools import lru_cache
 
 __all__ = ["Times", "minutes_of"]
@@ -39,6 +40,10 @@ class Times:
                 return minute * 60 + seconds[bisect_left(seconds, second)]
             place += 1
         return minutes[place] * 60 + seconds[0] if place < len(minutes) else None
+
+    def all(self) -> Iterator[int]:
+        """Iterate over the times, in order."""
+        return (minute * 60 + second for minute in self._minutes for second in self._seconds)
 
     def complement(self) -> "Times | None":
         """Return the minutes of the day that hold none of these times, as times at their second 0."""

@@ -1,27 +1,49 @@
-"""Timings in words."""
+"""Timings in words: the 24-hour clock, no locale, nothing that depends on now."""
 
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
 
 from dateutil.rrule import weekday
 
 from bgsched._calendar.fields import time_text
 
-if TYPE_CHECKING:
-    from bgsched._cron import CronFields
+__all__ = [
+    "AT_START",
+    "MONTHS",
+    "NAMES",
+    "at_text",
+    "count",
+    "daily",
+    "day_names",
+    "day_text",
+    "elapsed",
+    "excluded",
+    "hourly",
+    "instant_text",
+    "joined",
+    "month_day",
+    "monthly",
+    "nth_name",
+    "ordinal",
+    "span_text",
+    "turns",
+    "until_text",
+    "weekly",
+]
 
 NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+AT_START = " at the time of the start"
 _NTH = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", -1: "last"}
 
 
-def every(n: int, unit: str) -> str:
-    """Say ``every minute``, ``every 5 minutes``."""
-    return f"every {unit}" if n == 1 else f"every {n} {unit}s"
-
-
-def joined(items: list[str]) -> str:
+def joined(items: Iterable[str], word: str = "and") -> str:
     """Say ``a, b and c``."""
-    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else items[0]
+    several = list(items)
+    return f"{', '.join(several[:-1])} {word} {several[-1]}" if len(several) > 1 else several[0]
 
 
 def ordinal(n: int) -> str:
@@ -30,78 +52,113 @@ def ordinal(n: int) -> str:
     return f"{n}{suffix}"
 
 
-def _at(at: time | None) -> str:
-    return f" at {time_text(at)}" if at is not None else " at the time of the start"
+def turns(n: int, unit: str) -> str:
+    """Say ``every week``, ``every second week``, ``every 3 weeks``."""
+    return {1: f"every {unit}", 2: f"every second {unit}"}.get(n, f"every {n} {unit}s")
 
 
-def _days(on: tuple[weekday, ...]) -> str:
-    return joined([NAMES[day.weekday] for day in on])
+def elapsed(n: int, unit: str) -> str:
+    """Say ``every second``, ``every 2 seconds``: plain counts, because 'every second second' helps nobody."""
+    return f"every {unit}" if n == 1 else f"every {n} {unit}s"
 
 
-def hourly(n: int, minute: int | None) -> str:
+def count(n: int, unit: str) -> str:
+    """Say ``1 time``, ``3 times``."""
+    return f"{n} {unit}{'' if n == 1 else 's'}"
+
+
+def at_text(at: time | None, default: str) -> str:
+    """Say `` at 09:00``."""
+    return default if at is None else f" at {time_text(at)}"
+
+
+def day_text(day: date) -> str:
+    """Say ``31 December 2026``."""
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+
+
+def instant_text(naive: datetime) -> str:
+    """Say ``31 December 2026 at 09:00``."""
+    seconds = "milliseconds" if naive.microsecond and not naive.microsecond % 1000 else "auto"
+    clock = time_text(naive.time()) if not naive.microsecond else naive.time().isoformat(seconds)
+    return f"{day_text(naive.date())} at {clock}"
+
+
+def until_text(naive: datetime) -> str:
+    """Say ``until 31 December 2026``, with the time where it is not the end of the day."""
+    end_of_day = (naive.hour, naive.minute) == (23, 59)
+    return f"until {day_text(naive.date()) if end_of_day else instant_text(naive)}"
+
+
+def span_text(span: timedelta) -> str:
+    """Say ``2 hours``, ``90 seconds``, ``1.5 seconds``."""
+    seconds = span.total_seconds()
+    for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds >= size and not seconds % size:
+            return count(int(seconds // size), unit)
+    return f"{seconds:g} seconds"
+
+
+def day_names(days: Sequence[int]) -> str:
+    """Say ``Monday and Friday``, ``Monday to Thursday``."""
+    if len(days) > 2 and days[-1] - days[0] == len(days) - 1:  # noqa: PLR2004 - two days are no range
+        return f"{NAMES[days[0]]} to {NAMES[days[-1]]}"
+    return joined(NAMES[day] for day in days)
+
+
+def nth_name(n: int, day: int) -> str:
+    """Say ``the second Tuesday``, ``the last Friday``, ``the second to last Monday``."""
+    if n in _NTH:
+        return f"the {_NTH[n]} {NAMES[day]}"
+    return f"the {ordinal(n)} {NAMES[day]}" if n > 0 else f"the {_nth(-n)} to last {NAMES[day]}"
+
+
+def _nth(n: int) -> str:
+    return _NTH.get(n, ordinal(n))
+
+
+def month_day(day: int) -> str:
+    """Say ``the 15th``, ``the last day``, ``the second to last day``."""
+    if day > 0:
+        return f"the {ordinal(day)}"
+    return "the last day" if day == -1 else f"the {_nth(-day)} to last day"
+
+
+def hourly(every: int, minute: int | None) -> str:
     """Say an Hourly."""
-    return every(n, "hour") + (f" at {minute} minutes past" if minute is not None else "")
+    past = "" if minute is None else f" at {count(minute, 'minute')} past"
+    return elapsed(every, "hour") + past
 
 
-def daily(at: time | None, n: int, on: tuple[weekday, ...] | None) -> str:
-    """Say a Daily."""
-    numbers = tuple(day.weekday for day in on) if on is not None else None
-    days = {None: every(n, "day"), (0, 1, 2, 3, 4): "every weekday", (5, 6): "every Saturday and Sunday"}
-    return (days[numbers] if numbers in days else f"every {_days(on or ())}") + _at(at)
+def daily(every: int, on: tuple[weekday, ...] | None) -> str:
+    """Say the days of a Daily."""
+    days = None if on is None else tuple(day.weekday for day in on)
+    if days in {None, tuple(range(7))}:
+        return turns(every, "day")
+    if days == (0, 1, 2, 3, 4):
+        return "every weekday"
+    return f"every {joined(NAMES[day] for day in days or ())}"
 
 
-def weekly(on: tuple[weekday, ...], at: time | None, n: int) -> str:
-    """Say a Weekly."""
-    weeks = {1: "every week", 2: "every second week"}.get(n, f"every {n} weeks")
-    return f"{weeks} on {_days(on)}{_at(at)}"
+def weekly(on: tuple[weekday, ...], every: int) -> str:
+    """Say the days of a Weekly."""
+    return f"{turns(every, 'week')} on {day_names([day.weekday for day in on])}"
 
 
-def monthly(day: int | None, on: weekday | None, at: time | None, n: int, short_month: str) -> str:
-    """Say a Monthly."""
-    months = {1: "every month", 2: "every second month"}.get(n, f"every {n} months")
+def monthly(day: int | None, on: weekday | None, every: int, *, clamp: bool) -> str:
+    """Say the day of a Monthly, and what becomes of short months."""
+    months = f"of {turns(every, 'month')}"
     if on is not None:
-        which = f"the {_NTH.get(on.n or 0, f'{on.n}th')} {NAMES[on.weekday]}"
-    else:
-        which = f"the {ordinal(day)}" if day is not None and day > 0 else f"day {day}"
-    return f"{months} on {which}{_at(at)}" + (" (or the last day)" if short_month == "last" else "")
+        some = " that has one" if abs(on.n or 0) == 5 else ""  # noqa: PLR2004 - not every month has a fifth
+        return f"on {nth_name(on.n or 0, on.weekday)} {months}{some}"
+    number = day or 0
+    note = ""
+    if abs(number) > 28:  # noqa: PLR2004 - February
+        lacking = ordinal(number) if number > 0 else f"{ordinal(-number)} to last day"
+        note = " (in shorter months on the nearest day)" if clamp else f" (months without a {lacking} are skipped)"
+    return f"on {month_day(number)} {months}{note}"
 
 
-def cron(fields: "CronFields") -> str:
-    """Say a Cron."""
-    return f"cron {fields.expression!r}"
-
-
-def recurrence(rule: str) -> str:
-    """Say a Recurrence."""
-    return f"recurrence {rule}"
-
-
-def later(at: datetime, timezone: str | None) -> str:
-    """Say a Later."""
-    return f"once, at {at:%Y-%m-%d %H:%M:%S}, {'UTC' if at.tzinfo else timezone}"
-
-
-def schedule(
-    frequencies: list[str],
-    *,
-    start: datetime | None,
-    finish: datetime | None,
-    timezone: str | None,
-    repetitions: int | None,
-    exclude: tuple[Any, ...],
-    jitter: timedelta,
-) -> str:
-    """Say a Schedule."""
-    parts = [" and ".join(frequencies)]
-    parts += [timezone] if timezone else []
-    parts += [f"from {start}"] if start else []
-    parts += [f"until {finish}"] if finish else []
-    parts += [f"{repetitions} times"] if repetitions else []
-    parts += [f"except {len(exclude)} exclusions"] if exclude else []
-    parts += [f"spread over {jitter}"] if jitter else []
-    return ", ".join(parts)
-
-
-def day(value: date) -> str:
-    """Say a date."""
-    return f"{value.day} {value:%B %Y}"
+def excluded(items: Iterable[str]) -> str:
+    """Say what is excluded."""
+    return f"except {joined(items)}"

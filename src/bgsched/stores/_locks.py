@@ -30,8 +30,8 @@ class OwnerLocks:
         _ALL.add(self)
 
     def hold(self, owner: str) -> None:
-        """Take the owner's lock and keep it until `release` or the end of this OS process."""
-        if fcntl is None:
+        """Take the owner's lock and keep it until `let_go`, `release` or the end of this OS process."""
+        if owner in self._held or fcntl is None:
             return
         self._folder.mkdir(exist_ok=True)
         descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -43,12 +43,20 @@ class OwnerLocks:
             return
         self._held[owner] = descriptor
 
-    def release(self, owner: str) -> None:
-        """Let go of the owner's lock, held or left by a dead one, and remove its file."""
-        self._forget(owner)
+    def holds(self, owner: str) -> bool:
+        """Return whether the owner's lock is held here and others can see that."""
+        return owner in self._held and self._path(owner).exists()
+
+    def let_go(self, owner: str) -> None:
+        """Let go of the owner's lock; its file stays, so that others see at once that nobody holds it."""
         descriptor = self._held.pop(owner, None)
         if descriptor is not None:
             os.close(descriptor)
+
+    def release(self, owner: str) -> None:
+        """Let go of the owner's lock, held or left by a dead one, and remove its file."""
+        self._forget(owner)
+        self.let_go(owner)
 
     def is_free(self, owner: str) -> bool | None:
         """Return whether nobody holds the owner's lock; ``None`` where that cannot be known."""

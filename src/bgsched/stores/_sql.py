@@ -12,14 +12,17 @@ from typing import Any
 
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import RunFilter, SchedulerRecord
+from bgsched.stores.base import Aged, RequestFilter, RunFilter, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
+    "ACTIVE_STATUS",
+    "CHANGING_COLUMNS",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
+    "aged_from_rows",
     "conditions",
     "dump",
     "instant",
@@ -27,6 +30,7 @@ __all__ = [
     "line_from_row",
     "line_to_row",
     "micros",
+    "request_conditions",
     "request_from_row",
     "request_to_row",
     "run_from_row",
@@ -55,6 +59,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "sensitive",
 )
 
 RUN_COLUMNS = (
@@ -87,7 +92,30 @@ RUN_COLUMNS = (
     "progress",
     "result",
     "error",
+    "sensitive",
 )
+
+CHANGING_COLUMNS = (
+    "due_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "duration",
+    "lateness",
+    "status",
+    "reason",
+    "attempt",
+    "attempts",
+    "reruns_left",
+    "owner",
+    "progress",
+    "result",
+    "error",
+)
+"""What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+ACTIVE_STATUS = "status IN ('waiting', 'running')"
+"""Written as the partial indexes say it, or they are not used."""
 
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
 
@@ -123,7 +151,25 @@ def span(micros: int | None) -> timedelta | None:
 
 def dump(value: Any) -> str | None:
     """Return *value* as JSON text, ``None`` as it is."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if value is None:
+        return None
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if _is_storable(text) else json.dumps(value, separators=(",", ":"))
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database can take *text*: half a surrogate pair, as in undecodable file names, is no text to it."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(text: str | None) -> str | None:
+    if text is None or _is_storable(text):
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _load(text: str | None) -> Any:
@@ -134,7 +180,9 @@ def _params(text: str) -> dict[str, Any]:
     if text == "{}":
         return {}
     value = json.loads(text)
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise TypeError(f"params are no JSON object: {text}")
+    return value
 
 
 @lru_cache(maxsize=4096)
@@ -168,17 +216,32 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        _names_text(request.sensitive),
     )
 
 
 def request_from_row(row: Sequence[Any]) -> Request:
-    """Return the request of a row in the order of `REQUEST_COLUMNS`."""
+    """Return the request of a row in the order of `REQUEST_COLUMNS`; one that somebody damaged never fires."""
+    try:
+        return _request_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return Request(
+            id=str(row[0]),
+            process=str(row[1]),
+            timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
+            status=_lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
+            created_at=_EPOCH,
+            reason=None if row[14] is None else str(row[14]),
+        )
+
+
+def _request_from_row(row: Sequence[Any]) -> Request:
     created_at = instant(row[8])
     assert created_at is not None  # noqa: S101  the column is NOT NULL
     timing = _timing(row[3])
     try:
         params = _params(row[2])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
     return Request(
         id=row[0],
@@ -196,6 +259,7 @@ def request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
+        sensitive=_lenient(_names, row[15], ()),
     )
 
 
@@ -220,7 +284,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         micros(run.finished_at),
         *_spans(run),
         run.status.value,
-        run.reason,
+        _plain(run.reason),
         run.attempt,
         dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
         run.reruns_left,
@@ -230,6 +294,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         dump(run.progress.to_dict()) if run.progress else None,
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
+        _names_text(run.sensitive),
     )
 
 
@@ -242,7 +307,25 @@ def _spans(run: Run) -> tuple[int | None, int | None]:
 
 
 def run_from_row(row: Sequence[Any]) -> Run:
-    """Return the run of a row in the order of `RUN_COLUMNS`."""
+    """Return the run of a row in the order of `RUN_COLUMNS`; of one that somebody damaged, what can be told."""
+    try:
+        return _run_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return Run(
+            id=row[0],
+            request_id=str(row[1]),
+            process=str(row[4]),
+            params={"unreadable": str(row[5])},
+            fire_time=_EPOCH,
+            recorded_at=_EPOCH,
+            status=_lenient(RunStatus, row[18], RunStatus.ABANDONED),
+            reason=f"its row is damaged: {type(error).__name__}: {error}",
+            attempt=row[20] if isinstance(row[20], int) else 0,
+            owner=row[23],
+        )
+
+
+def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
@@ -252,7 +335,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
         revision=row[2],
         parent_id=row[3],
         process=row[4],
-        params=_lenient(_params, row[5], {}),
+        params=_lenient(_params, row[5], {"unreadable": row[5]}),  # which no process takes
         user=row[6],
         channel=row[7],
         fire_time=fire_time,
@@ -275,6 +358,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
         progress=_lenient(_progress, row[26], None),
         result=_lenient(_load, row[27], None),
         error=_lenient(_error, row[28], None),
+        sensitive=_lenient(_names, row[29], ()),
     )
 
 
@@ -284,6 +368,14 @@ def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> An
         return otherwise if text is None else read(text)
     except (ValueError, TypeError, KeyError):
         return otherwise
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in json.loads(text))
+
+
+def _names_text(names: tuple[str, ...]) -> str | None:
+    return dump(names) if names else None
 
 
 def _progress(text: str) -> Progress:
@@ -308,40 +400,44 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
-def lanes(filter: RunFilter) -> list[tuple[str, list[Any]]]:
+def lanes(filter: RunFilter) -> list[tuple[str, list[Any], str]]:
     """Return the conditions, with their values, under which one index each finds the filter's runs newest first.
 
     The newest of all lanes together are the page. Each lane is an equality on the front of an index that ends in the
-    id, so that no lane costs more than its share of the page, however many runs there are.
+    id, so that no lane costs more than its share of the page, however many runs there are. Third comes how to write
+    ``id`` in the lane: ``+id`` keeps the planner from walking the ids where an index over few rows serves better.
     """
     active = [status.value for status in ACTIVE if not filter.status or status in filter.status]
     final = [status.value for status in FINAL if not filter.status or status in filter.status]
     if filter.request is not None or filter.parent is not None or filter.user is not None:
         column, value = next(
             (column, value)
-            for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ("user", filter.user))
+            for column, value in (("request_id", filter.request), ("parent_id", filter.parent), ('"user"', filter.user))
             if value is not None
         )
-        return [(f"{column} = ?", [value])]
+        return [(f"{column} = ?", [value], "id")]
     if filter.process is None and not filter.status:
-        return [("1 = 1", [])]
+        return [("1 = 1", [], "id")]
     process = "" if filter.process is None else "process = ? AND "
     values = [] if filter.process is None else [filter.process]
-    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status]) for status in sorted(final)]
+    found = [(f"{process}status = ? AND finished_at IS NOT NULL", [*values, status], "id") for status in sorted(final)]
     if active:
-        found.append((f"{process}status IN ('waiting', 'running')", values))
+        found.append((f"{process}status IN ('waiting', 'running')", values, "+id"))
     return found
 
 
-def conditions(filter: RunFilter) -> tuple[list[str], list[Any]]:
-    """Return what each run of any lane must fulfil, with the values."""
+def conditions(filter: RunFilter, *, log: str = "bgsched_log", find: str = "instr") -> tuple[list[str], list[Any]]:
+    """Return what each run of any lane must fulfil, with the values.
+
+    The runs are called ``run``; *log* names the table of the lines, *find* the function that finds one text in another.
+    """
     found: list[str] = []
     values: list[Any] = []
     for column, value in (
         ("process", filter.process),
         ("request_id", filter.request),
         ("parent_id", filter.parent),
-        ("user", filter.user),
+        ('"user"', filter.user),  # without quotes, PostgreSQL takes it for the role that asks
     ):
         if value is not None:
             found.append(f"{column} = ?")
@@ -350,17 +446,42 @@ def conditions(filter: RunFilter) -> tuple[list[str], list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     if filter.text is not None:
-        found.append(
-            "(instr(lower(coalesce(reason, '') || ' ' || coalesce(error, '')), lower(?)) OR EXISTS "
-            "(SELECT 1 FROM bgsched_log WHERE run_id = bgsched_runs.id AND instr(lower(text), lower(?))))"
-        )
+        said = "lower(coalesce(reason, '') || ' ' || coalesce(CAST(error AS text), ''))"
+        lines = f"SELECT 1 FROM {log} WHERE run_id = run.id AND {find}(lower(text), lower(?)) > 0"  # noqa: S608  our own
+        found.append(f"({find}({said}, lower(?)) > 0 OR EXISTS ({lines}))")
         values += [filter.text, filter.text]
     return found, values
 
 
+def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
+    """Return what each request must fulfil, with the values."""
+    found: list[str] = ["1 = 1"]
+    values: list[Any] = []
+    for condition, value in (
+        ("process = ?", filter.process),
+        ('"user" = ?', filter.user),
+        ("id > ?", filter.after),
+    ):
+        if value is not None:
+            found.append(condition)
+            values.append(value)
+    if filter.status:
+        found.append(f"status IN ({', '.join('?' * len(filter.status))})")
+        values += sorted(status.value for status in filter.status)
+    return " AND ".join(found), values
+
+
 def line_to_row(line: LogLine) -> tuple[Any, ...]:
     """Return the line in the order of `LOG_COLUMNS`."""
-    return (line.run_id, line.seq, micros(line.at), line.level, line.logger, line.text, line.attempt)
+    return (
+        line.run_id,
+        line.seq,
+        micros(line.at),
+        _plain(line.level),
+        _plain(line.logger),
+        _plain(line.text),
+        line.attempt,
+    )
 
 
 def line_from_row(row: Sequence[Any]) -> LogLine:
@@ -368,6 +489,23 @@ def line_from_row(row: Sequence[Any]) -> LogLine:
     at = instant(row[2])
     assert at is not None  # noqa: S101  the column is NOT NULL
     return LogLine(row[0], row[1], at, row[3], row[4], row[5], row[6])
+
+
+def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
+    """Return the runs of rows ``(id, request_id, process, status, finished_at, is_newest)``; not damaged ones."""
+    found = []
+    for id, request_id, process, status, finished_at, is_newest in rows:
+        at = _lenient_instant(finished_at)
+        if at is not None and status in FINAL:
+            found.append(Aged(id, request_id, process, RunStatus(status), at, bool(is_newest)))
+    return found
+
+
+def _lenient_instant(micros: Any) -> datetime | None:
+    try:
+        return instant(micros)
+    except (TypeError, OverflowError):
+        return None
 
 
 def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
@@ -381,14 +519,29 @@ def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
         micros(record.lease_until),
         record.workers,
         int(record.paused),
-        record.problem,
+        _plain(record.problem),
         micros(record.problem_since),
         dump(list(record.processes)),
     )
 
 
 def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
-    """Return the record of a row in the order of `SCHEDULER_COLUMNS`."""
+    """Return the record of a row in the order of `SCHEDULER_COLUMNS`; one that is damaged is long gone."""
+    try:
+        return _scheduler_from_row(row)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
+        return SchedulerRecord(
+            owner=str(row[0]),
+            host=str(row[1]),
+            pid=0,
+            started_at=_EPOCH,
+            heartbeat_at=_EPOCH,
+            lease_until=_EPOCH,
+            problem=f"its row is damaged: {type(error).__name__}: {error}",
+        )
+
+
+def _scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
     started_at, heartbeat_at, lease_until = (instant(value) for value in row[3:6])
     assert started_at is not None  # noqa: S101  the columns are NOT NULL
     assert heartbeat_at is not None  # noqa: S101

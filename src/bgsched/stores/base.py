@@ -7,23 +7,29 @@ backend supplies; so claiming, fencing and reaping are the same text for all of 
 Two guards make a fire time run exactly once: the claim moves ``next_fire_time`` on in the transaction that writes the
 run, and a store refuses a second run of the same ``(request_id, revision, fire_time)``. A third guards the end:
 whatever an owner says about a run is taken only while that run is active and still has this owner and this attempt
-(the *fence*).
+(the *fence*). A fourth guards against runs that nobody would ever end: only an owner that is signed on may claim, and
+signing off or reaping it ends what it holds in the same transaction.
+
+Requests count their revisions from 1. Revision 0 is that of the runs beside the fire times, which somebody asked for:
+they can never take the place of a fire time.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from bgsched._evolve import evolve
-from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
-from bgsched.request import Plan, Request, RequestStatus, Retention
+from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
+from bgsched.request import Overlap, Plan, Request, RequestStatus, Retention, beside
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 
 __all__ = [
     "LAST",
+    "Aged",
+    "Bite",
     "Ended",
     "Planner",
     "Report",
@@ -150,21 +156,58 @@ LAST = {"last_run": FINAL, "last_success": frozenset({RunStatus.SUCCESS}), "last
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How many fire times of a process came to an end in a status, in the hour that begins at *hour* (UTC)."""
+    """How many fire times of a process (all of them: ``None``) ended in a status in the hour from *hour* (UTC)."""
 
     hour: datetime
-    process: str
+    process: str | None
     status: RunStatus
     count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the count as JSON-able values."""
+        return {
+            "hour": self.hour.isoformat(),
+            "process": self.process,
+            "status": self.status.value,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """What retention must know of an ended run. *is_newest*: whether its request has no newer one."""
+
+    id: int
+    request_id: str
+    process: str
+    status: RunStatus
+    finished_at: datetime
+    is_newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    """What one call of `Store.purge` did: how many *runs* and *requests* it deleted, and where the next looks on.
+
+    *after*: the id of the last run it looked at; ``None`` when there is nothing left to look at.
+    """
+
+    runs: int = 0
+    requests: int = 0
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an owner has to say about its runs: where they stand now, and the lines they wrote."""
+    """What an owner has to say about its runs: where they stand now, and the lines they wrote.
+
+    *follow_ups*: requests to file, each if the run of that id is taken as reported here.
+    """
 
     runs: Sequence[Run] = ()
     log: Sequence[LogLine] = ()
     trims: Sequence[LogTrim] = ()
+    follow_ups: Sequence[tuple[int, Request]] = ()
 
 
 def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
@@ -199,6 +242,11 @@ class Planner(Protocol):
     @property
     def processes(self) -> Collection[str]:
         """The processes it can run."""
+        ...
+
+    @property
+    def bounds(self) -> Mapping[str, int]:
+        """How many runs, 1 or more, of some of these processes may be claimed at most."""
         ...
 
     def overlap_key(self, request: Request) -> str | None:
@@ -242,7 +290,25 @@ class StoreReader(Protocol):
         ...
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included."""
+        """Return what ended in the hours from that of *since* to that of *until*, by hour; purged runs included.
+
+        *process*: of one process, or (``None``) of all of them together.
+        """
+        ...
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        """Return what ended in the hours from that of *since* to before *until*, summed by process and status.
+
+        Purged runs are counted. The ``hour`` of each is that of *since*.
+        """
+        ...
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        """Return, by id, the first *limit* ended runs with an id above *after* that were recorded before *before*."""
+        ...
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        """Return the id of the *n*-th newest (from 1) ended run of the process; ``None`` when it has fewer."""
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:
@@ -300,8 +366,19 @@ class Transaction(Protocol):
         """Return those of the runs that exist, locked against other writers."""
         ...
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of the overlap keys under which nobody else can start a run until this transaction ends.
+
+        A key of one request comes with its request, which `due_requests` locked. Where there is one writer, all are.
+        """
+        ...
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         """Return the active runs with these overlap keys, oldest first."""
+        ...
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        """Return the runs of the same request that have this parent, oldest first."""
         ...
 
     def active_runs_of(self, request_id: str) -> list[Run]:
@@ -343,6 +420,10 @@ class Transaction(Protocol):
         """Return the schedulers that signed on."""
         ...
 
+    def is_signed_on(self, owner: str) -> bool:
+        """Return whether the scheduler is signed on; nobody else can end it before this transaction does."""
+        ...
+
     def put_scheduler(self, record: SchedulerRecord) -> None:
         """Insert or replace a scheduler."""
         ...
@@ -351,8 +432,11 @@ class Transaction(Protocol):
         """Forget a scheduler."""
         ...
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        """Delete up to *limit* ended runs that finished before their status's instant, never a request's newest."""
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        """Delete those of the runs that have ended and are not their request's newest, with their logs.
+
+        Those that many log lines would make last long are left to the next call. Return how many were deleted.
+        """
         ...
 
 
@@ -375,9 +459,34 @@ class Store(ABC):
         """Return whether a scheduler that signed on has died: here, whether its lease ran out."""
         return record.lease_until < now
 
+    def gone(self, tx: Transaction, now: datetime) -> list[str]:
+        """Return the owners that have died."""
+        return [record.owner for record in tx.schedulers() if self.is_gone(record, now)]
+
+    def vouches_for(self, owner: str) -> bool:  # noqa: ARG002  for stores that know more than the lease
+        """Return whether nobody can take *owner* for gone, even when it does not renew its lease."""
+        return False
+
+    def let_go(self, owner: str) -> None:  # noqa: B027  for stores that vouch
+        """Stop vouching for *owner*, which could not sign off or goes on under a new name: others may end it."""
+
     @abstractmethod
     def changes(self) -> Hashable:
         """Return a value that differs after anybody changed the store; cheap to ask."""
+
+    @property
+    def look_every(self) -> float:
+        """For how many seconds a scheduler may go without looking for the dead and for asked kills."""
+        return 1.0
+
+    def listen(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  a store that has no such means does nothing
+        """Call *wake*, from any thread, when somebody elsewhere made something due or (``True``) asked for a kill.
+
+        A hint, no promise: whoever relies on the store looks at `changes` as well.
+        """
+
+    def unlisten(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  see listen
+        """Undo `listen`."""
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -403,7 +512,7 @@ class Store(ABC):
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
-        request's runs that wait and that nobody has claimed.
+        request's runs that wait and that nobody has claimed, save members of a group that still runs.
         """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
@@ -412,7 +521,8 @@ class Store(ABC):
                 return found
             tx.put_requests([changed])
             if end_waiting is not None:
-                waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
+                active = {run.id: run for run in tx.active_runs_of(id)}
+                waiting = [run for run in active.values() if run.owner is None and run.parent_id not in active]
                 skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
                 tx.update_runs(skipped, None)
                 _tally(tx, skipped, now, "")
@@ -434,26 +544,63 @@ class Store(ABC):
     def enqueue(self, run: Run) -> Run:
         """Store a waiting run beside the fire times of its request; whoever is free first takes it.
 
-        Where the request has a run of that fire time already, the fire time moves on by a microsecond.
+        Where another run was put there for the same instant, the fire time moves on by a microsecond.
+
+        Raises:
+            UnknownRequestError: there is no such request.
         """
         with self.transaction() as tx:
+            request = next(iter(tx.get_requests([run.request_id])), None)
+            if request is None:
+                raise UnknownRequestError(run.request_id)
+            run = evolve(run, revision=0, due_at=run.due_at or run.fire_time)
             while not (stored := tx.insert_runs([run])):
                 run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
-            request = next(iter(tx.get_requests([run.request_id])), None)
-            if request is not None and request.status is RequestStatus.COMPLETE:
+            if request.status is RequestStatus.COMPLETE:
                 tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
+
+    def add_member(self, owner: str, parent: Run, run: Run, place: int, overlap: Overlap, now: datetime) -> bool:
+        """Store *run* as member number *place* (from 0) of the group's run *parent*, by its process's overlap rule.
+
+        Nothing happens where that member is stored already, or *parent* was asked to stop. Return whether *parent* is
+        still *owner*'s.
+        """
+        with self.transaction() as tx:
+            held = next(iter(tx.get_runs([parent.id])), None)
+            if held is None or not _holds(held, owner) or held.attempt != parent.attempt:
+                return False
+            if held.kill_asked_at is not None or len(tx.child_runs(parent.id)) > place:
+                return True
+            blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
+            made = beside(run, overlap, now, blockers)
+            if made.displaced:
+                tx.update_runs(made.displaced, None)
+            if made.kills:
+                tx.ask_kill(made.kills, now)
+            run = made.run
+            while not (stored := tx.insert_runs([run])):
+                run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
+            tx.complete_requests({displaced.request_id for displaced in made.displaced})
+            _tally(tx, [*made.displaced, *(run for run in stored if not run.is_active)], now, owner)
+            return True
 
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
         """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
 
         Waiting runs come first, then due requests. Each fire time gets exactly one record, whoever else claims.
+
+        Raises:
+            OwnerGoneError: *owner* is not signed on. Nobody would ever end what it claimed.
         """
         with self.transaction() as tx:
-            taken = [run.taken(owner, now) for run in tx.queued_runs(now, planner.processes, limit)]
+            if not tx.is_signed_on(owner):
+                raise OwnerGoneError(owner)
+            lanes = _Lanes(planner, limit)
+            taken = [run.taken(owner, now) for run in lanes.queued(tx, now)]
             accepted = tx.update_runs(taken, None) if taken else set()
             claimed = [run for run in taken if run.id in accepted]
-            due = tx.due_requests(now, planner.processes, limit - len(claimed)) if len(claimed) < limit else []
+            due = lanes.due(tx, now, claimed)
             if due:
                 claimed += _claim_due(tx, planner, owner, now, due)
             return claimed
@@ -470,6 +617,9 @@ class Store(ABC):
             refused = [run for run in report.runs if run.id not in accepted]
             if refused:
                 refused = _note_refused(tx, owner, now, refused)
+            follow_ups = [request for run_id, request in report.follow_ups if run_id in accepted]
+            if follow_ups:
+                tx.put_requests(follow_ups)
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
             tx.complete_requests({run.request_id for run in ended})
             _tally(tx, ended, now, owner)
@@ -518,49 +668,148 @@ class Store(ABC):
     def heartbeat(self, record: SchedulerRecord) -> bool:
         """Renew the lease of a scheduler that still stands; ``False``: it was reaped, and nothing was renewed."""
         with self.transaction() as tx:
-            if all(known.owner != record.owner for known in tx.schedulers()):
+            if not tx.is_signed_on(record.owner):
                 return False
             tx.put_scheduler(record)
             return True
 
-    def reap(self, now: datetime) -> list[Run]:
-        """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt."""
+    def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
+        """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt.
+
+        A request whose run has used up its reruns is parked with it: the run may be what kills its schedulers.
+        *leases*: whether leases that ran out count; not when the clock that says so has just jumped.
+        """
         with self.transaction() as tx:
-            left: list[Run] = []
-            for record in tx.schedulers():
-                if self.is_gone(record, now):
-                    left += _release(tx, record.owner, now, "its scheduler died")
-            return left
+            gone = (
+                self.gone(tx, now) if leases else [r.owner for r in tx.schedulers() if self.is_gone(r, r.lease_until)]
+            )
+            return [run for owner in gone for run in _release(tx, owner, now, "its scheduler died", crashed=True)]
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
         with self.transaction() as tx:
-            return _release(tx, owner, now, "its scheduler was shut down")
+            return _release(tx, owner, now, "its scheduler was shut down", crashed=False)
 
-    def purge(self, retention: Retention, now: datetime, limit: int = 500) -> int:
-        """Delete up to *limit* runs that are past their retention, with their logs; return how many."""
-        before = {
-            status: now - age
-            for status in RunStatus
-            if (age := retention.success if status is RunStatus.SUCCESS else retention.other) is not None
-        }
+    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+        """Delete up to *limit* runs that are past their retention, and requests that are, with their logs.
+
+        A small bite: candidates are found by reading, a bounded number of runs from the id *after* on, and looked at
+        again in the short transaction that deletes them. The next bite goes on where this one says.
+        """
+        found = self.reader().aged(after, _oldest_kept(retention, now), _LOOK)
+        kept_from = _Surplus(self.reader(), retention.per_process)
+        stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, kept_from)][:limit]
+        complete = [aged for aged in found if aged.is_newest and _is_over(aged, retention, now)][:_MOST_REQUESTS]
+        runs, requests = 0, 0
+        if stale:
+            with self.transaction() as tx:
+                runs = tx.purge_runs(stale)
+        if complete:
+            requests = self._purge_requests(complete)
+        if runs < len(stale) or len(stale) == limit:
+            return Bite(runs, requests, stale[runs - 1] if runs else after)
+        if len(complete) == _MOST_REQUESTS:
+            return Bite(runs, requests, after if requests else complete[-1].id)
+        return Bite(runs, requests, found[-1].id if len(found) == _LOOK else None)
+
+    def _purge_requests(self, newest: Sequence[Aged]) -> int:
+        """Delete the requests of these runs that are complete, not declared in the code, and have not run since.
+
+        One that the code declares would be filed, and run, again.
+        """
+        run_ids = {aged.request_id: aged.id for aged in newest}
+        deleted = 0
         with self.transaction() as tx:
-            return tx.purge(before, retention.per_process, limit)
+            for request in tx.get_requests(list(run_ids)):
+                if request.status is RequestStatus.COMPLETE and request.declared is None:
+                    last = self.reader().runs(RunFilter(request=request.id, limit=1))
+                    if last and last[0].id == run_ids[request.id]:
+                        tx.delete_request(request.id)
+                        deleted += 1
+        return deleted
+
+
+_LOOK = 5_000
+_MOST_REQUESTS = 50
+_FAR = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class _Surplus:
+    """From which run on, by its id, those of a process are few enough to be kept."""
+
+    def __init__(self, reader: StoreReader, per_process: int | None) -> None:
+        self._reader = reader
+        self._count = per_process
+        self._known: dict[str, int] = {}
+
+    def covers(self, aged: Aged) -> bool:
+        if self._count is None:
+            return False
+        if aged.process not in self._known:
+            self._known[aged.process] = self._reader.nth_newest(aged.process, self._count) or 0
+        return aged.id < self._known[aged.process]
+
+
+def _oldest_kept(retention: Retention, now: datetime) -> datetime:
+    """Return the instant from which on no run is past its retention: a run ends after it was recorded."""
+    if retention.per_process is not None:
+        return _FAR
+    ages = [age for age in (retention.success, retention.other, retention.complete) if age is not None]
+    return now - min(ages) if ages else datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _is_stale(aged: Aged, retention: Retention, now: datetime, surplus: _Surplus) -> bool:
+    age = retention.success if aged.status is RunStatus.SUCCESS else retention.other
+    return (age is not None and aged.finished_at < now - age) or surplus.covers(aged)
+
+
+def _is_over(aged: Aged, retention: Retention, now: datetime) -> bool:
+    return retention.complete is not None and aged.finished_at < now - retention.complete
+
+
+class _Lanes:
+    """The processes of one claim, with how many runs of them may be claimed: those without a bound share one lane."""
+
+    def __init__(self, planner: Planner, limit: int) -> None:
+        self._limit = limit
+        bounds = planner.bounds
+        free = [name for name in planner.processes if name not in bounds] if bounds else planner.processes
+        self._lanes = [(free, limit), *(((name,), min(bound, limit)) for name, bound in bounds.items())]
+
+    def queued(self, tx: Transaction, now: datetime) -> list[Run]:
+        """Return the waiting runs to take, earliest due first."""
+        found = [run for names, room in self._lanes for run in tx.queued_runs(now, names, room)]
+        if len(self._lanes) > 1:
+            found.sort(key=lambda run: (run.due_at or run.fire_time, run.id))
+        return found[: self._limit]
+
+    def due(self, tx: Transaction, now: datetime, claimed: Sequence[Run]) -> list[Request]:
+        """Return the due requests to plan beside the *claimed* runs, highest priority first, then earliest."""
+        due: list[Request] = []
+        for names, room in self._lanes:
+            taken = len(claimed) if len(self._lanes) == 1 else sum(run.process in names for run in claimed)
+            left = min(room - taken, self._limit - len(claimed))
+            if left > 0 and names:
+                due += tx.due_requests(now, names, left)
+        if len(self._lanes) > 1:
+            due.sort(key=lambda request: (-request.priority, request.due_at or now))
+        return due[: self._limit - len(claimed)]
 
 
 def _claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request]) -> list[Run]:
     """Plan the due requests and write all plans at once.
 
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
-    finds that run stored and can name it.
+    finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
     """
     keys = {request.id: planner.overlap_key(request) for request in due}
     wanted = {key for key in keys.values() if key is not None}
+    held = tx.hold_keys(wanted) if wanted else ()
     holders: dict[str | None, list[Run]] = {}
-    for run in tx.active_runs(wanted) if wanted else ():
+    for run in tx.active_runs(held) if held else ():
         holders.setdefault(run.overlap_key, []).append(run)
     plans: list[Plan] = []
-    occupied: set[str] = set()
+    occupied = wanted.difference(held)
     for request in due:
         key = keys[request.id]
         if key in occupied:
@@ -581,13 +830,11 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     if kills:
         tx.ask_kill(kills, now)
     stored = tx.insert_runs([run for made in plans for run in made.runs])
-    ended = {
-        made.request.id
-        for made in plans
-        if made.request.next_fire_time is None and not any(run.is_active for run in made.runs)
-    }
-    if ended:
-        tx.complete_requests(ended)
+    started = {run.request_id for run in stored if run.is_active}
+    over = {made.request.id for made in plans if made.request.next_fire_time is None} - started
+    over.update(run.request_id for run in displaced)
+    if over:
+        tx.complete_requests(over)
     _tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
     return [run for run in stored if run.owner is not None and run.is_active]
 
@@ -618,11 +865,14 @@ def _holds(run: Run, owner: str) -> bool:
 
 
 def _note_refused(tx: Transaction, owner: str, now: datetime, refused: Iterable[Run]) -> list[Run]:
-    """Write refused results into the logs of their runs; what was stored just so before is no refusal."""
+    """Write refused results into the logs of their runs; what was stored just so before is no refusal.
+
+    Not into the log of a run that goes on elsewhere: its lines are numbered by who runs it.
+    """
     stored = {run.id: run for run in tx.get_runs([run.id for run in refused])}
     really = [run for run in refused if not _same_end(stored.get(run.id), run)]
     for run in really:
-        if run.id in stored and not run.is_active:
+        if run.id in stored and not run.is_active and not stored[run.id].is_active:
             text = f"a late result ({run.status.value}) of scheduler {owner}, attempt {run.attempt}, was refused"
             seq = tx.last_seq(run.id) + 1
             tx.append_log([LogLine(run.id, seq, now, "WARNING", "bgsched", text, run.attempt)])
@@ -637,13 +887,28 @@ def _same_end(stored: Run | None, said: Run) -> bool:
     return (stored.status, stored.owner, stored.attempt) == (said.status, said.owner, said.attempt)
 
 
-def _release(tx: Transaction, owner: str, now: datetime, why: str) -> list[Run]:
+def _release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bool) -> list[Run]:
     """End the runs of an owner that is gone, and forget it."""
-    left = [run.abandoned(now, why) for run in tx.held_runs(owner)]
+    left = [run.abandoned(now, why, crashed=crashed) for run in tx.held_runs(owner)]
     if left:
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
+        _park(tx, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tx.complete_requests({run.request_id for run in ended})
         _tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
     return left
+
+
+def _was_abandoned(run: Run) -> bool:
+    return any(attempt.status is RunStatus.ABANDONED for attempt in run.attempts)
+
+
+def _park(tx: Transaction, runs: Sequence[Run]) -> None:
+    """Unschedule the requests of runs whose schedulers died again and again, until somebody reschedules them."""
+    why = {
+        run.request_id: f"parked: attempt {run.attempt} of run {run.id} ended like those before it, with its scheduler"
+        for run in runs
+    }
+    requests = tx.get_requests(why) if why else []
+    tx.advance_requests([r.unscheduled(why[r.id]) for r in requests if r.status is RequestStatus.SCHEDULED])

@@ -5,18 +5,20 @@ nothing behind. What is lent out is never what is kept: values are frozen, and t
 """
 
 import heapq
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
-from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
+from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["MemoryStore"]
 
@@ -31,6 +33,7 @@ class MemoryStore(Store):
         self._lock = threading.RLock()
         self._tables = _Tables()
         self._commits = 0
+        _ALL.add(self)
 
     def __repr__(self) -> str:
         return "MemoryStore()"
@@ -57,6 +60,33 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         """Do nothing: what is in memory stays until the store is forgotten."""
+
+    def before_fork(self) -> None:
+        """Hold the lock over a fork: a child that inherited it from another thread would wait for ever."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Let go of it, in the parent and in the child."""
+        self._lock.release()
+
+
+_ALL: "weakref.WeakSet[MemoryStore]" = weakref.WeakSet()
+_FORKING: list[MemoryStore] = []
+
+
+def _before_fork() -> None:
+    _FORKING[:] = _ALL
+    for store in _FORKING:
+        store.before_fork()
+
+
+def _after_fork() -> None:
+    while _FORKING:
+        _FORKING.pop().after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class _Tables:
@@ -95,7 +125,14 @@ class _Tables:
         }
         for table, key, old in reversed(self._journal):
             undo[table](key, old)
+        if any(table == "run" and old is not None for table, _, old in self._journal):
+            self._restore_order()
         self._journal.clear()
+
+    def _restore_order(self) -> None:
+        """Put the runs back in the order of their ids: one whose deletion was undone is last in each dictionary."""
+        self.all_runs = dict(sorted(self.all_runs.items()))
+        self.by_request = {id: dict.fromkeys(sorted(runs)) for id, runs in self.by_request.items()}
 
     def _set_request(self, id: str, request: Request | None) -> None:
         if request is None:
@@ -228,15 +265,23 @@ class _Tables:
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
         for item in ended:
-            key = item.hour, item.process, item.status
+            key = item.hour, item.process or "", item.status
             self._journal.append(("count", key, self.counts.get(key, 0)))
             self.counts[key] = self.counts.get(key, 0) + item.count
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        parent = self.all_runs.get(parent_id)
+        ids = self.by_request.get(parent.request_id, {}) if parent is not None else {}
+        return [own(self.all_runs[id]) for id in sorted(ids) if self.all_runs[id].parent_id == parent_id]
 
     def active_runs_of(self, request_id: str) -> list[Run]:
         return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
@@ -306,6 +351,9 @@ class _Tables:
     def schedulers(self) -> list[SchedulerRecord]:
         return sorted(self.records.values(), key=lambda record: (record.started_at, record.owner))
 
+    def is_signed_on(self, owner: str) -> bool:
+        return owner in self.records
+
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._journal.append(("record", record.owner, self.records.get(record.owner)))
         self._set_record(record.owner, record)
@@ -314,20 +362,15 @@ class _Tables:
         self._journal.append(("record", owner, self.records.get(owner)))
         self._set_record(owner, None)
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        newest = {max(ids) for ids in self.by_request.values()}
-        kept: dict[str, int] = {}
-        purged: list[int] = []
-        for run in reversed(self.all_runs.values()):
-            kept[run.process] = kept.get(run.process, 0) + 1
-            too_many = per_process is not None and kept[run.process] > per_process
-            bound = before.get(run.status)
-            too_old = bound is not None and run.finished_at is not None and run.finished_at < bound
-            if not run.is_active and run.id not in newest and (too_many or too_old):
-                purged.append(run.id)
-        for run_id in (chosen := purged[-limit:]):
-            self._delete_run(run_id)
-        return len(chosen)
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        for id in ids:
+            run = self.all_runs.get(id)
+            if run is not None and not run.is_active and not self.is_newest(run):
+                self._delete_run(id)
+        return len(ids)
+
+    def is_newest(self, run: Run) -> bool:
+        return run.id == next(reversed(self.by_request[run.request_id]))
 
 
 class _Reader:
@@ -396,10 +439,36 @@ class _Reader:
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
+        counts: dict[tuple[datetime, RunStatus], int] = {}
         with self._lock:
-            found = [Ended(*key, count) for key, count in self._tables.counts.items() if count]
-        wanted = (e for e in found if first <= e.hour <= until and (process is None or e.process == process))
-        return sorted(wanted, key=lambda e: (e.hour, e.process, e.status))
+            for (hour, name, status), count in self._tables.counts.items():
+                if first <= hour <= until and process in (None, name):
+                    counts[hour, status] = counts.get((hour, status), 0) + count
+        return [Ended(hour, process, status, count) for (hour, status), count in sorted(counts.items()) if count]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        counts: dict[tuple[str, RunStatus], int] = {}
+        with self._lock:
+            for (hour, name, status), count in self._tables.counts.items():
+                if first <= hour < until:
+                    counts[name, status] = counts.get((name, status), 0) + count
+        return [Ended(first, name, status, count) for (name, status), count in sorted(counts.items()) if count]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        tables = self._tables
+        with self._lock:
+            old = takewhile(lambda run: run.recorded_at < before, tables.all_runs.values())
+            return [
+                Aged(run.id, run.request_id, run.process, run.status, run.finished_at, tables.is_newest(run))
+                for run in islice((run for run in old if run.id > after and not run.is_active), limit)
+                if run.finished_at is not None
+            ]
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        with self._lock:
+            found = (r for r in reversed(self._tables.all_runs.values()) if r.process == process and not r.is_active)
+            return next((run.id for run in islice(found, n - 1, None)), None)
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

@@ -7,6 +7,7 @@ closed by hand: that would drop SQLite's own locks; who is alive is kept in lock
 """
 
 import json
+import logging
 import os
 import random
 import sqlite3
@@ -23,38 +24,26 @@ from typing import Any
 from bgsched._evolve import evolve
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.request import Request
-from bgsched.run import LogLine, LogTrim, Run, RunStatus
+from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores.base import LAST, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
+from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
 
 __all__ = ["SQLiteStore"]
 
 SCHEMA_VERSION = 1
+LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
 
 _REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
 _RUN = ", ".join(_sql.RUN_COLUMNS)
 _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
-_ACTIVE = "status IN ('waiting', 'running')"
-_CHANGING = (
-    "due_at",
-    "claimed_at",
-    "started_at",
-    "finished_at",
-    "duration",
-    "lateness",
-    "status",
-    "reason",
-    "attempt",
-    "attempts",
-    "reruns_left",
-    "owner",
-    "progress",
-    "result",
-    "error",
-)
+_MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
+_LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
+_ACTIVE = _sql.ACTIVE_STATUS
+_CHANGING = _sql.CHANGING_COLUMNS
 _CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
 _KILL_PLACE = _sql.RUN_COLUMNS.index("kill_asked_at")
 _UPDATE_RUN = (
@@ -80,7 +69,8 @@ class SQLiteStore(Store):
         self._lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._closed = False
+        self._file: _Identity | None = None  # of the database, and of its write-ahead log
+        self._wal: _Identity | None = None
         self._commits = 0
         self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -106,33 +96,48 @@ class SQLiteStore(Store):
             connection = self._write_connection()
             self._begin(connection)
             try:
+                self._check_version(_version(connection))
                 yield _Transaction(connection)
                 connection.execute("COMMIT")
                 self._commits += 1
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._roll_back(connection)
                 raise
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        """Undo what was not committed; a connection that cannot even do that is given up."""
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._disconnect()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
         with self._explaining():
+            self._check_file()
             connection = self._readers.pop() if self._readers else self._connect(reading=True)
-            yield connection
-            if self._closed:
+            try:
+                yield connection
+            except BaseException:  # its transaction may be open still, and would hold back every checkpoint
                 connection.close()
-            else:
-                self._readers.append(connection)
+                raise
+            self._readers.append(connection)
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
         with self._lock:
-            for connection in (self._writer, *self._readers):
+            self._disconnect()
+            self._file = self._wal = None
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            writer, self._writer = self._writer, None
+            readers, self._readers = self._readers, []
+            for connection in (writer, *readers):
                 if connection is not None:
                     connection.close()
-            self._writer = None
-            self._readers = []
 
     def changes(self) -> tuple[int, int]:
         """Return SQLite's ``data_version``, which counts the commits of others, and our own commits."""
@@ -141,7 +146,10 @@ class SQLiteStore(Store):
 
     def sign_on(self, record: SchedulerRecord) -> None:
         """Announce a scheduler; its lock is held before anybody can read its name."""
-        self._locks.hold(record.owner)
+        try:
+            self._locks.hold(record.owner)
+        except OSError as error:
+            raise StoreUnavailableError(f"no lock file can be made beside {self.path}: {error}") from error
         super().sign_on(record)
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
@@ -150,16 +158,23 @@ class SQLiteStore(Store):
         self._locks.release(owner)
         return left
 
-    def reap(self, now: datetime) -> list[Run]:
+    def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
         """End what dead schedulers left; asks the kernel who is dead before it asks for the database."""
-        records = self.reader().schedulers()
-        gone = [record for record in records if self.is_gone(record, now)]
-        if not gone:
+        known = {record.owner: record for record in self.reader().schedulers()}
+        if not any(self.is_gone(record, now if leases else record.lease_until) for record in known.values()):
             return []
-        left = super().reap(now)
-        for record in gone:
-            self._locks.release(record.owner)
+        left = super().reap(now, leases=leases)
+        for owner in known.keys() - {record.owner for record in self.reader().schedulers()}:
+            self._locks.release(owner)
         return left
+
+    def vouches_for(self, owner: str) -> bool:
+        """Return whether this OS process holds the owner's lock."""
+        return self._locks.holds(owner)
+
+    def let_go(self, owner: str) -> None:
+        """Let go of the owner's lock: whoever looks next ends what it left."""
+        self._locks.let_go(owner)
 
     def is_gone(self, record: SchedulerRecord, now: datetime) -> bool:
         """Return whether the scheduler's lock is free; where there are no locks, whether its lease ran out."""
@@ -168,13 +183,41 @@ class SQLiteStore(Store):
 
     # -- connections ---------------------------------------------------------------------------------------------
 
+    def _check_file(self) -> None:
+        """Make sure that the connections are those of the file that is there: it may have been deleted or replaced.
+
+        SQLite would go on with the file that it once opened, and what is written there is lost with it. The file is
+        looked at, never opened: closing it would drop SQLite's locks.
+        """
+        if self._file is None:
+            return
+        found = _identity(self.path)
+        if found == self._file:
+            return
+        self._disconnect()
+        if found is None:
+            raise StoreUnavailableError(f"{self.path} was deleted or moved while it was in use; put it back")
+        wal = _wal_of(self.path)
+        if self._wal is not None and _identity(wal) == self._wal:  # SQLite would apply it to the new file
+            raise StoreUnavailableError(
+                f"{self.path} was replaced while it was in use, and {wal.name} beside it belongs to the file that was "
+                "there before; stop every scheduler, remove it, and start again"
+            )
+        LOGGER.warning("%s was replaced while it was in use; going on with the new file", self.path)
+        self._file = None
+
+    def _remember_file(self) -> None:
+        self._file, self._wal = _identity(self.path), _identity(_wal_of(self.path))
+
     def _write_connection(self) -> sqlite3.Connection:
+        self._check_file()
         if self._writer is None:
             if self._read_only:
                 raise StoreUnavailableError(f"{self.path} was opened to read only")
             with self._explaining():
                 self._writer = self._connect(reading=False)
                 self._migrate(self._writer)
+                self._remember_file()
         return self._writer
 
     def _check_readable(self) -> None:
@@ -184,6 +227,7 @@ class SQLiteStore(Store):
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
                 raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
             self._check_version(_version(connection))
+            self._remember_file()
 
     def _check_version(self, version: int) -> None:
         if version > SCHEMA_VERSION:
@@ -202,6 +246,7 @@ class SQLiteStore(Store):
             else:
                 self._patiently(connection, "PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
         except BaseException:
             connection.close()
             raise
@@ -220,10 +265,7 @@ class SQLiteStore(Store):
                 connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            connection.close()
-            self._writer = None
+            self._disconnect()
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -250,6 +292,8 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
             primary = None if code is None else code & 0xFF
+            if primary not in _PASSING:
+                self._disconnect()  # whatever it was, a fresh connection may be over it
             if primary == sqlite3.SQLITE_NOTADB:
                 raise StoreSchemaError(f"{self.path} is not an SQLite database; give another file name") from error
             if primary == sqlite3.SQLITE_CORRUPT:
@@ -288,6 +332,22 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_FULL:
         return ": the disk is full"
     return ""
+
+
+_Identity = tuple[int, int]
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Return what tells a file from another one of the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -405,9 +465,15 @@ class _Transaction:
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return self._select_runs("id IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(list(ids)))
 
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
     def active_runs(self, keys: Collection[str]) -> list[Run]:
         where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
         return self._select_runs(where, json.dumps(list(keys)))
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = ? ORDER BY id", parent_id)
 
     def active_runs_of(self, request_id: str) -> list[Run]:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
@@ -416,8 +482,15 @@ class _Transaction:
         names = json.dumps(list(processes))
         found: list[Run] = []
         keys: set[str] = set()
-        for run in self._select_runs(f"{_QUEUED} AND due_at <= ? ORDER BY due_at, id", names, _sql.micros(now)):
-            if len(found) < limit and run.overlap_key not in keys:
+        rows = self._connection.execute(
+            f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {_QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
+            (names, _sql.micros(now)),
+        )
+        for run in map(_sql.run_from_row, rows):
+            if len(found) >= limit:
+                rows.close()
+                break
+            if run.overlap_key not in keys:
                 found.append(run)
                 keys.update([run.overlap_key] if run.overlap_key is not None else [])
         return found
@@ -465,6 +538,10 @@ class _Transaction:
     def schedulers(self) -> list[SchedulerRecord]:
         return _schedulers(self._connection)
 
+    def is_signed_on(self, owner: str) -> bool:
+        found = self._connection.execute("SELECT 1 FROM bgsched_schedulers WHERE owner = ?", (owner,)).fetchone()
+        return found is not None
+
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._connection.execute(
             f"INSERT OR REPLACE INTO bgsched_schedulers ({_SCHEDULER}) "  # noqa: S608
@@ -475,34 +552,26 @@ class _Transaction:
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
 
-    def purge(self, before: dict[RunStatus, datetime], per_process: int | None, limit: int) -> int:
-        bounds = json.dumps({status.value: _sql.micros(bound) for status, bound in before.items()})
-        rows = self._connection.execute(
-            f"""
-            SELECT id FROM bgsched_runs AS run
-            WHERE NOT {_ACTIVE} AND (
-                finished_at < (SELECT value FROM json_each(?1) WHERE key = run.status)
-                OR (?2 IS NOT NULL AND ?2 <= (
-                    SELECT count(*) FROM bgsched_runs AS newer WHERE newer.process = run.process AND newer.id > run.id
-                ))
-            )
-            AND EXISTS (
-                SELECT 1 FROM bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id
-            )
-            ORDER BY id LIMIT ?3
-            """,  # noqa: S608  names of our own
-            (bounds, per_process, limit),
-        )
-        ids = [(row[0],) for row in rows.fetchall()]
-        self._connection.executemany("DELETE FROM bgsched_log WHERE run_id = ?", ids)
-        self._connection.executemany("DELETE FROM bgsched_runs WHERE id = ?", ids)
-        return len(ids)
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        deleted = lines = 0
+        for id in ids:
+            gone = self._connection.execute(
+                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND EXISTS (SELECT 1 FROM "  # noqa: S608
+                "bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id)",
+                (id,),
+            ).rowcount
+            if gone:
+                lines += self._connection.execute("DELETE FROM bgsched_log WHERE run_id = ?", (id,)).rowcount
+            deleted += 1
+            if lines >= _MOST_LINES:
+                break
+        return deleted
 
 
 _QUEUED = (
-    "status = 'waiting' AND owner IS NULL AND process IN (SELECT value FROM json_each(?)) AND (overlap_key IS NULL "
-    "OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b WHERE b.overlap_key = bgsched_runs.overlap_key "
-    "AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
+    "status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL AND process IN (SELECT value FROM json_each(?)) "
+    "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
+    "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
 )
 
 
@@ -523,7 +592,7 @@ def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
 
 
 def _select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs WHERE {where}", values)  # noqa: S608
+    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
     return [_sql.run_from_row(row) for row in rows]
 
 
@@ -567,15 +636,11 @@ class _Reader:
             return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
-        where = _Where()
-        where.equal("process", filter.process)
-        where.equal("user", filter.user)
-        where.among("status", filter.status)
-        where.compare("id >", filter.after)
+        where, values = _sql.request_conditions(filter)
         with self._store.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_REQUEST} FROM bgsched_requests{where} ORDER BY id LIMIT ?",  # noqa: S608
-                (*where.values, filter.limit),
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
+                (*values, filter.limit),
             )
             return [_sql.request_from_row(row) for row in rows]
 
@@ -600,10 +665,10 @@ class _Reader:
         with self._store.reading() as connection:
             first, last = _bounds(connection, filter)
             found: list[Run] = []
-            for lane, lane_values in _sql.lanes(filter):
-                where = " AND ".join([lane, "id BETWEEN ? AND ?", *every])
+            for lane, lane_values, id in _sql.lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
                 values = (*lane_values, first, last, *every_values, filter.limit)
-                found += _select_runs(connection, f"{where} ORDER BY id DESC LIMIT ?", values)
+                found += _select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
         return sorted(found, key=lambda run: -run.id)[: filter.limit]
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -631,11 +696,44 @@ class _Reader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT hour, process, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, process, status ORDER BY hour, process, status",
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
                 (_sql.micros(first), _sql.micros(until), process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT process, status, sum(count) FROM bgsched_ended WHERE hour >= ? AND hour < ? "
+                "GROUP BY process, status ORDER BY process, status",
+                (_sql.micros(first), _sql.micros(until)),
+            ).fetchall()
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        with self._store.reading() as connection:
+            last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+            rows = connection.execute(
+                "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
+                "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
+                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY run.id LIMIT ?",
+                (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
+            ).fetchall()
+        return _sql.aged_from_rows(rows)
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        newest: list[int] = []
+        with self._store.reading() as connection:
+            for status in FINAL:
+                rows = connection.execute(
+                    "SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
+                    "ORDER BY id DESC LIMIT ?",
+                    (process, status.value, n),
+                )
+                newest += [row[0] for row in rows]
+        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._store.reading() as connection:
@@ -664,34 +762,8 @@ class _Reader:
             due += [
                 row[0]
                 for row in connection.execute(
-                    f"SELECT due_at FROM bgsched_runs WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
+                    f"SELECT due_at FROM bgsched_runs AS run WHERE {_QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
                     (names,),
                 )
             ]
         return _sql.instant(min(due, default=None))
-
-
-class _Where:
-    """A WHERE clause that grows by the conditions that were asked for."""
-
-    def __init__(self) -> None:
-        self._conditions: list[str] = []
-        self.values: list[Any] = []
-
-    def __str__(self) -> str:
-        return " WHERE " + " AND ".join(self._conditions) if self._conditions else ""
-
-    def add(self, condition: str, *values: Any) -> None:
-        self._conditions.append(condition)
-        self.values.extend(values)
-
-    def equal(self, column: str, value: Any) -> None:
-        self.compare(f"{column} =", value)
-
-    def compare(self, left: str, value: Any) -> None:
-        if value is not None:
-            self.add(f"{left} ?", value)
-
-    def among(self, column: str, statuses: Collection[Any]) -> None:
-        if statuses:
-            self.add(f"{column} IN ({_places(len(statuses))})", *(status.value for status in statuses))

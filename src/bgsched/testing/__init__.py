@@ -2,5 +2,6 @@
 
 from bgsched.testing.clock import ManualClock
 from bgsched.testing.contract import StoreContract
+from bgsched.testing.simulation import simulate
 
-__all__ = ["ManualClock", "StoreContract"]
+__all__ = ["ManualClock", "StoreContract", "simulate"]

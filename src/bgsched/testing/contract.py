@@ -11,12 +11,12 @@ Each test is one sentence of the contract. The suite needs nothing but the store
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bgsched.errors import RequestExistsError, UnknownRequestError, UnknownRunError
+from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import (
     Misfire,
     OnAbandon,
@@ -30,7 +30,7 @@ from bgsched.request import (
     plan,
 )
 from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import Report, RequestFilter, RunFilter, SchedulerRecord, Store
+from bgsched.stores.base import Bite, Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
 __all__ = ["T0", "FixedPlanner", "StoreContract", "make_request"]
@@ -42,8 +42,15 @@ _SECOND = timedelta(seconds=1)
 class FixedPlanner:
     """Plans every request with the same policies."""
 
-    def __init__(self, policies: Policies | None = None, processes: Collection[str] = ("p",), owner: str = "a") -> None:
+    def __init__(
+        self,
+        policies: Policies | None = None,
+        processes: Collection[str] = ("p",),
+        owner: str = "a",
+        bounds: Mapping[str, int] | None = None,
+    ) -> None:
         self.policies = policies or Policies()
+        self.bounds = bounds or {}
         self.processes = frozenset(processes)
         self.owner = owner
 
@@ -71,6 +78,8 @@ def _sign_on(store: Store, owner: str, now: datetime = T0) -> SchedulerRecord:
 
 
 def _claim(store: Store, now: datetime = T0, owner: str = "a", limit: int = 100, **policies: Any) -> list[Run]:
+    if all(record.owner != owner for record in store.reader().schedulers()):
+        _sign_on(store, owner)
     return store.claim(FixedPlanner(Policies(**policies), owner=owner), owner, now, limit)
 
 
@@ -102,6 +111,7 @@ class StoreContract:
             user="ann",
             channel="dashboard",
             priority=3,
+            sensitive=("a",),
         )
         store.file([request])
         assert store.reader().find_request("r") == request
@@ -265,6 +275,29 @@ class StoreContract:
         assert _claim(store) == []
         assert len(_statuses(store)) == 1
 
+    def test_a_run_beside_the_fire_times_takes_the_place_of_none(self, store: Store) -> None:
+        store.file([make_request()])
+        request = store.reader().find_request("r")
+        assert request is not None
+        beside = Run(request_id="r", revision=request.revision, process="p", fire_time=T0, recorded_at=T0)
+        first, second = store.enqueue(beside), store.enqueue(beside)
+        assert (first.fire_time, second.fire_time) == (T0, T0 + timedelta(microseconds=1))
+        assert len(_claim(store, overlap=Overlap.ALLOW)) == 3
+
+    def test_a_run_of_a_deleted_request_is_refused(self, store: Store) -> None:
+        run = Run(request_id="r", process="p", fire_time=T0, recorded_at=T0)
+        _raises(UnknownRequestError, lambda: store.enqueue(run))
+
+    def test_who_is_displaced_leaves_a_complete_request(self, store: Store) -> None:
+        policies: dict[str, Any] = {"overlap": Overlap.REPLACE, "overlap_scope": "process"}
+        store.file(
+            [make_request("a"), make_request("b", Later(T0 + _SECOND)), make_request("c", Later(T0 + 2 * _SECOND))]
+        )
+        for step in range(3):
+            _claim(store, T0 + step * _SECOND, **policies)
+        assert _statuses(store, "b") == [RunStatus.SKIPPED]
+        assert self._status(store, "b") is RequestStatus.COMPLETE
+
     def test_a_new_revision_may_run_at_the_same_instant(self, store: Store) -> None:
         store.file([make_request()])
         (run,) = _claim(store)
@@ -322,7 +355,79 @@ class StoreContract:
         store.record("a", T0, Report([killed]))
         assert len(_claim(store, T0 + 21 * _SECOND, overlap=Overlap.REPLACE)) == 1
 
+    def test_a_bounded_process_gets_no_more_than_its_bound(self, store: Store) -> None:
+        store.file([make_request(str(n), priority=5) for n in range(4)])
+        store.file([make_request(f"q{n}", process="q") for n in range(4)])
+        planner = FixedPlanner(processes=("p", "q"), bounds={"p": 2})
+        _sign_on(store, "a")
+        claimed = store.claim(planner, "a", T0, 5)
+        assert [run.process for run in claimed] == ["p", "p", "q", "q", "q"]
+        assert [run.process for run in store.claim(planner, "a", T0, 1)] == ["p"]
+
+    def test_a_bound_holds_for_what_waits_too(self, store: Store) -> None:
+        store.file([make_request("r", Later(T0 + _SECOND))])
+        run = Run(request_id="r", process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(3):
+            store.enqueue(run)
+        planner = FixedPlanner(bounds={"p": 2})
+        _sign_on(store, "a")
+        assert len(store.claim(planner, "a", T0 + _SECOND, 9)) == 2
+
+    # -- groups --------------------------------------------------------------------------------------------------
+
+    def test_a_member_is_stored_once_while_its_group_is_held(self, store: Store) -> None:
+        store.file([make_request(sensitive=("x",), params={"x": 1})])
+        (parent,) = _claim(store)
+        assert parent.sensitive == ("x",)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for _ in range(2):
+            assert store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        assert not store.add_member("b", parent, member, 1, Overlap.SKIP, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))
+        assert [(run.parent_id, run.status) for run in found] == [(parent.id, RunStatus.WAITING)]
+        (taken,) = _claim(store, owner="b")
+        assert (taken.id, taken.parent_id) == (found[0].id, parent.id)
+
+    def test_a_member_follows_the_overlap_rule_of_its_process(self, store: Store) -> None:
+        store.file([make_request(), make_request("other")])
+        parent, blocker = _claim(store, overlap=Overlap.ALLOW)
+        waiting = store.enqueue(
+            Run(request_id="other", process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key")
+        )
+        member = Run(
+            request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key"
+        )
+        for place, overlap in enumerate((Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)):
+            store.add_member("a", parent, member, place, overlap, T0)
+        found = store.reader().runs(RunFilter(parent=parent.id))[::-1]
+        assert [run.status for run in found] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.WAITING]
+        assert found[0].reason == f"run {waiting.id} had not ended"
+        displaced = store.reader().find_run(waiting.id)
+        assert displaced is not None
+        assert displaced.status is RunStatus.SKIPPED
+        _claim(store, owner="b")
+        store.add_member("a", parent, member, 3, Overlap.REPLACE, T0)
+        assert store.reader().kills_asked("b") == {found[2].id}
+        assert blocker.is_active
+
+    def test_unscheduling_leaves_the_members_of_a_group_that_runs(self, store: Store) -> None:
+        store.file([make_request()])
+        (parent,) = _claim(store)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
+        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
+
     # -- reporting -----------------------------------------------------------------------------------------------
+
+    def test_what_follows_a_run_is_filed_once_with_its_end(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        report = Report([_succeeded(run)], follow_ups=[(run.id, make_request("next"))])
+        assert store.record("b", T0, replace(report, follow_ups=[(run.id, make_request("never"))])) != []
+        store.record("a", T0, report)
+        store.record("a", T0, replace(report, follow_ups=[(run.id, make_request("again"))]))
+        assert [request.id for request in store.reader().requests(RequestFilter())] == ["next", "r"]
 
     def test_a_run_is_kept_as_it_was_reported(self, store: Store) -> None:
         store.file([make_request()])
@@ -353,7 +458,23 @@ class StoreContract:
         late = _succeeded(run)
         assert store.record("b", T0, Report([late])) == [late]
         assert store.reader().find_run(run.id) == run
+        assert store.reader().log(run.id, 0, 10) == []
+        self.die(store, "a", T0)
+        ended = store.reader().find_run(run.id)
+        assert store.record("a", T0, Report([late])) == [late]
+        assert store.reader().find_run(run.id) == ended
         assert "refused" in store.reader().log(run.id, 0, 10)[0].text
+
+    def test_a_late_result_leaves_the_log_of_the_next_attempt_alone(self, store: Store) -> None:
+        store.file([make_request()])
+        (first,) = _claim(store, on_abandon=OnAbandon.RERUN)
+        now = self.die(store, "a", T0)
+        (second,) = _claim(store, now, owner="b", on_abandon=OnAbandon.RERUN)
+        last = store.last_seq(second.id)
+        store.record("a", T0, Report([_succeeded(first)]))
+        line = LogLine(second.id, last + 1, T0, "INFO", "x", "of the second attempt", second.attempt)
+        store.record("b", T0, Report([], [line]))
+        assert store.reader().log(second.id, 0, 10) == [line]
 
     def test_what_an_earlier_attempt_says_is_refused(self, store: Store) -> None:
         store.file([make_request()])
@@ -424,7 +545,7 @@ class StoreContract:
         (run,) = _claim(store)
         beside = replace(run, id=0, owner=None, attempt=0, claimed_at=None, due_at=T0)
         stored = store.enqueue(beside)
-        assert stored.fire_time == T0 + timedelta(microseconds=1)
+        assert (stored.revision, stored.fire_time) == (0, T0)
         assert _claim(store) == []
         store.record("a", T0, Report([_succeeded(run)]))
         assert self._status(store) is RequestStatus.SCHEDULED
@@ -487,14 +608,57 @@ class StoreContract:
         assert self._status(store) is RequestStatus.COMPLETE
 
     def test_what_may_run_again_waits_for_another(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(3600)))])
+        now = T0
+        for attempt in (1, 2, 3, 4):
+            (run,) = _claim(store, now, owner=f"owner-{attempt}", on_abandon=OnAbandon.RERUN)
+            assert run.attempt == attempt
+            now = self.die(store, f"owner-{attempt}", now)
+        assert _statuses(store) == [RunStatus.ABANDONED]
+        assert _claim(store, now, on_abandon=OnAbandon.RERUN) == []
+
+    def test_a_request_that_keeps_killing_its_schedulers_is_parked(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(3600)))])
+        now = T0
+        for owner in ("a", "b"):
+            _claim(store, now, owner=owner, on_abandon=OnAbandon.RERUN, max_reruns=1)
+            assert self._status(store) is RequestStatus.SCHEDULED
+            now = self.die(store, owner, now)
+        parked = store.reader().find_request("r")
+        assert parked is not None
+        assert (parked.status, parked.next_fire_time) == (RequestStatus.UNSCHEDULED, None)
+        assert (parked.reason or "").startswith("parked: ")
+
+    def test_a_shutdown_uses_up_no_rerun(self, store: Store) -> None:
         store.file([make_request()])
         for attempt in (1, 2, 3, 4):
-            _sign_on(store, f"owner-{attempt}")
-            (run,) = _claim(store, owner=f"owner-{attempt}", on_abandon=OnAbandon.RERUN)
-            assert run.attempt == attempt
+            (run,) = _claim(store, owner=f"owner-{attempt}", on_abandon=OnAbandon.RERUN, max_reruns=1)
+            assert (run.attempt, run.reruns_left) == (attempt, 1)
             store.sign_off(f"owner-{attempt}", T0)
-        assert _statuses(store) == [RunStatus.ABANDONED]
-        assert _claim(store, on_abandon=OnAbandon.RERUN) == []
+        assert _statuses(store) == [RunStatus.WAITING]
+
+    def test_what_was_to_be_killed_does_not_run_again(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store, on_abandon=OnAbandon.RERUN)
+        store.kill(run.id, T0)
+        self.die(store, "a", T0)
+        assert _statuses(store) == [RunStatus.KILLED]
+        assert self._status(store) is RequestStatus.COMPLETE
+
+    def test_who_is_not_signed_on_cannot_claim(self, store: Store) -> None:
+        store.file([make_request()])
+        _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
+        _sign_on(store, "a")
+        self.die(store, "a", T0)
+        _raises(OwnerGoneError, lambda: store.claim(FixedPlanner(), "a", T0, 1))
+        assert _statuses(store) == []
+        assert len(_claim(store, owner="b")) == 1
+
+    def test_leases_do_not_count_while_their_clock_is_in_doubt(self, store: Store) -> None:
+        store.file([make_request()])
+        _claim(store)
+        assert store.reap(T0 + timedelta(days=1), leases=False) == []
+        assert [record.owner for record in store.reader().schedulers()] == ["a"]
 
     def test_the_living_are_not_reaped(self, store: Store) -> None:
         store.file([make_request()])
@@ -516,6 +680,7 @@ class StoreContract:
     def test_runs_are_filtered(self, store: Store) -> None:
         store.file([make_request("a", user="ann"), make_request("b", Later(T0 + 5 * _SECOND), process="q")])
         planner = FixedPlanner(processes=("p", "q"))
+        _sign_on(store, "a")
         runs = {run.request_id: run for now in (T0, T0 + 5 * _SECOND) for run in store.claim(planner, "a", now, 9)}
         failed = (
             runs["b"]
@@ -585,9 +750,10 @@ class StoreContract:
             (run,) = _claim(store, T0 + step * 10 * _SECOND)
             store.record("a", T0, Report([_succeeded(run)], [LogLine(run.id, 1, T0, "INFO", "x", "hello")]))
         retention = Retention(success=timedelta(days=1))
-        assert store.purge(retention, T0 + timedelta(hours=1)) == 0
-        assert store.purge(retention, T0 + timedelta(days=2), limit=2) == 2
-        assert store.purge(retention, T0 + timedelta(days=2)) == 1
+        assert store.purge(retention, T0 + timedelta(hours=1)) == Bite()
+        bite = store.purge(retention, T0 + timedelta(days=2), limit=2)
+        assert (bite.runs, bite.after is None) == (2, False)
+        assert store.purge(retention, T0 + timedelta(days=2), after=bite.after or 0) == Bite(runs=1)
         (kept,) = store.reader().runs(RunFilter())
         assert kept.fire_time == T0 + 30 * _SECOND
         assert store.reader().log(kept.id - 1, 0, 10) == []
@@ -597,14 +763,73 @@ class StoreContract:
         for step in range(4):
             (run,) = _claim(store, T0 + step * 10 * _SECOND)
             store.record("a", T0, Report([_succeeded(run)]))
-        assert store.purge(Retention(success=None, other=None, per_process=2), T0) == 2
+        assert store.purge(Retention(success=None, other=None, per_process=2), T0) == Bite(runs=2)
         assert len(store.reader().runs(RunFilter())) == 2
+
+    def test_nothing_is_purged_where_everything_is_kept(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        for step in range(2):
+            (run,) = _claim(store, T0 + step * 10 * _SECOND)
+            store.record("a", T0, Report([_succeeded(run)]))
+        keep = Retention(success=None, other=None)
+        assert store.purge(keep, T0 + timedelta(days=9999)) == Bite()
+        assert store.purge(Retention(success=None, other=timedelta(0)), T0 + timedelta(days=9999)) == Bite()
+
+    def test_what_has_not_ended_is_never_purged(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        for step in range(3):
+            _claim(store, T0 + step * 10 * _SECOND, overlap=Overlap.ALLOW)
+        everything = Retention(success=timedelta(0), other=timedelta(0), per_process=1, complete=timedelta(0))
+        assert store.purge(everything, T0 + timedelta(days=99)) == Bite()
+        assert len(_statuses(store)) == 3
+
+    def test_a_purged_fire_time_stays_fired(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        for step in range(3):
+            (run,) = _claim(store, T0 + step * 10 * _SECOND)
+            store.record("a", T0, Report([_succeeded(run)]))
+        assert store.purge(Retention(success=timedelta(0)), T0 + timedelta(days=1)).runs == 2
+        assert _claim(store, T0 + 20 * _SECOND) == []
+        assert len(_statuses(store)) == 1
+
+    def test_complete_requests_are_purged_only_where_asked_for(self, store: Store) -> None:
+        store.file([make_request("a"), make_request("b", declared="{}"), make_request("c", Schedule(EverySeconds(9)))])
+        for run in _claim(store):
+            store.record("a", T0, Report([_succeeded(run)], [LogLine(run.id, 1, T0, "INFO", "x", "hello")]))
+        late = T0 + timedelta(days=99)
+        assert store.purge(Retention(), late) == Bite()
+        assert store.purge(Retention(complete=timedelta(days=100)), late) == Bite()
+        assert store.purge(Retention(complete=timedelta(days=90)), late) == Bite(requests=1)
+        assert [request.id for request in store.reader().requests(RequestFilter())] == ["b", "c"]
+        assert {run.request_id for run in store.reader().runs(RunFilter())} == {"b", "c"}
+
+    def test_totals_are_by_process_and_status_and_outlive_the_runs(self, store: Store) -> None:
+        store.file([make_request("a"), make_request("b", process="q")])
+        _sign_on(store, "a")
+        for run in store.claim(FixedPlanner(processes=("p", "q")), "a", T0, 10):
+            store.record("a", T0, Report([_succeeded(run)]))
+        store.delete("b")
+        hour = timedelta(hours=1)
+        found = [(e.process, e.status, e.count) for e in store.reader().totals(T0, T0 + hour)]
+        assert found == [("p", RunStatus.SUCCESS, 1), ("q", RunStatus.SUCCESS, 1)]
+        assert store.reader().totals(T0 + hour, T0 + 2 * hour) == []
+        assert store.reader().totals(T0 - hour, T0) == []
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def test_closing_twice_is_fine(self, store: Store) -> None:
         store.close()
         store.close()
+
+    def die(self, store: Store, owner: str, now: datetime) -> datetime:
+        """Let a scheduler die without a word; return when others have noticed.
+
+        Override it for a store that does not go by the instants it is given.
+        """
+        store.let_go(owner)
+        noticed_at = now + timedelta(minutes=1)
+        store.reap(noticed_at)
+        return noticed_at
 
     @staticmethod
     def _status(store: Store, id: str = "r") -> RequestStatus:

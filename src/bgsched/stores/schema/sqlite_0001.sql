@@ -15,7 +15,8 @@ CREATE TABLE bgsched_requests (
     due_at         INTEGER,
     last_fire_time INTEGER,
     declared       TEXT,
-    reason         TEXT
+    reason         TEXT,
+    sensitive      TEXT
 ) WITHOUT ROWID;
 
 -- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
@@ -50,7 +51,8 @@ CREATE TABLE bgsched_runs (
     kill_asked_at INTEGER,
     progress      TEXT,
     result        TEXT,
-    error         TEXT
+    error         TEXT,
+    sensitive     TEXT
 );
 
 -- The second guard of exactly-once: a fire time of a revision has one record.

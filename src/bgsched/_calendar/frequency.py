@@ -6,13 +6,15 @@ from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
 
-from bgsched._calendar import words
+from bgsched._calendar import cron_words, words
 from bgsched._calendar.days import DailyDays, Days, MonthlyDays, WeeklyDays
 from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
-from bgsched._calendar.fields import integer, nth_weekday, plain_weekdays, time_of_day
+from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
+from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of, parse_rule
+from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of
+from bgsched._calendar.rule import parse_rule
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -36,13 +38,24 @@ __all__ = [
 WEEKDAYS = (MO, TU, WE, TH, FR)
 WEEKENDS = (SA, SU)
 
+ShortMonth = Literal["skip", "last"]
+
 _HOUR = 3600 * MICRO
+_EVERY_SECOND = TimingWarning("every-second", "it fires every second")
 
 
 class Frequency(Value):
     """How a Schedule repeats."""
 
     __slots__ = ()
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return self._say(words.AT_START)
+
+    def _say(self, default: str) -> str:
+        """Say it, with *default* where the time of day comes from the start."""
+        raise NotImplementedError
 
     def _engine(self, anchor: Anchor) -> Engine:
         raise NotImplementedError
@@ -62,6 +75,10 @@ class Frequency(Value):
     def _is_endless(self) -> bool:
         """Tell whether it fires again and again wherever it starts."""
         return True
+
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        """Return what is probably not meant, whatever the time."""
+        return ()
 
 
 class _Elapsed(Frequency):
@@ -116,12 +133,14 @@ class EverySeconds(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.every(self.n, "second")
+    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+        return words.elapsed(self.n, "second")
 
     def _step(self) -> int:
         return self.n * MICRO
+
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        return (_EVERY_SECOND,) if self.n == 1 else ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -133,9 +152,8 @@ class EveryMinutes(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.every(self.n, "minute")
+    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+        return words.elapsed(self.n, "minute")
 
     def _step(self) -> int:
         return self.n * 60 * MICRO
@@ -153,8 +171,7 @@ class Hourly(_Elapsed):
         if self.minute is not None and not 0 <= integer("minute", self.minute, minimum=0) <= 59:  # noqa: PLR2004
             raise TimingError(f"minute must be 0..59, got {self.minute}")
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
+    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
 
     def _engine(self, anchor: Anchor) -> Engine:
@@ -166,27 +183,26 @@ class Hourly(_Elapsed):
         return anchor.instant % MICRO if self.minute is None else 0
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Daily(_Dated):
     """Every n-th day, or on some days of the week, at a local time."""
 
     at: time | None = None
-    every: int = field(default=1, kw_only=True)
-    on: tuple[weekday, ...] | None = field(default=None, kw_only=True)
+    every: int = 1
+    on: tuple[weekday, ...] | None = None
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
+    def __init__(self, at: time | str | None = None, *, every: int = 1, on: Weekdays | None = None) -> None:
         init(
             self,
-            at=None if self.at is None else time_of_day(self.at),
-            on=None if self.on is None else plain_weekdays(self.on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+            on=None if on is None else plain_weekdays(on),
         )
-        if self.on is not None and self.every > 1:
-            raise TimingError(f"every={self.every} cannot be combined with on=; write Weekly({self.on}, every=...)")
+        if self.on is not None and every > 1:
+            raise TimingError(f"every={every} cannot be combined with on=; write Weekly({self.on}, every=...)")
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.daily(self.at, self.every, self.on)
+    def _say(self, default: str) -> str:
+        return words.daily(self.every, self.on) + words.at_text(self.at, default)
 
     def _days(self, anchor: Anchor) -> Days:
         if self.on is not None:
@@ -194,55 +210,69 @@ class Daily(_Dated):
         return DailyDays(anchor.local // DAY, self.every)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Weekly(_Dated):
     """On some days of every n-th week, at a local time; weeks begin on Monday."""
 
     on: tuple[weekday, ...]
-    at: time | None = field(default=None, kw_only=True)
-    every: int = field(default=1, kw_only=True)
+    at: time | None = None
+    every: int = 1
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
-        init(self, on=plain_weekdays(self.on), at=None if self.at is None else time_of_day(self.at))
+    def __init__(self, on: Weekdays, *, at: time | str | None = None, every: int = 1) -> None:
+        init(
+            self,
+            on=plain_weekdays(on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+        )
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.weekly(self.on, self.at, self.every)
+    def _say(self, default: str) -> str:
+        return words.weekly(self.on, self.every) + words.at_text(self.at, default)
 
     def _days(self, anchor: Anchor) -> Days:
         return WeeklyDays(tuple(day.weekday for day in self.on), anchor.local // DAY, self.every)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, init=False)
 class Monthly(_Dated):
     """On one day of every n-th month, by number or by weekday, at a local time."""
 
     day: int | None = None
-    on: weekday | None = field(default=None, kw_only=True)
-    at: time | None = field(default=None, kw_only=True)
-    every: int = field(default=1, kw_only=True)
-    short_month: Literal["skip", "last"] = field(default="skip", kw_only=True)
+    on: weekday | None = None
+    at: time | None = None
+    every: int = 1
+    short_month: ShortMonth = "skip"
 
-    def __post_init__(self) -> None:
-        integer("every", self.every)
-        if (self.day is None) == (self.on is None):
+    def __init__(
+        self,
+        day: int | None = None,
+        *,
+        on: weekday | str | None = None,
+        at: time | str | None = None,
+        every: int = 1,
+        short_month: ShortMonth = "skip",
+    ) -> None:
+        if (day is None) == (on is None):
             raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
-        if self.day is not None and not 1 <= abs(integer("day", self.day, minimum=-(10**9))) <= 31:  # noqa: PLR2004
-            raise TimingError(f"day must be 1..31 or -1..-31, got {self.day}")
-        if self.short_month not in {"skip", "last"}:
-            raise TimingError(f"short_month must be 'skip' or 'last', got {self.short_month!r}")
-        if self.short_month == "last" and self.on is not None:
+        if day is not None and not 1 <= abs(integer("day", day, minimum=None)) <= 31:  # noqa: PLR2004 - days of a month
+            raise TimingError(f"day must be 1..31 or -1..-31, got {day}")
+        if short_month not in {"skip", "last"}:
+            raise TimingError(f"short_month must be 'skip' or 'last', got {short_month!r}")
+        if short_month == "last" and on is not None:
             raise TimingError("short_month='last' needs a day number; a weekday that a month lacks is always skipped")
         init(
             self,
-            on=None if self.on is None else nth_weekday(self.on),
-            at=None if self.at is None else time_of_day(self.at),
+            day=day,
+            on=None if on is None else nth_weekday(on),
+            at=None if at is None else time_of_day(at),
+            every=integer("every", every),
+            short_month=short_month,
         )
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.monthly(self.day, self.on, self.at, self.every, self.short_month)
+    def _say(self, default: str) -> str:
+        days = words.monthly(self.day, self.on, self.every, clamp=self.short_month == "last")
+        head, bracket, note = days.partition(" (")
+        return head + words.at_text(self.at, default) + bracket + note
 
     def _days(self, anchor: Anchor) -> Days:
         rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
@@ -250,6 +280,12 @@ class Monthly(_Dated):
 
     def _is_endless(self) -> bool:
         return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
+
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        if self.day is None or abs(self.day) <= 28 or self.short_month == "last":  # noqa: PLR2004 - February
+            return ()
+        message = f"months with fewer than {abs(self.day)} days are skipped; short_month='last' takes their last day"
+        return (TimingWarning("short-month", message),)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -272,9 +308,8 @@ class Cron(Frequency):
         init(self, expression=" ".join(self.expression.split()))
         parse_cron(self.expression, self.dialect, self.seconds)
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.cron(self._fields())
+    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+        return cron_words.cron(self._fields())
 
     def _fields(self) -> CronFields:
         return parse_cron(self.expression, self.dialect, self.seconds)
@@ -293,6 +328,15 @@ class Cron(Frequency):
     def _is_endless(self) -> bool:
         return self._fields().years is None
 
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        read = self._fields()
+        found = [_EVERY_SECOND] if len(read.seconds) == 60 else []  # noqa: PLR2004 - a minute
+        if not read.both_days:
+            days = cron_words.cron_days(read) or "every day"
+            message = f"day of month and day of week are joined by OR, as in every cron: it fires {days}"
+            found.append(TimingWarning("either-day", message))
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recurrence(Frequency):
@@ -306,9 +350,8 @@ class Recurrence(Frequency):
         parse_rule(self.rule)
         init(self, rule=self.rule.strip().upper().removeprefix("RRULE:").rstrip(";"))
 
-    def describe(self) -> str:
-        """Say in words when it fires."""
-        return words.recurrence(self.rule)
+    def _say(self, default: str) -> str:
+        return cron_words.recurrence(parse_rule(self.rule), default)
 
     def _engine(self, anchor: Anchor) -> Engine:
         rule = parse_rule(self.rule)

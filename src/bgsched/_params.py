@@ -1,0 +1,189 @@
+"""The params of a function: which codec each of its type hints asks for.
+
+Hints are read once, when a process is registered. One that cannot be resolved there (a name that only a type checker
+imports) counts as no hint: such a param is plain JSON.
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set as AbstractSet
+from datetime import timedelta
+from enum import Enum
+from functools import cache, partial
+from pathlib import PurePath
+from typing import Any
+
+from typing_extensions import is_typeddict
+
+from bgsched._codec import (
+    TEXTS,
+    Choice,
+    Codec,
+    Dict,
+    Many,
+    MisfitError,
+    Plain,
+    Record,
+    Refused,
+    Row,
+    Scalar,
+    Span,
+    Text,
+    Union,
+    show,
+)
+
+__all__ = ["as_json", "codec_for", "hints_of"]
+
+_PLAIN = Plain()
+_SIMPLE: dict[type, Codec] = {
+    **{kind: Scalar(kind) for kind in (str, int, float, bool, type(None))},
+    **{kind: Text(kind, form) for kind, form in TEXTS.items()},
+    timedelta: Span(),
+}
+_SEQUENCES = (list, Sequence, Iterable, Collection)
+
+
+def hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    """Return the type hint of each param of *function* that has one that can be read."""
+    return {
+        name: hint
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is not parameter.empty
+        and (hint := _resolved(function, parameter.annotation)) is not Any
+    }
+
+
+def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
+    """Return the annotation without forward references; ``Any`` for one that cannot be read here."""
+    code = inspect.unwrap(function)
+    while isinstance(code, partial):
+        code = code.func
+    known = getattr(code, "__globals__", None) or getattr(type(code).__call__, "__globals__", {})
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, known, {})["it"]
+    except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
+        return Any
+
+
+def codec_for(hint: Any) -> Codec:
+    """Return the codec of a type hint."""
+    try:
+        return _codec(hint)
+    except TypeError:  # a hint that cannot be hashed, such as Literal[[1]]
+        return _codec.__wrapped__(hint)
+
+
+@cache
+def _codec(hint: Any) -> Codec:
+    while hasattr(hint, "__supertype__"):  # NewType
+        hint = hint.__supertype__
+    if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, typing.TypeVar):
+        return _PLAIN
+    if hint is None:
+        return Scalar(type(None))
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return codec_for(parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return Union(tuple(codec_for(part) for part in parts))
+    if origin is typing.Literal:
+        return Choice([(part, part) for part in parts])
+    return _codec_of_class(origin or hint, parts, hint)
+
+
+def _codec_of_class(kind: Any, parts: tuple[Any, ...], hint: Any) -> Codec:
+    if not isinstance(kind, type):
+        return Refused(hint)
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]
+    if issubclass(kind, Enum):
+        return _enum(kind)
+    if issubclass(kind, PurePath):
+        return Text(kind, TEXTS[PurePath])
+    if dataclasses.is_dataclass(kind) or is_typeddict(kind) or hasattr(kind, "_field_defaults"):
+        return _record(kind)
+    return _collection(kind, parts, hint)
+
+
+def _collection(kind: Any, parts: tuple[Any, ...], hint: Any) -> Codec:
+    item = codec_for(parts[0]) if parts else _PLAIN
+    if kind is tuple and parts and parts[-1] is not Ellipsis:
+        return Row(tuple(codec_for(part) for part in parts))
+    if kind in (tuple, set, frozenset):
+        return Many(kind, item)
+    if kind is AbstractSet:
+        return Many(frozenset, item)
+    if kind in _SEQUENCES:
+        return Many(list, item)
+    if issubclass(kind, Mapping) and kind in (dict, Mapping, typing.MutableMapping, types.MappingProxyType):
+        return Dict(*(codec_for(part) for part in parts)) if parts else Dict(_PLAIN, _PLAIN)
+    return Refused(hint)
+
+
+def _enum(kind: type[Enum]) -> Codec:
+    members = list(kind)
+    by_value = all(isinstance(member.value, str | int | float | bool) for member in members)
+    return Choice([(member.value if by_value else member.name, member) for member in members])
+
+
+def _record(kind: Any) -> Codec:
+    """Return the codec of a class with fields; its hints are read when first needed, as it may contain itself."""
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.init]
+        required = [
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+    elif is_typeddict(kind):
+        names, required = list(kind.__annotations__), list(kind.__required_keys__)
+    else:
+        names = list(kind._fields)
+        required = [name for name in names if name not in kind._field_defaults]
+
+    @cache
+    def codecs() -> Mapping[str, Codec]:
+        try:
+            hints = typing.get_type_hints(kind)
+        except Exception:  # noqa: BLE001  as in _resolved
+            hints = {}
+        return {name: codec_for(hints.get(name, Any)) for name in names}
+
+    return Record(kind, codecs, required)
+
+
+def as_json(value: Any, path: str) -> Any:
+    """Return *value* as JSON by what it is, without a hint: for results, which nobody turns back.
+
+    Raises:
+        MisfitError: something in it has no form in JSON; the message says where.
+    """
+    kind: Any = type(value)
+    if isinstance(value, Enum) or kind is timedelta or isinstance(value, PurePath) or kind in TEXTS:
+        return codec_for(kind).store(value, path)
+    if isinstance(value, list | tuple | set | frozenset) and not hasattr(value, "_fields"):
+        stored = [as_json(item, f"{path}[{place}]") for place, item in enumerate(value)]
+        return sorted(stored, key=repr) if isinstance(value, set | frozenset) else stored
+    if isinstance(value, Mapping):
+        return _object(value.items(), path)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _object([(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)], path)
+    if hasattr(value, "_fields") and isinstance(value, tuple):
+        return _object(zip(kind._fields, value, strict=True), path)
+    return _PLAIN.store(value, path)
+
+
+def _object(items: Iterable[tuple[Any, Any]], path: str) -> dict[str, Any]:
+    stored = {}
+    for key, item in items:
+        name = as_json(key, f"{path}, its key")
+        if not isinstance(name, str):
+            raise MisfitError(
+                f"{path} has the key {show(key)}, which is no string; JSON keys are strings: write {str(key)!r}"
+            )
+        stored[name] = as_json(item, f"{path}.{name}")
+    return stored

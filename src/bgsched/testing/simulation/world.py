@@ -1,0 +1,466 @@
+"""The machines of a simulation and what they do: schedulers that live and die, and a host that files and changes."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, time, timedelta
+from functools import partial
+from random import Random
+
+from bgsched._current import LiveRun
+from bgsched._engine import LEASE, Engine
+from bgsched._events import Hooks
+from bgsched._runlog import LOGGER
+from bgsched.clock import Signal
+from bgsched.errors import BgschedError
+from bgsched.process import Pool, ProcessRegistry
+from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
+from bgsched.run import Run, RunError, RunStatus
+from bgsched.scheduler import Scheduler
+from bgsched.stores import MemoryStore, Store
+from bgsched.testing.clock import ManualClock
+from bgsched.testing.simulation.checks import BrokenPromiseError, Promises
+from bgsched.testing.simulation.faults import FAULTS, CrashError, Faults, beset
+from bgsched.timing import (
+    Cron,
+    Daily,
+    EveryMinutes,
+    EverySeconds,
+    Hourly,
+    Immediate,
+    Later,
+    Recurrence,
+    Schedule,
+    Timing,
+)
+
+__all__ = ["simulate"]
+
+_SECOND = timedelta(seconds=1)
+_SKEW = 2 * _SECOND  # by how much the clocks of two schedulers may differ, one machine or many
+_LONGEST_DELAY = 8.0
+_LONGEST_REST = 1000  # passes that all that waits may take: what is caught up with runs one by one
+
+PROCESSES: dict[str, Policies] = {
+    "plain": Policies(),
+    "allow": Policies(overlap=Overlap.ALLOW),
+    "queue": Policies(overlap=Overlap.QUEUE),
+    "replace": Policies(overlap=Overlap.REPLACE),
+    "single": Policies(overlap_scope="process"),
+    "line": Policies(overlap=Overlap.QUEUE, overlap_scope="process"),
+    "crowd": Policies(overlap=Overlap.REPLACE, overlap_scope="process"),
+    "rerun": Policies(on_abandon=OnAbandon.RERUN, max_reruns=2),
+    "rerun-all": Policies(on_abandon=OnAbandon.RERUN, max_reruns=1, overlap=Overlap.ALLOW, misfire=Misfire.RUN_ALL),
+    "retry": Policies(retry=Retry(attempts=3, delay=5 * _SECOND)),
+    "skipper": Policies(misfire=Misfire.SKIP, misfire_grace=5 * _SECOND),
+    "catcher": Policies(misfire=Misfire.RUN_ALL, misfire_grace=5 * _SECOND),
+}
+"""The processes of the simulated host, one for each policy and the pairs that meet."""
+
+
+def simulate(
+    seed: int,
+    *,
+    make_store: Callable[[], Store] = MemoryStore,
+    schedulers: int = 3,
+    steps: int = 120,
+) -> list[str]:
+    """Simulate the history that *seed* is, *steps* long, then heal everything and let it come to rest.
+
+    *make_store* returns a new, empty store; the caller closes it. Return the steps, in words.
+
+    Raises:
+        BrokenPromiseError: a promise was broken; it tells how to see that again.
+    """
+    world = _World(seed, make_store(), schedulers)
+    with _quiet():
+        world.live(steps)
+    return world.told
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the schedulers' warnings out of the host's log: here trouble is the normal state."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+class _Clock:
+    """The world's time as one OS process sees it."""
+
+    def __init__(self, world: ManualClock, skew: timedelta) -> None:
+        self._world = world
+        self.skew = skew
+
+    def now(self) -> datetime:
+        return self._world.now() + self.skew
+
+    def monotonic(self) -> float:
+        return self._world.monotonic()
+
+    def wait(self, signal: Signal, timeout: float) -> None:
+        raise NotImplementedError("nobody waits in a simulation")
+
+
+class _Machine:
+    """An OS process with a scheduler: its engine, what it claimed and has not begun, and what goes on in it."""
+
+    def __init__(self, name: str, world: "_World") -> None:
+        self.name = name
+        self.faults = Faults(lambda fault: world.delay(fault, self))
+        self.clock = _Clock(world.clock, _SKEW * world.random.uniform(-0.5, 0.5))
+        self.waiting: list[LiveRun] = []
+        self.begun: list[LiveRun] = []
+        self._names = 0
+        self.engine = Engine(
+            beset(world.store, self.faults),
+            world.registry,
+            self.clock,
+            bounds={Pool.THREADS: world.random.randint(1, 4), Pool.ASYNC: 0, Pool.GROUPS: 1},
+            retention=Retention(),
+            hooks=Hooks(),
+            start_run=self.waiting.append,
+            release_worker=lambda _: None,
+            new_owner=self._new_owner,
+        )
+
+    def _new_owner(self) -> str:
+        self._names += 1
+        return f"{self.name}.{self._names}"
+
+
+class _World:
+    """Everything there is: a store, a clock, schedulers, and a host that files requests."""
+
+    def __init__(self, seed: int, store: Store, schedulers: int) -> None:
+        self.random = Random(seed)
+        self.seed = seed
+        self.store = store
+        self.clock = ManualClock()
+        self.told: list[str] = []
+        self.registry = ProcessRegistry()
+        for name, policies in PROCESSES.items():
+            self.registry.process(name)(lambda: None).policies = policies
+        self._most = schedulers
+        self._machines: list[_Machine] = []
+        self._born = 0
+        self._ids: list[str] = []
+        self._filed = 0
+        self._host_faults = Faults(self.delay)
+        self._host = Scheduler(beset(store, self._host_faults), processes=self.registry, clock=self.clock)
+        self._promises = Promises(store, self.registry)
+        self._deleted: str | None = None
+        self._purged = False
+        self._moves: list[tuple[int, Callable[[], str | None]]] = [
+            (30, self._pass),
+            (12, self._advance),
+            (14, self._begin),
+            (14, self._finish),
+            (8, self._write),
+            (4, self._be_born),
+            (3, self._crash),
+            (1, self._shut_down),
+            (1, self._jump),
+            (8, self._file),
+            (2, self._unschedule),
+            (3, self._reschedule),
+            (3, self._run_now),
+            (2, self._kill),
+            (1, self._delete),
+            (1, self._purge),
+        ]
+
+    # -- the history ---------------------------------------------------------------------------------------------
+
+    def live(self, steps: int) -> None:
+        """Live through so many steps, then heal and come to rest; raise as soon as a promise is broken."""
+        weights = [weight for weight, _ in self._moves]
+        try:
+            self._tell(self._be_born)
+            lived = 0
+            while lived < steps:
+                ((_, move),) = self.random.choices(self._moves, weights)
+                lived += self._tell(move)
+            self._tell(self._heal)
+        except AssertionError as broken:
+            raise BrokenPromiseError(self.seed, self.told, str(broken)) from broken
+
+    def _tell(self, move: Callable[[], str | None]) -> bool:
+        """Make a move, keep what it says, and check the promises; ``False`` when there was nothing to do."""
+        self._deleted, self._purged = None, False
+        self.told.append(f"{getattr(move, '__name__', 'a move').strip('_')} ...")
+        said = move()
+        if said is None:
+            self.told.pop()
+            return False
+        self.told[-1] = said
+        self._promises.check(self.clock.monotonic(), deleted=self._deleted, purged=self._purged)
+        return True
+
+    def delay(self, fault: str, machine: _Machine | None = None) -> None:
+        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on."""
+        self.clock.advance(self.random.uniform(0, _LONGEST_DELAY))
+        others = [other for other in self._machines if other is not machine]
+        if fault == "stall" and machine is not None and others:
+            self.clock.advance(LEASE)
+            self._promises.died(machine.engine.owner)
+            self.random.choice(others).engine.one_pass()
+
+    def _pick_machine(self) -> _Machine | None:
+        return self.random.choice(self._machines) if self._machines else None
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> str:
+        span = self.random.choice((0.0, 0.3, 1.0, 1.0, 2.5, 5.0, 20.0, 90.0, 4000.0)) * self.random.uniform(0.5, 1.0)
+        self.clock.advance(span)
+        return f"{span:.3f} s pass"
+
+    def _jump(self) -> str:
+        span = self.random.choice((-3600, -60, -3, 3, 60, 3600)) * _SECOND
+        self.clock.jump(span)
+        return f"the wall clock is set by {span.total_seconds():+g} s"
+
+    # -- schedulers ----------------------------------------------------------------------------------------------
+
+    def _suffer(self, machine: _Machine, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
+        """Let a machine do something, which may go wrong."""
+        fault = self.random.choice(FAULTS) if self.random.random() < often else None
+        calls = self.random.randrange(5)
+        machine.faults.arm(fault, calls)
+        said = f"{machine.name} {what}" + (f", {fault} call {calls}" if fault else "")
+        try:
+            act()
+        except CrashError:
+            self._bury(machine)
+            return f"{said}: died"
+        except BgschedError as error:
+            return f"{said}: {error}"
+        finally:
+            machine.faults.arm(None)
+        return said
+
+    def _be_born(self) -> str | None:
+        if len(self._machines) >= self._most:
+            return None
+        self._born += 1
+        machine = _Machine(f"s{self._born}", self)
+        self._machines.append(machine)
+        said = self._suffer(machine, "signs on", machine.engine.sign_on)
+        if machine in self._machines and not said.endswith("signs on"):  # as a scheduler whose start() raised
+            self._bury(machine)
+        return said
+
+    def _pass(self) -> str | None:
+        machine = self._pick_machine()
+        return self._suffer(machine, "passes", machine.engine.one_pass) if machine else None
+
+    def _crash(self) -> str | None:
+        machine = self._pick_machine()
+        if machine is None:
+            return None
+        self._bury(machine)
+        return f"{machine.name} is killed"
+
+    def _shut_down(self) -> str | None:
+        machine = self._pick_machine()
+        if machine is None:
+            return None
+        said = self._suffer(machine, "is shut down", machine.engine.sign_off)
+        if machine in self._machines:
+            machine.engine.let_go()
+            self._bury(machine)
+        return said
+
+    def _bury(self, machine: _Machine) -> None:
+        """End an OS process: what ran in it is gone, and the kernel lets go of what it held."""
+        self._machines.remove(machine)
+        self.store.let_go(machine.engine.owner)
+        self._promises.died(machine.engine.owner)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> str | None:
+        machine = self._pick_machine()
+        if machine is None or not machine.waiting:
+            return None
+        live = machine.waiting.pop(0)
+        return self._begin_run(machine, live)
+
+    def _begin_run(self, machine: _Machine, live: LiveRun) -> str:
+        if not live.begin():
+            machine.engine.ended(live)
+            return f"{machine.name}: run {live.run.id} must not begin any more"
+        self._promises.began(live.run, [other.run for machine in self._machines for other in machine.begun])
+        machine.begun.append(live)
+        self._write_line(live, "begun")
+        return f"{machine.name} begins run {live.run.id} of {live.run.request_id}, attempt {live.run.attempt}"
+
+    def _write(self) -> str | None:
+        machine = self._pick_machine()
+        if machine is None or not machine.begun:
+            return None
+        live = self.random.choice(machine.begun)
+        self._write_line(live, f"line at {self.clock.monotonic():.3f}")
+        return f"run {live.run.id} writes a line"
+
+    def _write_line(self, live: LiveRun, text: str) -> None:
+        live.log.write("INFO", "simulated", text)
+        self._promises.wrote(live.run, text)
+
+    def _finish(self) -> str | None:
+        machine = self._pick_machine()
+        if machine is None or not machine.begun:
+            return None
+        live = machine.begun.pop(self.random.randrange(len(machine.begun)))
+        return self._finish_run(machine, live, succeeds=self.random.random() < 0.6)  # noqa: PLR2004  more often than not
+
+    def _finish_run(self, machine: _Machine, live: LiveRun, *, succeeds: bool) -> str:
+        retry = live.process.policies.retry
+
+        def end(run: Run, now: datetime, spent: timedelta) -> Run:
+            if live.stop.is_set():
+                return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
+            if succeeds:
+                return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
+            error, delay = RunError("Simulated", "it failed"), retry.delay_after(run.attempt)
+            if delay is not None:
+                return run.again(RunStatus.ERROR, now, now + delay, reason="it failed", error=error)
+            return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
+
+        live.close(end)
+        machine.engine.ended(live)
+        return f"{machine.name} ends run {live.run.id}: {live.run.status.value}"
+
+    # -- the host ------------------------------------------------------------------------------------------------
+
+    def _ask(self, what: str, act: Callable[[], object]) -> str:
+        fault = self.random.choice((None, None, None, "fail before", "fail after", "delay"))
+        self._host_faults.arm(fault, self.random.randrange(2))
+        said = what + (f", {fault}" if fault else "")
+        try:
+            act()
+        except BgschedError as error:
+            return f"{said}: {error}"
+        finally:
+            self._host_faults.arm(None)
+        return said
+
+    def _pick_id(self) -> str:
+        return self.random.choice(self._ids) if self._ids else "r0"
+
+    def _file(self) -> str:
+        self._filed += 1
+        id, process, timing = f"r{self._filed}", self.random.choice(list(PROCESSES)), self._timing()
+        self._ids.append(id)
+        return self._ask(f"file {id}: {process}, {timing!r}", lambda: self._host.schedule(process, timing, id=id))
+
+    def _unschedule(self) -> str:
+        id = self._pick_id()
+        return self._ask(f"unschedule {id}", lambda: self._host.unschedule(id))
+
+    def _reschedule(self) -> str:
+        id, timing = self._pick_id(), self._timing() if self.random.random() < 0.5 else None  # noqa: PLR2004  a coin
+        return self._ask(f"reschedule {id}: {timing!r}", lambda: self._host.reschedule(id, timing))
+
+    def _run_now(self) -> str:
+        id = self._pick_id()
+
+        def run_twice() -> None:
+            for _ in range(self.random.choice((1, 1, 2))):
+                if self._host.store.reader().find_request(id) is not None:
+                    self._host.run_now(id)
+
+        return self._ask(f"run {id} now", run_twice)
+
+    def _kill(self) -> str | None:
+        runs = self._host.monitor.runs(status=("waiting", "running"))
+        if not runs:
+            return None
+        run = self.random.choice(runs)
+        return self._ask(f"kill run {run.id}", lambda: self._host.kill(run.id))
+
+    def _delete(self) -> str:
+        self._deleted = self._pick_id()
+        return self._ask(f"delete {self._deleted}", lambda: self._host.delete(self._deleted or ""))
+
+    def _purge(self) -> str:
+        self._purged = True
+        retention = Retention(success=timedelta(minutes=1), other=timedelta(minutes=2))
+        return self._ask("purge", lambda: self._host.store.purge(retention, self.clock.now(), 50))
+
+    def _timing(self) -> Timing:
+        random, now = self.random, self.clock.now()
+        soon = now + random.uniform(-30, 60) * _SECOND
+        frequencies = (
+            EverySeconds(random.choice((1, 2, 7, 30))),
+            EverySeconds(random.choice((1, 5))),
+            EveryMinutes(random.choice((1, 10))),
+            Hourly(),
+            Daily(at=time(0, 30)),
+            Cron("*/2 * * * *"),
+            Recurrence("FREQ=MINUTELY;INTERVAL=3"),
+            (EverySeconds(20), EverySeconds(30)),
+        )
+        kind = random.randrange(10)
+        if kind < 2:  # noqa: PLR2004  two in ten
+            return Immediate()
+        if kind < 4:  # noqa: PLR2004  two more
+            return Later(soon)
+        bounds: Sequence[dict[str, object]] = (
+            {},
+            {},
+            {"repetitions": random.randint(1, 6)},
+            {"finish": now + random.uniform(1, 120) * _SECOND},
+            {"start": soon},
+            {"jitter": random.uniform(0, 5) * _SECOND},
+        )
+        return Schedule(random.choice(frequencies), **random.choice(bounds))  # type: ignore[arg-type]  # by the table
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _heal(self) -> str:
+        """Let nothing go wrong any more, let whoever lives do its work, and look whether all of it gets done."""
+        if not self._machines:
+            self._most += 1
+            self._tell(self._be_safely_born)
+        for id in self._ids:
+            self._tell(partial(self._stop_quietly, id))
+        self.clock.advance(12 * 3600.0)  # the wall clock may have been set back by hours
+        for _ in range(_LONGEST_REST):
+            self.clock.advance(self.random.uniform(1, 10))
+            self._work_off()
+            if self._promises.all_ended() and self.store.reader().next_due(self.registry.names()) is None:
+                break
+        self._promises.check_rest(self.clock.now())
+        return "all is at rest"
+
+    def _be_safely_born(self) -> str:
+        self._born += 1
+        machine = _Machine(f"s{self._born}", self)
+        self._machines.append(machine)
+        machine.engine.sign_on()
+        return f"{machine.name} signs on, and nothing goes wrong any more"
+
+    def _stop_quietly(self, id: str) -> str:
+        """Give a request that fires for ever its end, without touching what of it waits."""
+        request = self.store.reader().find_request(id)
+        if request is None or not isinstance(request.timing, Schedule):
+            return f"{id} comes to its end by itself"
+        self.store.change(id, lambda found: found and found.unscheduled(), self.clock.now())
+        return f"{id} fires no more"
+
+    def _work_off(self) -> None:
+        for machine in list(self._machines):
+            machine.engine.one_pass()
+            self._promises.check(self.clock.monotonic())
+            while machine.waiting:
+                self._begin_run(machine, machine.waiting.pop(0))
+            while machine.begun:
+                self._finish_run(machine, machine.begun.pop(), succeeds=True)
+            machine.engine.one_pass()
+            self._promises.check(self.clock.monotonic())

@@ -1,0 +1,301 @@
+"""Fire times by brute force: every minute (or second) of a window is looked at, and the definition is applied to it.
+
+Nothing here knows bgsched. A frequency is a *spec*, a plain dataclass of numbers; `_calendar_specs` builds the bgsched
+value from it. The window is a list of instants, one a minute, each with what zoneinfo says the wall clock reads. From
+that list alone the three ways of reading time follow:
+
+- clock: every instant whose reading matches;
+- fixed: every reading that matches, also those in no row of the list; its first row if it has one, else (a gap) the
+  first row that reads later, unless no row at all reads that day;
+- elapsed: addition, from the start.
+"""
+
+import calendar
+import datetime as dt
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from types import SimpleNamespace
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+from dateutil import rrule as rrule_module
+from dateutil.rrule import MO, rrulestr
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+ZONES = (
+    "America/New_York", "Europe/Berlin", "Europe/Dublin", "Australia/Lord_Howe", "Antarctica/Troll",
+    "America/Sao_Paulo", "Africa/Cairo", "Asia/Beirut", "America/Nuuk", "Atlantic/Azores", "America/St_Johns",
+    "Africa/Casablanca", "Pacific/Apia", "America/Caracas", "Asia/Pyongyang", "Pacific/Chatham", "Asia/Kathmandu",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def transitions(zone: str) -> tuple[datetime, ...]:
+    """Return every instant from 1970 to 2037 at which the offset changes, found by stepping."""
+    info = ZoneInfo(zone)
+    found = []
+    at = datetime(1970, 1, 1, tzinfo=UTC)
+    step = timedelta(hours=12)
+    while at.year < 2038:
+        if at.astimezone(info).utcoffset() != (at + step).astimezone(info).utcoffset():
+            moment = at
+            while moment.astimezone(info).utcoffset() == at.astimezone(info).utcoffset():
+                moment += MINUTE
+            found.append(moment)
+        at += step
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The instants ``after < t <= until`` of a zone; rows reach some days further on both sides."""
+
+    zone: str
+    after: datetime
+    until: datetime
+    step: timedelta
+    rows: tuple[tuple[datetime, datetime], ...]
+    first_row: dict[datetime, datetime]
+    dates: frozenset[date]
+
+    @classmethod
+    def around(cls, zone: str, centre: datetime, reach: timedelta = 2 * DAY, step: timedelta = MINUTE) -> "Window":
+        info = ZoneInfo(zone)
+        margin = min(reach, 2 * DAY)
+        rows = []
+        at = centre - reach - margin
+        while at <= centre + reach + margin:
+            rows.append((at, at.astimezone(info).replace(tzinfo=None, fold=0)))
+            at += step
+        first: dict[datetime, datetime] = {}
+        for instant, reading in rows:
+            first.setdefault(reading, instant)
+        dates = frozenset(reading.date() for _, reading in rows)
+        return cls(zone, centre - reach, centre + reach, step, tuple(rows), first, dates)
+
+    def clock(self, matches: Callable[[datetime], bool]) -> set[datetime]:
+        return self.cut(instant for instant, reading in self.rows if matches(reading))
+
+    def fixed(self, matches: Callable[[datetime], bool]) -> set[datetime]:
+        found = set()
+        reading, last = min(self.first_row), max(self.first_row)
+        while reading <= last:
+            if matches(reading):
+                instant = self.first_row.get(reading)
+                if instant is None and reading.date() in self.dates:
+                    instant = self.after_gap(reading)
+                if instant is not None:
+                    found.add(instant)
+            reading += self.step
+        return self.cut(found)
+
+    def after_gap(self, reading: datetime) -> datetime:
+        for (_, before), (instant, after) in zip(self.rows, self.rows[1:], strict=False):
+            if before < reading < after:
+                return instant
+        raise AssertionError(f"{reading} is in no gap of {self.zone}")
+
+    def cut(self, instants: "Iterator[datetime] | set[datetime]") -> set[datetime]:
+        return {instant for instant in instants if self.after < instant <= self.until}
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    step: timedelta
+
+    def fire_times(self, window: Window, start: datetime) -> set[datetime]:
+        found, at = set(), start
+        if at < window.after:  # skip ahead by whole steps, to keep it short
+            at += (window.after - at) // self.step * self.step
+        while at <= window.until:
+            found.add(at)
+            at += self.step
+        return window.cut(found)
+
+
+@dataclass(frozen=True)
+class HourlyAt:
+    every: int
+    minute: int
+
+    def fire_times(self, window: Window, start: datetime) -> set[datetime]:
+        first = self.align(window, start.replace(second=0, microsecond=0) if not (start.second or start.microsecond)
+                           else start.replace(second=0, microsecond=0) + MINUTE)  # fmt: skip
+        found, at = set(), first
+        while at <= window.until:
+            found.add(self.align(window, at))
+            at += timedelta(hours=self.every)
+        return window.cut(found)
+
+    def align(self, window: Window, at: datetime) -> datetime:
+        info = ZoneInfo(window.zone)
+        while at.astimezone(info).minute != self.minute:
+            at += MINUTE
+        return at
+
+
+@dataclass(frozen=True)
+class Dated:
+    """A day rule and a time of day (None: that of the start)."""
+
+    day: "EveryDay | OnWeekdays | OnMonthDay | OnMonthWeekday"
+    at: time | None
+
+    def fire_times(self, window: Window, start: datetime) -> set[datetime]:
+        local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None)
+        at = self.at or local.time().replace(microsecond=0)
+        return window.fixed(lambda reading: reading.time() == at and self.day.holds(reading.date(), local.date()))
+
+
+@dataclass(frozen=True)
+class EveryDay:
+    every: int
+
+    def holds(self, day: date, start: date) -> bool:
+        return (day - start).days % self.every == 0
+
+
+@dataclass(frozen=True)
+class OnWeekdays:
+    weekdays: frozenset[int]
+    every: int = 1
+
+    def holds(self, day: date, start: date) -> bool:
+        monday, first = day - day.weekday() * DAY, start - start.weekday() * DAY
+        return day.weekday() in self.weekdays and (monday - first).days // 7 % self.every == 0
+
+
+def month_days(day: date) -> int:
+    return calendar.monthrange(day.year, day.month)[1]
+
+
+def months_between(start: date, day: date) -> int:
+    return (day.year - start.year) * 12 + day.month - start.month
+
+
+@dataclass(frozen=True)
+class OnMonthDay:
+    day: int
+    every: int = 1
+    clamp: bool = False
+
+    def holds(self, day: date, start: date) -> bool:
+        length = month_days(day)
+        wanted = self.day if self.day > 0 else length + 1 + self.day
+        if self.clamp:
+            wanted = max(1, min(wanted, length))
+        return day.day == wanted and months_between(start, day) % self.every == 0
+
+
+def nth_of_month(day: date, weekday: int, n: int) -> bool:
+    same = [d for d in range(1, month_days(day) + 1) if day.replace(day=d).weekday() == weekday]
+    index = n - 1 if n > 0 else n
+    return -len(same) <= index < len(same) and same[index] == day.day
+
+
+@dataclass(frozen=True)
+class OnMonthWeekday:
+    weekday: int
+    n: int
+    every: int = 1
+
+    def holds(self, day: date, start: date) -> bool:
+        return nth_of_month(day, self.weekday, self.n) and months_between(start, day) % self.every == 0
+
+
+@dataclass(frozen=True)
+class CronSpec:
+    """Numbers that a cron expression stands for; how it is spelled is the business of whoever built it."""
+
+    text: str
+    quartz: bool
+    clock: bool
+    both_days: bool
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]  # Monday is 0
+    special: tuple[str, int, int] | None = None
+    seconds: frozenset[int] = frozenset({0})
+
+    def fire_times(self, window: Window, start: datetime) -> set[datetime]:
+        found = window.clock(self.matches) if self.clock else window.fixed(self.matches)
+        return {at for at in found if at >= start}
+
+    def matches(self, reading: datetime) -> bool:
+        return (
+            reading.second in self.seconds
+            and reading.minute in self.minutes
+            and reading.hour in self.hours
+            and reading.month in self.months
+            and self.day_matches(reading.date())
+        )
+
+    def day_matches(self, day: date) -> bool:
+        if self.special is not None:
+            return self.special_matches(day, *self.special)
+        by_day, by_weekday = day.day in self.days, day.weekday() in self.weekdays
+        return (by_day and by_weekday) if self.both_days else (by_day or by_weekday)
+
+    def special_matches(self, day: date, kind: str, number: int, n: int) -> bool:
+        length = month_days(day)
+        if kind == "last":  # n days before the last
+            return day.day == length - n
+        if kind == "nth":
+            return nth_of_month(day, number, n)
+        target = number if kind == "near" else length - n
+        if not 1 <= target <= length:
+            return False
+        near = sorted(range(1, length + 1), key=lambda d: (abs(d - target), d))
+        return day.day == next(d for d in near if day.replace(day=d).weekday() < 5)
+
+
+@contextmanager
+def walking_no_further_than(year: int) -> Iterator[None]:
+    """Keep dateutil from looking for the next match of a rare rule until the year 9999, which takes it seconds."""
+    names = {name: getattr(dt, name) for name in dir(dt)}
+    with patch.object(rrule_module, "datetime", SimpleNamespace(**{**names, "MAXYEAR": year})):
+        yield
+
+
+@dataclass(frozen=True)
+class RuleSpec:
+    """An RRULE; dateutil expands it in naive local time from DTSTART, one by one."""
+
+    text: str
+    clock: bool
+
+    def fire_times(self, window: Window, start: datetime) -> set[datetime]:
+        local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None, microsecond=0)
+        text = self.text if "WKST" in self.text else f"{self.text};WKST={MO}"
+        last = max(window.first_row)
+        readings = set()
+        try:
+            rule = rrulestr(text, dtstart=local)
+        except ValueError:  # "generates an empty set": hours or minutes and INTERVAL never meet
+            return set()
+        with walking_no_further_than(last.year):
+            for reading in rule:
+                if reading > last:
+                    break
+                readings.add(reading)
+        matches = readings.__contains__
+        found = window.clock(matches) if self.clock else window.fixed(matches)
+        return {at for at in found if at >= start}
+
+
+Spec = Elapsed | HourlyAt | Dated | CronSpec | RuleSpec
+
+
+def fire_times(specs: tuple[Spec, ...], window: Window, start: datetime) -> list[datetime]:
+    """Return the fire times of any of the specs in the window, from the start on."""
+    found: set[datetime] = set()
+    for spec in specs:
+        found |= {at for at in spec.fire_times(window, start) if at >= start}
+    return sorted(found)

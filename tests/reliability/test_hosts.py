@@ -1,0 +1,486 @@
+"""What hosts do to a scheduler: fork, preload, exit without a word, press Ctrl-C, set the clock, raise in handlers.
+
+Among them, one test for each failure that peers are known for.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from bgsched import (
+    EverySeconds,
+    Immediate,
+    Later,
+    MemoryStore,
+    Misfire,
+    OnAbandon,
+    ProcessRegistry,
+    RequestStatus,
+    Run,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    SchedulerStateError,
+    SQLiteStore,
+    StoreUnavailableError,
+)
+from bgsched._engine import LEASE
+from bgsched.clock import Signal
+from bgsched.request import Policies, plan
+from bgsched.testing import ManualClock
+from bgsched.testing.contract import T0, make_request
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.db"
+
+
+def registry_of(**functions: Any) -> ProcessRegistry:
+    registry = ProcessRegistry()
+    for name, function in functions.items():
+        registry.process(name)(function)
+    return registry
+
+
+def in_a_fork(function: Any) -> int:
+    """Call *function* in a forked child; return the child's exit code: what it returned, or 99."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            code = function()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+class TestForks:
+    def test_a_forked_child_knows_that_it_does_not_run(self, path: Path) -> None:
+        done = threading.Event()
+        with Scheduler(SQLiteStore(path), processes=registry_of(p=done.set)) as scheduler:
+
+            def child() -> int:
+                if scheduler.running:
+                    return 1
+                scheduler.run_now("p")  # the parent runs it
+                return 0
+
+            assert in_a_fork(child) == 0
+            assert done.wait(PATIENCE)
+            assert scheduler.running
+        assert len(scheduler.monitor.runs()) == 1
+
+    def test_a_forked_child_can_start_a_scheduler_of_its_own(self, path: Path) -> None:
+        with Scheduler(SQLiteStore(path), processes=registry_of(p=lambda: None)) as scheduler:
+
+            def child() -> int:
+                with scheduler:
+                    return 0 if len(scheduler.monitor.schedulers()) == 2 else 1
+
+            assert in_a_fork(child) == 0
+            assert len(scheduler.monitor.schedulers()) == 1
+            assert scheduler.store.reap(T0) == []
+
+    def test_a_child_that_lives_on_does_not_keep_a_dead_parent_alive(self, path: Path) -> None:
+        script = (
+            "import os, sys, time\n"
+            "from bgsched import *\n"
+            f"s = Scheduler(SQLiteStore({str(path)!r})); s.process('p')(lambda: None); s.start()\n"
+            "if os.fork() == 0:\n"
+            "    print(os.getpid(), flush=True); sys.stdin.read(); os._exit(0)\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as parent:
+            assert parent.stdout is not None
+            assert parent.stdout.readline()
+            parent.wait(PATIENCE)
+            store = SQLiteStore(path)
+            assert len(store.reader().schedulers()) == 1
+            store.reap(T0)
+            assert store.reader().schedulers() == []
+            store.close()
+            parent.stdin.close()  # type: ignore[union-attr]
+
+    def test_what_is_filed_in_a_child_on_a_memory_store_is_warned_of(self) -> None:
+        messages: list[str] = []
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                messages.append(record.getMessage())
+
+        with Scheduler(processes=registry_of(p=lambda: None)) as scheduler:
+
+            def child() -> int:
+                logging.getLogger("bgsched").addHandler(Handler())
+                scheduler.schedule("p", Immediate())
+                scheduler.schedule("p", Immediate())
+                return len([text for text in messages if "nobody runs what is filed here" in text])
+
+            assert in_a_fork(child) == 1
+
+    def test_the_parents_connections_survive_the_end_of_many_children(self, path: Path) -> None:
+        store = SQLiteStore(path)
+        for n in range(10):
+            store.file([make_request(f"r{n}")])
+            assert in_a_fork(lambda n=n: len(store.reader().requests(_everything())) - n - 1) == 0
+        assert store._write_connection().execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        store.close()
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_children_of_multiprocessing_file_and_the_parent_runs(self, path: Path, method: str) -> None:
+        ran = threading.Semaphore(0)
+        with Scheduler(SQLiteStore(path), processes=registry_of(p=ran.release)) as scheduler:
+            context = multiprocessing.get_context(method)
+            child = context.Process(target=_file_one, args=(str(path),))  # type: ignore[attr-defined]  # of each kind
+            child.start()
+            child.join(PATIENCE)
+            assert child.exitcode == 0
+            assert ran.acquire(timeout=PATIENCE)
+        assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+def _everything() -> Any:
+    from bgsched.stores.base import RequestFilter
+
+    return RequestFilter(limit=10_000)
+
+
+def _file_one(path: str) -> None:
+    Scheduler(SQLiteStore(path), processes=registry_of(p=lambda: None)).run_now("p")
+
+
+class TestExits:
+    SCRIPT = (
+        "import sys, threading\n"
+        "from bgsched import *\n"
+        "s = Scheduler(SQLiteStore(sys.argv[1])); begun = threading.Event()\n"
+        "@s.process\n"
+        "def work():\n"
+        "    begun.set(); current_run().sleep(float(sys.argv[2]))\n"
+        "s.start(); s.run_now('work'); begun.wait(30); print('begun', flush=True)\n"
+    )
+
+    def test_a_host_that_ends_without_shutdown_waits_for_what_runs(self, path: Path) -> None:
+        subprocess.run([sys.executable, "-c", self.SCRIPT, str(path), "0.1"], check=True, timeout=PATIENCE)
+        store = SQLiteStore(path)
+        assert [run.status for run in Scheduler(store).monitor.runs()] == [RunStatus.SUCCESS]
+        assert store.reader().schedulers() == []
+        store.close()
+
+    def test_ctrl_c_ends_the_host_and_leaves_nothing_running(self, path: Path) -> None:
+        script = f"{self.SCRIPT}threading.Event().wait()\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(path), "0.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as host:
+            assert host.stdout is not None
+            assert host.stdout.readline() == "begun\n"
+            host.send_signal(signal.SIGINT)
+            host.wait(PATIENCE)
+        store = SQLiteStore(path)
+        assert store.reader().schedulers() == []
+        assert not any(run.is_active for run in Scheduler(store).monitor.runs())
+        store.close()
+
+    def test_a_run_cannot_wait_for_its_own_end(self) -> None:
+        answer: list[BaseException] = []
+        asked = threading.Event()
+
+        def work() -> None:
+            try:
+                scheduler.shutdown()
+            except SchedulerStateError as error:
+                answer.append(error)
+            asked.set()
+
+        with Scheduler(processes=registry_of(p=work)) as scheduler:
+            scheduler.run_now("p")
+            assert asked.wait(PATIENCE)
+        assert "write shutdown(wait=False)" in str(answer[0])
+
+    def test_what_was_claimed_and_has_not_started_is_put_back(self, path: Path) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        scheduler = Scheduler(SQLiteStore(path), processes=registry_of(p=work), workers=1).start()
+        engine = scheduler._engine
+        assert engine is not None
+        engine._mean_run = 0.001  # as if runs were short: it claims ahead
+        scheduler.schedule_many([("p", Immediate(), None) for _ in range(4)])
+        assert started.wait(PATIENCE)
+        report = scheduler.shutdown(timeout=0)
+        release.set()
+        statuses = sorted(run.status for run in scheduler.monitor.runs())
+        assert RunStatus.ABANDONED in statuses
+        assert statuses.count(RunStatus.ABANDONED) == len(report.left) == 1
+        scheduler.run_until_idle()
+        assert [run.status for run in scheduler.monitor.runs()].count(RunStatus.SUCCESS) == 3
+
+    def test_a_sign_off_that_fails_leaves_the_runs_to_others(self, path: Path) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        store = SQLiteStore(path)
+        scheduler = Scheduler(store, processes=registry_of(p=work)).start()
+        scheduler.run_now("p")
+        assert started.wait(PATIENCE)
+
+        def refuse(*_: object) -> list[Run]:
+            raise StoreUnavailableError("not now")
+
+        store.sign_off = refuse  # type: ignore[method-assign,assignment]
+        assert len(scheduler.shutdown(timeout=0).left) == 1
+        release.set()
+        assert [run.status for run in store.reap(T0)] == [RunStatus.ABANDONED]
+
+
+class TestTrouble:
+    def test_a_handler_of_the_host_that_raises_ends_nothing(self, path: Path) -> None:
+        class Raising(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise RuntimeError("no log today")
+
+        store, done, handler = SQLiteStore(path), threading.Event(), Raising()
+        changes, calls = store.changes, iter([True, True, False])
+
+        def flaky() -> Any:
+            if next(calls, False):
+                raise RuntimeError("no answer")
+            return changes()
+
+        logging.getLogger("bgsched").addHandler(handler)
+        try:
+            with Scheduler(store, processes=registry_of(p=done.set)) as scheduler:
+                store.changes = flaky  # type: ignore[method-assign]
+                scheduler.run_now("p")
+                assert done.wait(PATIENCE)
+                assert scheduler.running
+        finally:
+            logging.getLogger("bgsched").removeHandler(handler)
+
+    def test_health_says_since_when_and_why_even_without_the_store(self, path: Path) -> None:
+        store, tried = SQLiteStore(path), threading.Event()
+
+        def refuse(*_: object, **__: object) -> Any:
+            tried.set()
+            raise StoreUnavailableError("the disk is on fire")
+
+        with Scheduler(store, processes=registry_of(p=lambda: None)) as scheduler:
+            good = store.changes
+            store.changes = refuse  # type: ignore[method-assign]
+            scheduler._wake.set()
+            assert tried.wait(PATIENCE)
+            while scheduler._engine is not None and scheduler._engine.problem is None:
+                scheduler._clock.wait(Signal(), 0.001)
+            health = scheduler.monitor.health()
+            store.changes = good  # type: ignore[method-assign]
+        assert not health.ok
+        assert "the disk is on fire (since 20" in health.problems[0]
+
+    def test_a_result_that_the_store_cannot_take_holds_up_nobody(self) -> None:
+        store, clock = MemoryStore(), ManualClock(T0)
+        record = store.record
+
+        def picky(owner: str, now: Any, report: Any) -> Any:
+            if any(run.result == "poison" for run in report.runs):
+                raise ValueError("cannot be stored")
+            return record(owner, now, report)
+
+        store.record = picky  # type: ignore[method-assign]
+        scheduler = Scheduler(store, processes=registry_of(bad=lambda: "poison", good=lambda: "fine"), clock=clock)
+        bad, good = scheduler.run_now("bad"), scheduler.run_now("good")
+        scheduler.run_until_idle()
+        assert scheduler.monitor.runs(request=good.id)[0].result == "fine"
+        (run,) = scheduler.monitor.runs(request=bad.id)
+        assert run.reason == "what the run ended with could not be stored"
+        assert not run.is_active
+
+    def test_an_error_between_claim_and_start_loses_no_run(self, path: Path) -> None:
+        store, clock = SQLiteStore(path), ManualClock(T0)
+        registry = registry_of(p=lambda: None)
+        registry.get("p").policies = Policies(on_abandon=OnAbandon.RERUN)
+        scheduler = Scheduler(store, processes=registry, clock=clock)
+        scheduler.schedule("p", Immediate(), id="r")
+        from bgsched.testing.contract import FixedPlanner, _sign_on
+
+        _sign_on(store, "dead")
+        store.claim(FixedPlanner(Policies(on_abandon=OnAbandon.RERUN), owner="dead"), "dead", T0, 1)
+        store.let_go("dead")
+        last_seq, failures = store.last_seq, iter([True])
+
+        def flaky(run_id: int) -> int:
+            if next(failures, False):
+                raise StoreUnavailableError("once")
+            return last_seq(run_id)
+
+        store.last_seq = flaky  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailableError):
+            scheduler.run_pending()
+        scheduler.run_pending()
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+        scheduler.shutdown()
+
+
+class TestClocks:
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock(T0)
+
+    @pytest.fixture
+    def scheduler(self, clock: ManualClock) -> Scheduler:
+        return Scheduler(clock=clock, processes=registry_of(p=lambda: None))
+
+    def test_a_clock_set_back_fires_nothing_twice(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.schedule("p", Schedule(EverySeconds(10)), id="s")
+        for _ in range(6):
+            scheduler.run_pending()
+            clock.advance(10)
+        clock.jump(timedelta(seconds=-60))
+        for _ in range(12):
+            scheduler.run_pending()
+            clock.advance(10)
+        fires = [run.fire_time for run in scheduler.monitor.runs(request="s")][::-1]
+        assert fires == [T0 + timedelta(seconds=10 * n) for n in range(len(fires))]
+        assert len(fires) == 12
+
+    def test_a_clock_set_forward_follows_the_misfire_policy(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.schedule("p", Schedule(EverySeconds(10)), id="s")
+        scheduler.run_pending()
+        clock.jump(timedelta(days=1))
+        scheduler.run_pending()
+        newest, misfired, _ = scheduler.monitor.runs(request="s")
+        assert (newest.status, newest.fire_time) == (RunStatus.SUCCESS, T0 + timedelta(days=1))
+        assert (misfired.status, misfired.fire_count) == (RunStatus.MISFIRED, 8639)
+
+    @pytest.mark.parametrize("jump", [timedelta(hours=3), -timedelta(hours=3)])
+    def test_a_jump_makes_nobody_dead(self, clock: ManualClock, jump: timedelta) -> None:
+        store = MemoryStore()
+        one, other = (Scheduler(store, clock=clock, processes=registry_of(p=lambda: None)) for _ in range(2))
+        one.run_pending()
+        other.run_pending()
+        names = {record.owner for record in store.reader().schedulers()}
+        clock.advance(LEASE)
+        one.run_pending()
+        other.run_pending()
+        clock.jump(jump)
+        one.run_pending()
+        other.run_pending()
+        assert {record.owner for record in store.reader().schedulers()} == names
+
+
+class TestWhatPeersAreKnownFor:
+    @pytest.mark.parametrize("misfire", list(Misfire))
+    def test_a_year_of_misfired_seconds_is_one_record_and_no_list(self, misfire: Misfire) -> None:
+        request = make_request(timing=Schedule(EverySeconds(1)))
+        policies = Policies(misfire=misfire)
+        plan(request, policies, "a", T0 + timedelta(days=365))
+        began = perf_counter()
+        made = plan(request, policies, "a", T0 + timedelta(days=365))
+        spent = perf_counter() - began
+        (range_,) = [run for run in made.runs if run.status is RunStatus.MISFIRED]
+        assert sum(run.fire_count for run in made.runs) == 365 * 86_400 + 1
+        assert range_.fire_count > 31_000_000
+        assert spent < 0.1
+
+    def test_a_mere_listing_changes_nothing(self, path: Path) -> None:
+        first = Scheduler(SQLiteStore(path), processes=registry_of(gone=lambda: None))
+        request = first.schedule("gone", Immediate())
+        with SQLiteStore(path).reading() as connection:
+            before = connection.execute("PRAGMA data_version").fetchone()
+            for _ in range(3):
+                first.monitor.requests()
+                first.monitor.runs()
+                first.monitor.upcoming()
+                first.monitor.summary()
+                first.monitor.health()
+            assert connection.execute("PRAGMA data_version").fetchone() == before
+        second = Scheduler(SQLiteStore(path))
+        second.run_pending()
+        assert second.monitor.request(request.id).status is RequestStatus.SCHEDULED
+
+    def test_a_one_shot_that_waited_behind_busy_workers_runs(self) -> None:
+        release, started = threading.Event(), threading.Event()
+
+        def busy() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        done = threading.Event()
+        clock = ManualClock(T0)
+        scheduler = Scheduler(processes=registry_of(busy=busy, late=done.set), workers=1, clock=clock)
+        with scheduler:
+            scheduler.run_now("busy")
+            assert started.wait(PATIENCE)
+            scheduler.schedule("late", Later(T0 + timedelta(seconds=1)), id="late")
+            clock.advance(timedelta(hours=2))
+            release.set()
+            while not done.is_set():
+                clock.advance(0.3)
+        assert [run.status for run in scheduler.monitor.runs(request="late")] == [RunStatus.SUCCESS]
+
+    def test_two_workers_fire_once(self, path: Path) -> None:
+        clock = ManualClock(T0)
+        workers = [Scheduler(SQLiteStore(path), clock=clock) for _ in range(2)]
+        for worker in workers:
+            worker.process("p", timing=Schedule(EverySeconds(1)))(lambda: None)
+        for _ in range(20):
+            for worker in workers:
+                worker.run_pending()
+            clock.advance(1)
+        fires = [run.fire_time for run in workers[0].monitor.runs()]
+        assert len(fires) == len(set(fires)) == 20
+        assert len(workers[0].monitor.requests()) == 1
+        for worker in workers:
+            worker.shutdown()
+
+
+def what_is_held() -> tuple[int, int]:
+    """Return the number of threads and, where the system says it, of open files."""
+    descriptors = Path("/proc/self/fd")
+    return threading.active_count(), len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
+
+
+@pytest.mark.parametrize(("cycles", "runs"), [(20, 1_000), pytest.param(10_000, 100_000, marks=pytest.mark.slow)])
+def test_cycles_and_runs_leave_nothing_behind(path: Path, cycles: int, runs: int) -> None:
+    store = SQLiteStore(path)
+    scheduler = Scheduler(store, processes=registry_of(p=lambda: None))
+    scheduler.start()
+    scheduler.shutdown()
+    before = what_is_held()
+    for _ in range(cycles):
+        scheduler.start()
+        scheduler.shutdown()
+    clock = ManualClock(T0)
+    inline = Scheduler(store, processes=registry_of(p=lambda: None), clock=clock)
+    for _ in range(runs // 100):
+        inline.schedule_many([("p", Immediate(), None) for _ in range(100)])
+        inline.run_until_idle()
+    inline.shutdown()
+    engine_leftovers = inline._inline
+    after = what_is_held()
+    assert engine_leftovers == []
+    assert after[0] <= before[0]
+    assert after[1] <= before[1] + 2
+    store.close()

@@ -1,0 +1,275 @@
+"""What happens to SQLite files in the real world: a clear error, the loop alive, nothing lost, and recovery."""
+
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bgsched import Immediate, RunStatus, Schedule, Scheduler, SQLiteStore, StoreSchemaError, StoreUnavailableError
+from bgsched.stores import sqlite
+from bgsched.stores.base import Report, RequestFilter, RunFilter
+from bgsched.testing import ManualClock
+from bgsched.testing.contract import T0, make_request
+from bgsched.timing import EverySeconds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(path, timeout=0.05)
+    yield store
+    store.close()
+
+
+def scheduler_on(store: SQLiteStore) -> Scheduler:
+    scheduler = Scheduler(store, clock=ManualClock(T0))
+    scheduler.process("p")(lambda text="": text)
+    return scheduler
+
+
+def test_a_full_disk(store: SQLiteStore) -> None:
+    scheduler = scheduler_on(store)
+    kept = scheduler.schedule("p", Immediate())
+    connection = store._write_connection()
+    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(StoreUnavailableError, match="the disk is full"):
+        scheduler.schedule_many([("p", Immediate(), {"text": "x" * 5000}) for _ in range(50)])
+    assert [request.id for request in scheduler.monitor.requests()] == [kept.id]
+    connection.execute("PRAGMA max_page_count = 100000")
+    scheduler.run_pending()
+    assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+def test_locked_by_a_foreign_transaction(store: SQLiteStore, path: Path) -> None:
+    scheduler = scheduler_on(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError, match="another writer held it"):
+            scheduler.schedule("p", Immediate())
+        assert scheduler.monitor.requests() == []
+    scheduler.schedule("p", Immediate())
+
+
+def test_a_file_that_was_deleted_is_not_written_on(store: SQLiteStore, path: Path) -> None:
+    scheduler = scheduler_on(store)
+    request = scheduler.schedule("p", Immediate())
+    moved = path.rename(path.with_name("moved.db"))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="deleted or moved while it was in use"):
+            scheduler.schedule("p", Immediate())
+    assert not path.exists()
+    assert "deleted or moved" in scheduler.monitor.health().problems[0]
+    moved.rename(path)
+    scheduler.run_pending()
+    assert [run.request_id for run in scheduler.monitor.runs()] == [request.id]
+
+
+def test_a_file_that_was_replaced_is_taken_up(store: SQLiteStore, path: Path, tmp_path: Path) -> None:
+    scheduler = scheduler_on(store)
+    first = scheduler.schedule("p", Immediate())
+    with closing(SQLiteStore(tmp_path / "copy.db")) as other, closing(sqlite3.connect(path)) as source:
+        source.backup(other._write_connection())
+    scheduler.schedule("p", Immediate())
+    (tmp_path / "copy.db").replace(path)
+    with pytest.raises(StoreUnavailableError, match="-wal beside it belongs to the file that was there before"):
+        scheduler.monitor.requests()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    assert [request.id for request in scheduler.monitor.requests()] == [first.id]
+    scheduler.run_pending()
+    assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+def test_a_scheduler_goes_on_in_a_file_that_does_not_know_it(store: SQLiteStore) -> None:
+    scheduler = scheduler_on(store)
+    scheduler.run_pending()
+    with store.transaction() as tx:
+        tx.delete_scheduler(store.reader().schedulers()[0].owner)
+    scheduler.schedule("p", Immediate())
+    scheduler.run_until_idle()
+    assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+    assert len(scheduler.monitor.schedulers()) == 1
+
+
+def test_a_future_schema(store: SQLiteStore, path: Path) -> None:
+    scheduler = scheduler_on(store)
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("INSERT INTO bgsched_schema (version) VALUES (99)")
+        newer.commit()
+    with pytest.raises(StoreSchemaError, match="has schema 99, this bgsched knows up to"):
+        scheduler.schedule("p", Immediate())
+    with pytest.raises(StoreSchemaError, match="upgrade bgsched"):
+        SQLiteStore(path)
+
+
+def test_a_damaged_page(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.file([make_request(f"{n:03}", params={"x": "y" * 500}) for n in range(200)])
+    content = bytearray(path.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 100] = b"\xff" * 100
+    path.write_bytes(bytes(content))
+    with pytest.raises(StoreSchemaError, match=r"is damaged .* restore it from a copy"):
+        read_everything(path)
+
+
+def read_everything(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.reader().requests(RequestFilter(limit=1000))
+
+
+def test_a_long_reader_does_not_stop_the_writers_and_the_log_shrinks_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_LONGEST_WAL", 100_000)
+    wal = path.with_name("app.db-wal")
+    with closing(SQLiteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM bgsched_requests").fetchone()
+        for n in range(60):
+            store.file([make_request(f"{n}.{m}", params={"x": "y" * 2000}) for m in range(50)])
+        grown = wal.stat().st_size
+        reader.execute("COMMIT")
+        for n in range(60, 70):
+            store.file([make_request(f"{n}.{m}", params={"x": "y" * 2000}) for m in range(50)])
+        assert grown > 5_000_000
+        assert wal.stat().st_size < grown / 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE bgsched_requests SET timing = 'no json' WHERE id = 'bad'",
+        "UPDATE bgsched_requests SET params = '[1' WHERE id = 'bad'",
+        "UPDATE bgsched_requests SET status = 'nonsense' WHERE id = 'bad'",
+        "UPDATE bgsched_requests SET created_at = 'never' WHERE id = 'bad'",
+        "UPDATE bgsched_requests SET next_fire_time = 9e18 WHERE id = 'bad'",
+    ],
+)
+def test_a_damaged_request_is_parked_and_stops_nobody(store: SQLiteStore, damage: str) -> None:
+    scheduler = scheduler_on(store)
+    scheduler.schedule("p", Immediate(), id="bad")
+    with store.transaction() as tx:
+        tx._connection.execute(damage)
+    good = scheduler.schedule("p", Immediate(), id="good")
+    scheduler.run_until_idle()
+    assert [run.request_id for run in scheduler.monitor.runs()] == [good.id]
+    assert "parked" in (scheduler.monitor.request("bad").reason or "")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE bgsched_runs SET started_at = 'then'",
+        "UPDATE bgsched_runs SET params = 'none'",
+        "UPDATE bgsched_runs SET attempts = '{'",
+        "UPDATE bgsched_runs SET error = '[]'",
+        "UPDATE bgsched_runs SET status = 'what'",
+        "UPDATE bgsched_schedulers SET heartbeat_at = 'x', processes = '}'",
+    ],
+)
+def test_damaged_records_can_be_listed_and_stop_nobody(store: SQLiteStore, damage: str) -> None:
+    scheduler = scheduler_on(store)
+    scheduler.schedule("p", Immediate())
+    scheduler.run_pending()
+    with store.transaction() as tx:
+        tx._connection.execute(damage)
+    assert len(scheduler.monitor.runs()) == 1
+    assert len(scheduler.monitor.schedulers()) == 1
+    other = scheduler_on(store)
+    request = other.schedule("p", Immediate())
+    other.run_pending()
+    assert other.monitor.runs(request=request.id)[0].status is RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("text", ["half a pair \ud800", "nul \x00", "file \udcff.txt"])
+def test_text_that_a_database_does_not_take(store: SQLiteStore, text: str) -> None:
+    scheduler = scheduler_on(store)
+
+    def fail() -> None:
+        raise OSError(text)
+
+    scheduler.process("gives")(lambda: text)
+    scheduler.process("fails")(fail)
+    for name in ("gives", "fails", "p"):
+        scheduler.schedule(name, Immediate(), id=name)
+    scheduler.run_until_idle()
+    assert scheduler.monitor.runs(request="p")[0].status is RunStatus.SUCCESS
+    assert scheduler.monitor.runs(request="gives")[0].status is RunStatus.SUCCESS
+    (failed,) = scheduler.monitor.runs(request="fails")
+    assert failed.status is RunStatus.ERROR
+    assert failed.error is not None
+    assert failed.error.message.startswith(text[:3])
+
+
+def test_a_lock_file_that_somebody_removed_leaves_it_to_the_lease(store: SQLiteStore, path: Path) -> None:
+    scheduler = scheduler_on(store)
+    scheduler.run_pending()
+    shutil.rmtree(path.with_name("app.db.owners"))
+    (record,) = store.reader().schedulers()
+    assert store.reap(T0 + timedelta(seconds=1)) == []
+    assert not store.vouches_for(record.owner)
+    assert not store.is_gone(record, record.lease_until)
+    assert store.is_gone(record, record.lease_until + timedelta(seconds=1))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_folder_that_became_read_only(store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = scheduler_on(store)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:  # the superuser, who may run this, is refused nothing
+        patch.setattr("bgsched.stores._locks.Path.mkdir", refuse)
+        with pytest.raises(StoreUnavailableError, match="no lock file can be made beside"):
+            scheduler.start()
+    scheduler.run_pending()
+
+
+def test_copies_taken_at_any_commit_open_and_keep_their_promises(
+    store: SQLiteStore, path: Path, tmp_path: Path
+) -> None:
+    """Power loss: the bytes as they are after a commit, the log whole or torn, are a database that is consistent."""
+    chance = random.Random(1)
+    scheduler = scheduler_on(store)
+    acknowledged: list[str] = []
+    scheduler.schedule("p", Schedule(EverySeconds(1)), id="s")
+    wal = path.with_name("app.db-wal")
+    for n in range(40):
+        acknowledged.append(scheduler.schedule("p", Immediate(), id=f"r{n:02}").id)
+        scheduler._clock.advance(1)  # type: ignore[attr-defined]
+        scheduler.run_pending()
+        copy = tmp_path / f"copy{n}.db"
+        torn = n % 2
+        content = wal.read_bytes()
+        copy.write_bytes(path.read_bytes())
+        copy.with_name(f"{copy.name}-wal").write_bytes(content[: chance.randrange(len(content))] if torn else content)
+        with closing(SQLiteStore(copy)) as found:
+            check_copy(found, set() if torn else set(acknowledged))
+
+
+def check_copy(store: SQLiteStore, acknowledged: set[str]) -> None:
+    assert store._write_connection().execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    requests = {request.id: request for request in store.reader().requests(RequestFilter(limit=1000))}
+    assert acknowledged <= requests.keys()
+    runs = store.reader().runs(RunFilter(limit=1000))
+    fires = sorted(run.fire_time for run in runs if run.request_id == "s")
+    assert len(set(fires)) == len(fires)
+    if "s" in requests and fires:
+        assert requests["s"].last_fire_time == fires[-1]
+        assert [later - earlier for earlier, later in pairwise(fires)] == [timedelta(seconds=1) for _ in fires[1:]]
+    owners = {record.owner for record in store.reader().schedulers()}
+    assert all(run.owner in owners for run in runs if run.is_active and run.owner)
+    assert store.record("nobody", T0, Report()) == []

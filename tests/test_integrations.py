@@ -1,0 +1,300 @@
+"""Each integration against the real client library, with a receiver on loopback where it sends something."""
+
+import gzip
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import prometheus_client
+import pytest
+import sentry_sdk
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.parser import text_string_to_metric_families
+
+from bgsched import (
+    Cron,
+    Daily,
+    EveryMinutes,
+    EverySeconds,
+    Immediate,
+    Later,
+    Monitor,
+    Monthly,
+    Request,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    StoreUnavailableError,
+    Timing,
+    Weekly,
+    current_run,
+)
+from bgsched.integrations.opentelemetry import span_per_run
+from bgsched.integrations.ping import ping
+from bgsched.integrations.prometheus import ProcessCollector
+from bgsched.integrations.sentry import check_in, monitor_config, slug
+from bgsched.stores import MemoryStore
+from bgsched.testing.contract import make_request
+
+
+def broken() -> None:
+    current_run().log.info("about to fail")
+    raise ValueError("no paper")
+
+
+class Receiver:
+    """An HTTP server on loopback that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.status = 200
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                receiver.got.append((self.path, body))
+                self.send_response(receiver.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    scheduler = Scheduler(MemoryStore())
+    scheduler.process("fine")(lambda: None)
+    scheduler.process("broken")(broken)
+    yield scheduler
+    scheduler.shutdown(timeout=0)
+
+
+def run_all(scheduler: Scheduler) -> None:
+    scheduler.run_until_idle()
+    scheduler._hooks.settle(30)
+
+
+class TestPrometheus:
+    def scrape(self, monitor: Monitor) -> dict[tuple[str, ...], float]:
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(ProcessCollector(monitor))
+        server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+                text = answer.read().decode()
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        return {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def test_what_is_scraped_is_what_the_store_says(self, scheduler: Scheduler) -> None:
+        for _ in range(3):
+            scheduler.run_now("fine")
+        scheduler.run_now("broken")
+        later = scheduler.schedule("fine", Schedule(EveryMinutes(10)), id="later")
+        run_all(scheduler)
+        found = self.scrape(scheduler.monitor)
+        assert found["bgsched_runs_total", "fine", "success"] == 4
+        assert found["bgsched_runs_total", "broken", "error"] == 1
+        assert found["bgsched_store_up",] == 1
+        assert found["bgsched_run_duration_seconds", "fine", "0.99"] >= 0
+        assert found["bgsched_run_lateness_seconds", "fine", "0.5"] >= 0
+        due = scheduler.monitor.request(later.id).due_at
+        assert due is not None
+        assert found["bgsched_next_fire_timestamp_seconds", "fine"] == pytest.approx(due.timestamp())
+        assert found["bgsched_last_success_timestamp_seconds", "fine"] > 1.7e9
+        assert ("bgsched_last_success_timestamp_seconds", "broken") not in found
+        assert [value for key, value in found.items() if key[0] == "bgsched_scheduler_up"] == [1]
+
+    def test_a_second_scrape_counts_on(self, scheduler: Scheduler) -> None:
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(ProcessCollector(scheduler.monitor))
+        for expected in (1, 2):
+            scheduler.run_now("fine")
+            run_all(scheduler)
+            wanted = {"process": "fine", "status": "success"}
+            assert registry.get_sample_value("bgsched_runs_total", wanted) == expected
+
+    def test_hours_that_are_over_are_counted_once(self, scheduler: Scheduler) -> None:
+        collector = ProcessCollector(scheduler.monitor)
+        scheduler.run_now("fine")
+        run_all(scheduler)
+        now = scheduler._clock.now()
+        for hours in (0, 1, 2, 3, 30, 30):
+            assert collector._totals(now + timedelta(hours=hours)) == {("fine", RunStatus.SUCCESS): 1}
+
+    def test_a_store_that_is_down_fails_no_scrape(self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+        def down(*_: object) -> None:
+            raise StoreUnavailableError("gone")
+
+        monkeypatch.setattr(Monitor, "totals", down)
+        assert self.scrape(scheduler.monitor) == {("bgsched_store_up",): 0}
+
+
+class TestOpenTelemetry:
+    def test_each_run_is_a_span(self) -> None:
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        scheduler = Scheduler(around=span_per_run(provider))
+
+        def fine() -> None:
+            with trace.get_tracer("host", tracer_provider=provider).start_as_current_span("inside"):
+                pass
+
+        scheduler.process("fine")(fine)
+        scheduler.process("broken")(broken)
+        scheduler.run_now("fine")
+        scheduler.run_now("broken")
+        scheduler.run_until_idle()
+        scheduler.shutdown()
+        inside, span, failed = exporter.get_finished_spans()
+        assert (span.name, failed.name) == ("run fine", "run broken")
+        assert inside.parent is not None
+        assert inside.parent.span_id == span.context.span_id
+        assert span.attributes is not None
+        assert span.attributes["bgsched.run.id"] == scheduler.monitor.runs("fine")[0].id
+        assert not failed.status.is_ok
+        assert failed.events[0].name == "exception"
+
+    def test_a_tracer_that_fails_breaks_no_run(self) -> None:
+        class Broken(SpanProcessor):
+            def on_start(self, span: object, parent_context: object = None) -> None:
+                raise OSError("no disk")
+
+            def on_end(self, span: ReadableSpan) -> None:
+                raise OSError("no disk")
+
+        provider = TracerProvider()
+        provider.add_span_processor(Broken())
+        scheduler = Scheduler(around=span_per_run(provider))
+        scheduler.process("fine")(lambda: None)
+        scheduler.run_now("fine")
+        scheduler.run_until_idle()
+        scheduler.shutdown()
+        assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+class TestSentry:
+    @pytest.fixture
+    def check_ins(self, receiver: Receiver) -> Iterator[Any]:
+        sentry_sdk.init(
+            dsn=f"http://key@127.0.0.1:{receiver.port}/1", default_integrations=False, auto_session_tracking=False
+        )
+
+        def sent() -> list[dict[str, Any]]:
+            sentry_sdk.flush(10)
+            lines = [line for _, body in receiver.got for line in body.split(b"\n") if line]
+            return [item for item in map(json.loads, lines) if "check_in_id" in item]
+
+        yield sent
+        sentry_sdk.get_client().close()
+        sentry_sdk.init()
+
+    def test_a_scheduled_run_checks_in_and_out(self, scheduler: Scheduler, check_ins: Any) -> None:
+        undo = check_in(scheduler)
+        scheduler.schedule("broken", Schedule(EveryMinutes(10)), id="broken")
+        scheduler.schedule("fine", Schedule(Daily(at="02:30"), timezone="Europe/Madrid"), id="x")
+        scheduler.schedule("fine", Immediate())
+        scheduler.run_now("x")
+        run_all(scheduler)
+        sent = check_ins()
+        by_slug = {name: [i for i in sent if i["monitor_slug"] == name] for name in ("broken", "fine-x")}
+        assert len(sent) == 4
+        assert [item["status"] for item in by_slug["broken"]] == ["in_progress", "error"]
+        assert [item["status"] for item in by_slug["fine-x"]] == ["in_progress", "ok"]
+        assert len({item["check_in_id"] for item in sent}) == 2
+        assert by_slug["fine-x"][0]["monitor_config"] == {
+            "schedule": {"type": "crontab", "value": "30 2 * * *"},
+            "timezone": "Europe/Madrid",
+        }
+        undo()
+        scheduler.run_now("x")
+        run_all(scheduler)
+        assert len(check_ins()) == 4
+
+    @pytest.mark.parametrize(
+        ("timing", "schedule"),
+        [
+            (Schedule(Cron("*/5 * * * *")), {"type": "crontab", "value": "*/5 * * * *"}),
+            (Schedule(EverySeconds(120)), {"type": "interval", "value": 2, "unit": "minute"}),
+            (Schedule(Weekly("mon", at="01:00")), {"type": "interval", "value": 1, "unit": "week"}),
+            (Schedule(Monthly(1, at="01:00")), {"type": "interval", "value": 1, "unit": "month"}),
+            (Schedule(EverySeconds(7)), None),
+            (Immediate(), None),
+            (Later(datetime(2026, 1, 1, tzinfo=UTC)), None),
+        ],
+    )
+    def test_the_schedule_is_said_where_sentry_can_express_it(self, timing: Timing, schedule: object) -> None:
+        config = monitor_config(make_request(timing=timing))
+        assert (config and config["schedule"]) == schedule
+
+    def test_a_slug_is_spelled_as_sentry_wants(self) -> None:
+        request: Request = make_request("Büro/7" * 20)
+        assert slug(request).isascii()
+        assert len(slug(request)) <= 50
+
+
+class TestPing:
+    def test_start_success_and_fail_with_the_end_of_the_log(self, scheduler: Scheduler, receiver: Receiver) -> None:
+        base = f"http://127.0.0.1:{receiver.port}"
+        undo = ping(scheduler, {"fine": f"{base}/a", "broken": f"{base}/b/?x=1"})
+        scheduler.run_now("fine")
+        scheduler.run_now("broken")
+        run_all(scheduler)
+        got = sorted((path.partition("?")[0], path.partition("rid=")[2]) for path, _ in receiver.got)
+        assert [path for path, _ in got] == ["/a", "/a/start", "/b/fail", "/b/start"]
+        assert got[0][1] == got[1][1] != got[2][1] == got[3][1]
+        said = next(body.decode() for path, body in receiver.got if path.startswith("/b/fail"))
+        assert "error: ValueError: no paper" in said
+        assert "INFO about to fail" in said
+        assert next(path for path, _ in receiver.got if path.startswith("/b/fail")).startswith("/b/fail?x=1&rid=")
+        undo()
+        scheduler.run_now("fine")
+        run_all(scheduler)
+        assert len(receiver.got) == 4
+
+    def test_what_nobody_answers_harms_no_run(self, scheduler: Scheduler, receiver: Receiver) -> None:
+        receiver.status = 500
+        ping(scheduler, {"fine": f"http://127.0.0.1:{receiver.port}", "broken": "http://127.0.0.1:1/x"})
+        scheduler.run_now("fine")
+        scheduler.run_now("broken")
+        run_all(scheduler)
+        assert {run.status for run in scheduler.monitor.runs()} == {RunStatus.SUCCESS, RunStatus.ERROR}
+
+    def test_an_address_is_http(self, scheduler: Scheduler) -> None:
+        with pytest.raises(ValueError, match="must begin with http"):
+            ping(scheduler, {"fine": "file:///etc/passwd"})

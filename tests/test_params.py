@@ -1,0 +1,324 @@
+"""Params: what goes in comes out equal, is checked when filed and when run, and is never shown when sensitive."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, strategies as st
+
+from bgsched import (
+    Immediate,
+    MemoryStore,
+    OnAbandon,
+    ParamsError,
+    ProcessNameError,
+    ProcessRegistry,
+    Retry,
+    RunStatus,
+    Scheduler,
+    SQLiteStore,
+    Store,
+    current_run,
+)
+from bgsched._codec import MisfitError
+from bgsched._params import as_json, codec_for
+from bgsched.testing import ManualClock
+
+
+class Mode(Enum):
+    FAST = 1
+    SLOW = "slow"
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Odd(Enum):
+    PAIR = (1, 2)
+
+
+@dataclass
+class Period:
+    first: date
+    last: date | None = None
+    parts: "list[Period]" = field(default_factory=list)
+
+
+class Point(NamedTuple):
+    x: int
+    y: Decimal = Decimal(0)
+
+
+class Options(TypedDict, total=False):
+    day: date
+
+
+MADRID = ZoneInfo("Europe/Madrid")
+SAMPLES: list[tuple[Any, Any]] = [
+    (Any, {"a": [1, None, True, "ü", 1.5]}),
+    (str, "text"),
+    (int, 7),
+    (float, 1.5),
+    (bool, False),
+    (None, None),
+    (date, date(2026, 1, 31)),
+    (datetime, datetime(2026, 1, 31, 9)),
+    (datetime, datetime(2026, 1, 31, 9, tzinfo=UTC)),
+    (datetime, datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=MADRID)),
+    (time, time(9, 30)),
+    (timedelta, timedelta(days=3, microseconds=1)),
+    (timedelta, timedelta.max),
+    (Decimal, Decimal("1.50")),
+    (UUID, UUID(int=7)),
+    (Path, Path("/tmp/a b")),
+    (Mode, Mode.FAST),
+    (Mode, Mode.SLOW),
+    (Colour, Colour.RED),
+    (Odd, Odd.PAIR),
+    (Literal["a", 1], 1),
+    (int | None, None),
+    (date | datetime, date(2026, 1, 1)),
+    (date | datetime, datetime(2026, 1, 1)),
+    (int | float, 1.0),
+    (float | int, 1),
+    (str | date, "x"),
+    (list[date], [date(2026, 1, 1)]),
+    (set[int], {3, 1, 2}),
+    (frozenset[Decimal], frozenset({Decimal(1)})),
+    (tuple[int, ...], (1, 2)),
+    (tuple[int, date], (1, date(2026, 1, 1))),
+    (dict[date, list[Decimal]], {date(2026, 1, 1): [Decimal("0.10")]}),
+    (Period, Period(date(2026, 1, 1), date(2026, 1, 31), [Period(date(2026, 1, 2))])),
+    (Point, Point(1, Decimal("2.0"))),
+    (Options, {"day": date(2026, 1, 1)}),
+]
+
+
+class TestCodecs:
+    @pytest.mark.parametrize(("hint", "value"), SAMPLES, ids=str)
+    def test_what_goes_in_comes_out(self, hint: Any, value: Any) -> None:
+        codec = codec_for(hint)
+        stored = json.loads(json.dumps(codec.store(value, "x")))
+        loaded = codec.load(stored, "x")
+        assert loaded == value
+        assert type(loaded) is type(value)
+        assert codec.store(stored, "x") == stored  # JSON is taken as well
+
+    @given(st.timedeltas())
+    def test_every_timedelta(self, value: timedelta) -> None:
+        codec = codec_for(timedelta)
+        assert codec.load(json.loads(json.dumps(codec.store(value, "x"))), "x") == value
+
+    @given(st.datetimes(timezones=st.sampled_from([UTC, MADRID, ZoneInfo("America/St_Johns")])))
+    def test_every_datetime_in_a_zone(self, value: datetime) -> None:
+        codec = codec_for(datetime)
+        loaded = codec.load(codec.store(value, "x"), "x")
+        assert (loaded.replace(tzinfo=None, fold=0), loaded.utcoffset()) == (
+            value.replace(tzinfo=None, fold=0),
+            value.utcoffset(),
+        )
+
+    @pytest.mark.parametrize(
+        ("hint", "value", "message"),
+        [
+            (int, True, "x must be an int, got True"),
+            (int, "1", "x must be an int, got '1'"),
+            (datetime, "2026-01-01", "x must be a datetime, or a string such as '2026-01-31T09:00:00"),
+            (date, datetime(2026, 1, 1), "x must be a date"),
+            (Decimal, 0.1, "x must be a Decimal, or a string such as '10.50', got 0.1"),
+            (Mode, "quick", "x must be one of 1, 'slow', got 'quick'"),
+            (list[int], [1, "a"], r"x\[1\] must be an int, got 'a'"),
+            (dict[str, int], {"a": {}}, r"x\.a must be an int"),
+            (dict[int, int], {1: 1}, "x has the key 1, which is no string"),
+            (Period, {"last": None}, "x lacks the field 'first' of Period"),
+            (Period, {"first": "2026-01-01", "lst": 1}, "x has no field 'lst'; Period has first, last, parts"),
+            (str | date, "2026-01-01", "x would come back as datetime.date"),
+            (int | None, "a", "x must be an int or None"),
+            (Any, date(2026, 1, 1), "give the param a type hint, such as x: date"),
+            (Any, b"x", "base64"),
+            (Any, "\ud800", "no text that UTF-8 can hold"),
+            (ZoneInfo, MADRID, "a ZoneInfo cannot be stored: store what it can be found by"),
+            (Any, [float("inf")], r"x\[0\] is inf, which JSON does not have"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_with_its_path(self, hint: Any, value: Any, message: str) -> None:
+        with pytest.raises(MisfitError, match=message):
+            codec_for(hint).store(value, "x")
+
+    def test_results_go_by_what_they_are(self) -> None:
+        value = {"at": date(2026, 1, 1), "mode": Mode.SLOW, "points": {Point(1)}, "p": Period(date(2026, 1, 1))}
+        assert as_json(value, "result") == {
+            "at": "2026-01-01",
+            "mode": "slow",
+            "points": [{"x": 1, "y": "0"}],
+            "p": {"first": "2026-01-01", "last": None, "parts": []},
+        }
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
+    scheduler = Scheduler(store, clock=clock)
+    yield scheduler
+    scheduler.shutdown(timeout=0)
+
+
+class TestProcesses:
+    def test_a_process_gets_the_values_that_its_hints_ask_for(self, scheduler: Scheduler) -> None:
+        seen: list[Any] = []
+
+        @scheduler.process
+        def close(period: Period, day: date, *, mode: Mode = Mode.FAST, **more: Decimal) -> None:
+            seen.extend([period, day, mode, more, current_run().params["day"]])
+
+        period = Period(date(2026, 1, 1))
+        request = close.schedule(Immediate(), period, date(2026, 1, 2), fee=Decimal("1.5"))
+        assert request.params == {
+            "period": {"first": "2026-01-01", "last": None, "parts": []},
+            "day": "2026-01-02",
+            "fee": "1.5",
+        }
+        scheduler.run_pending()
+        assert seen == [period, date(2026, 1, 2), Mode.FAST, {"fee": Decimal("1.5")}, date(2026, 1, 2)]
+
+    def test_json_from_a_form_is_taken(self, scheduler: Scheduler) -> None:
+        seen: list[Any] = []
+
+        @scheduler.process
+        def close(day: date) -> None:
+            seen.append(day)
+
+        scheduler.run_now("close", params={"day": "2026-01-02"})
+        with pytest.raises(ParamsError, match="day must be a date, or a string such as '2026-01-31', got 'monday'"):
+            scheduler.run_now("close", params={"day": "monday"})
+        scheduler.run_pending()
+        assert seen == [date(2026, 1, 2)]
+
+    def test_the_code_may_have_changed_until_it_runs(self, store: Store, clock: ManualClock) -> None:
+        old = Scheduler(store, clock=clock)
+        old.process("p", retry=Retry(attempts=3))(lambda company: company)
+        old.run_now("p", params={"company": "a"})
+        new = Scheduler(store, clock=clock)
+        new.process("p", retry=Retry(attempts=3))(lambda firm: firm)
+        new.run_pending()
+        (run,) = new.monitor.runs()
+        assert (run.status, run.attempt) == (RunStatus.ERROR, 1)  # trying again would not help
+        assert run.error is not None
+        assert (run.error.type, "no param 'company'" in run.error.message) == ("ParamsError", True)
+
+    def test_a_hint_that_cannot_be_read_counts_as_none(self, scheduler: Scheduler) -> None:
+        def work(n: "NoSuchName", day: "date") -> list[Any]:  # type: ignore[name-defined]  # noqa: F821
+            return [n, day]
+
+        scheduler.process("p")(work)
+        scheduler.run_now("p", params={"n": 1, "day": date(2026, 1, 1)})
+        scheduler.run_pending()
+        assert scheduler.monitor.runs()[0].result == [1, "2026-01-01"]
+
+    def test_params_that_contain_themselves_are_refused(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda n: n)
+        endless: list[Any] = []
+        endless.append(endless)
+        with pytest.raises(ParamsError, match="contains itself"):
+            scheduler.run_now("p", params={"n": endless})
+        with pytest.raises(ParamsError, match=r"params are a dict of names and values, got \[1\]"):
+            scheduler.run_now("p", params=[1])  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("kind", ["generator", "async generator"])
+    def test_a_function_that_would_run_nothing_is_refused(self, scheduler: Scheduler, kind: str) -> None:
+        def plain() -> Iterator[int]:
+            yield 1
+
+        async def other() -> Any:
+            yield 1
+
+        with pytest.raises(ProcessNameError, match="has a yield"):
+            scheduler.process("p")(plain if kind == "generator" else other)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"overlap": "qeue"}, "overlap must be one of .*did you mean 'Overlap.QUEUE'"),
+            ({"timeout": 5}, r"timeout must be a timedelta, got 5; write timedelta\(seconds=...\)"),
+            ({"retry": 3}, r"retry must be Retry\(attempts=...\), got 3"),
+            ({"limit": 0}, "limit must be 1 or more, got 0"),
+            ({"sensitive": "pasword"}, "sensitive of process 'p' names 'pasword'.*did you mean 'password'"),
+            ({"overlap_scope": ("pass",)}, "overlap_scope of process 'p' names 'pass'"),
+        ],
+    )
+    def test_options_that_make_no_sense(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises((ValueError, ProcessNameError), match=message):
+            ProcessRegistry().process("p", **options)(lambda password: password)
+
+
+class TestSensitive:
+    SECRET = "correct horse"
+
+    @pytest.fixture
+    def filed(self, scheduler: Scheduler) -> Scheduler:
+        @scheduler.process("login", sensitive=("password", "return"), on_abandon=OnAbandon.RERUN)
+        def login(user: str, password: str) -> str:
+            run = current_run()
+            run.log.info("logging in with %s", password)
+            run.progress(1, message=f"trying {password}")
+            logging.getLogger("host").warning("still %s", password)
+            if user == "bad":
+                raise ValueError(f"wrong password {password}")
+            return password
+
+        for user in ("ann", "bad"):
+            scheduler.run_now("login", params={"user": user, "password": self.SECRET})
+        scheduler.run_until_idle()
+        return scheduler
+
+    def test_the_process_gets_them_and_nobody_sees_them(self, filed: Scheduler) -> None:
+        monitor = filed.monitor
+        runs, requests = monitor.runs(), monitor.requests()
+        assert {run.status for run in runs} == {RunStatus.SUCCESS, RunStatus.ERROR}
+        assert [run.result for run in runs if run.status is RunStatus.SUCCESS] == ["***"]
+        assert [run.params["password"] for run in runs] == ["***", "***"]
+        shown = [repr(runs), repr(requests)]
+        shown += [json.dumps(run.to_dict()) for run in runs]
+        shown += [json.dumps(request.to_dict()) for request in requests]
+        shown += [line.text for run in runs for line in monitor.log(run.id)]
+        shown += [repr(monitor.summary()), repr(monitor.upcoming()), repr(monitor.running())]
+        assert [text for text in shown if self.SECRET in text] == []
+        assert any("logging in with ***" in text for text in shown)
+
+    def test_they_are_stored(self, filed: Scheduler) -> None:
+        stored = filed.store.reader().find_request(filed.monitor.requests()[0].id)
+        assert stored is not None
+        assert stored.params["password"] == self.SECRET
+        assert self.SECRET not in repr(stored)
+
+    def test_a_refusal_does_not_show_them(self, filed: Scheduler) -> None:
+        with pytest.raises(ParamsError, match="password, which is sensitive, does not fit") as refused:
+            filed.run_now("login", params={"user": "a", "password": [self.SECRET]})
+        assert self.SECRET not in str(refused.value)
+
+    def test_an_overlap_key_does_not_show_them(self, scheduler: Scheduler) -> None:
+        scheduler.process("p", sensitive="key", overlap_scope=("key",))(lambda key: None)
+        scheduler.run_now("p", params={"key": self.SECRET})
+        scheduler.run_pending()
+        assert self.SECRET not in json.dumps(scheduler.monitor.runs()[0].to_dict())

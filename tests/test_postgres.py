@@ -1,0 +1,833 @@
+"""What only a store on a server can get wrong: many at once, broken links, restarts, rights, two clocks."""
+
+import collections
+import functools
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from bgsched import (
+    EverySeconds,
+    Immediate,
+    MissingExtraError,
+    Overlap,
+    PostgresStore,
+    RequestExistsError,
+    RequestStatus,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    StoreError,
+    StoreSchemaError,
+    StoreUnavailableError,
+    StoreURLError,
+    SystemClock,
+    open_store,
+)
+from bgsched.request import Policies, Request
+from bgsched.run import LogLine, Run, RunError
+from bgsched.stores import _links
+from bgsched.stores.base import Report, RunFilter, SchedulerRecord
+from bgsched.testing.contract import T0, FixedPlanner, make_request
+
+_postgres = pytest.importorskip("_postgres")
+_proxy = pytest.importorskip("_proxy")
+
+PATIENCE = 60.0  # seconds until what never comes fails a test
+SECRET = "s3cret-pw"
+SECOND = timedelta(seconds=1)
+OS_PROCESS = Path(__file__).with_name("_os_process.py")
+
+
+@pytest.fixture
+def make_store(postgres_dsn: str, postgres_schema: str) -> Iterator[Callable[..., PostgresStore]]:
+    """Make stores on one schema, as several machines would."""
+    made: list[PostgresStore] = []
+
+    def make(dsn: str = postgres_dsn, **options: Any) -> PostgresStore:
+        made.append(PostgresStore(dsn, schema=postgres_schema, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[..., PostgresStore]) -> PostgresStore:
+    return make_store()
+
+
+@pytest.fixture
+def sql(postgres_dsn: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Ask the server directly."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+
+        def ask(query: str, *values: Any) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(query, values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield ask
+
+
+@pytest.fixture
+def proxy(postgres_dsn: str) -> Iterator[Any]:
+    proxy = _proxy.Proxy(postgres_dsn)
+    yield proxy
+    proxy.close()
+
+
+@contextmanager
+def own_server() -> Iterator[Any]:
+    """Start a server that the test may restart."""
+    binaries = next(_postgres.find_binaries(), None)
+    if binaries is None:
+        pytest.skip("no PostgreSQL binaries here, only a server")
+    server = _postgres.start_server(binaries, durable=True)  # an immediate restart loses what was not yet synced
+    try:
+        yield server
+    finally:
+        _pg_ctl(server, "stop", "-m", "fast")
+        server.stop()
+
+
+def _pg_ctl(server: Any, *words: str) -> None:
+    data = server.folder / "data"
+    postgres = Path((data / "postmaster.opts").read_text().split()[0])
+    log = server.folder / "log2"
+    subprocess.run(
+        [postgres.with_name("pg_ctl"), "-D", data, "-l", log, "-w", *words],
+        user=_postgres.unprivileged_user(),
+        cwd="/",
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask again and again: other OS processes, and the server, send no signal when they are done."""
+    give_up = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < give_up, "it did not come"
+        threading.Event().wait(0.02)
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Do *work* in *count* threads that begin together."""
+    barrier = threading.Barrier(count)
+
+    def begin(number: int) -> Any:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+def claim(store: PostgresStore, owner: str, now: datetime = T0, limit: int = 100, **policies: Any) -> list[Run]:
+    if not any(record.owner == owner for record in store.reader().schedulers()):
+        store.sign_on(record_of(owner, now))
+    return store.claim(FixedPlanner(Policies(**policies), owner=owner), owner, now, limit)
+
+
+def succeeded(run: Run) -> Run:
+    return run.started(T0).move(RunStatus.SUCCESS, finished_at=T0 + SECOND, duration=SECOND)
+
+
+def record_of(owner: str, now: datetime = T0) -> SchedulerRecord:
+    return SchedulerRecord(
+        owner=owner, host="here", pid=1, started_at=now, heartbeat_at=now, lease_until=now + 15 * SECOND
+    )
+
+
+class TestSchema:
+    def test_ten_can_make_it_at_once(self, make_store: Callable[..., PostgresStore], sql: Any) -> None:
+        stores = at_once(10, lambda _: make_store())
+        assert sql(f"SELECT version FROM {stores[0].schema}.schema_version") == [(1,)]
+        stores[3].file([make_request()])
+        assert stores[7].reader().find_request("r") is not None
+
+    def test_a_role_without_any_right_but_a_schema_of_its_own_is_enough(
+        self, postgres_dsn: str, sql: Any, role: str
+    ) -> None:
+        schema = f"own_{uuid.uuid4().hex}"
+        sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
+        try:
+            with closing(PostgresStore(as_role(postgres_dsn, role), schema=schema)) as store:
+                store.file([make_request()])
+                assert len(claim(store, "a")) == 1
+        finally:
+            sql(f"DROP SCHEMA {schema} CASCADE")
+
+    def test_one_who_may_only_read_can_watch(
+        self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str
+    ) -> None:
+        store.file([make_request()])
+        sql(f"GRANT USAGE ON SCHEMA {store.schema} TO {role}")
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {store.schema} TO {role}")
+        url = as_role(postgres_dsn, role)
+        with closing(PostgresStore(url, schema=store.schema, read_only=True)) as watching:
+            assert watching.reader().find_request("r") is not None
+            with pytest.raises(StoreUnavailableError, match="opened to read only"):
+                watching.delete("r")
+
+    def test_readers_cannot_write(self, store: PostgresStore) -> None:
+        with pytest.raises(StoreUnavailableError, match="read-only transaction"), store.reading() as link:
+            link.do(f"DELETE FROM {store.schema}.requests")
+
+    def test_the_view_shows_runs(self, store: PostgresStore, sql: Any) -> None:
+        store.file([make_request(user="ann", params={"company": "x"})])
+        (run,) = claim(store, "a")
+        error = RunError("ValueError", "broken\x00 \udc80", "Traceback")
+        ended = run.started(T0 + SECOND).move(
+            RunStatus.ERROR, finished_at=T0 + 3 * SECOND, duration=2 * SECOND, error=error
+        )
+        store.record("a", T0, Report([ended]))
+        columns = "process, params ->> 'company', requested_by, status, duration, lateness, error_type, error_message"
+        assert sql(f"SELECT {columns} FROM {store.schema}.process_monitor") == [
+            ("p", "x", "ann", "error", 2 * SECOND, SECOND, "ValueError", "broken\\x00 \\udc80")
+        ]
+
+    def test_what_the_server_cannot_keep_is_kept_as_well_as_it_can(self, store: PostgresStore) -> None:
+        store.file([make_request(user="a\x00b", params={"x": "\x00 \udc80 ü 😀"})])
+        (run,) = claim(store, "a")
+        line = LogLine(run.id, 1, T0, "INFO", "x", "a\x00b \udc80")
+        assert store.record("a", T0, Report([replace(succeeded(run), result="\x00")], [line])) == []
+        found = store.reader().runs(RunFilter())[0]
+        assert (found.user, found.params, found.result) == ("a\\x00b", {"x": "\x00 \udc80 ü 😀"}, "\x00")
+        assert store.reader().log(run.id, 0, 9)[0].text == "a\\x00b \\udc80"
+
+    def test_instants_are_exact_to_the_end_of_time(self, store: PostgresStore) -> None:
+        far = datetime.fromisoformat("9999-12-29T23:59:59.999999+00:00")
+        request = replace(make_request(), next_fire_time=far, due_at=far)
+        store.file([request])
+        assert store.reader().find_request("r") == request
+
+
+@pytest.fixture
+def role(sql: Any) -> Iterator[str]:
+    """The name of a role that may do nothing."""
+    name = f"role_{uuid.uuid4().hex}"
+    sql(f"CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{SECRET}'")
+    yield name
+    sql(f"DROP OWNED BY {name}")
+    sql(f"DROP ROLE {name}")
+
+
+def as_role(dsn: str, role: str) -> str:
+    return psycopg.conninfo.make_conninfo(dsn, user=role, password=SECRET)
+
+
+@contextmanager
+def refusing_server() -> Iterator[int]:
+    """Be a server that lets nobody in."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def refuse() -> None:
+            while True:
+                try:
+                    peer, _ = door.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.recv(1024)
+                    fields = b'SFATAL\x00VFATAL\x00C28P01\x00Mpassword authentication failed for user "u"\x00\x00'
+                    peer.sendall(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+
+        threading.Thread(target=refuse, daemon=True).start()
+        yield door.getsockname()[1]
+        door.shutdown(socket.SHUT_RDWR)
+
+
+class TestRefusals:
+    """One clear sentence each, and the password in none."""
+
+    def refused(self, kind: type[StoreError], make: Callable[[], object], caplog: pytest.LogCaptureFixture) -> str:
+        with caplog.at_level(logging.DEBUG), pytest.raises(kind) as caught:
+            make()
+        told = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(caught.value)
+        assert SECRET not in told
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def test_a_wrong_password(self, caplog: pytest.LogCaptureFixture) -> None:
+        with refusing_server() as port:
+            url = f"postgresql://u:{SECRET}@127.0.0.1:{port}/db?sslmode=disable&gssencmode=disable"
+            said = self.refused(StoreUnavailableError, lambda: open_store(url), caplog)
+        assert said == f'PostgreSQL at u@127.0.0.1:{port}/db: password authentication failed for user "u"'
+
+    def test_nobody_there(self, caplog: pytest.LogCaptureFixture) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            port = door.getsockname()[1]
+        url = f"postgresql://u:{SECRET}@127.0.0.1:{port}/db"
+        assert "Connection refused" in self.refused(StoreUnavailableError, lambda: open_store(url), caplog)
+
+    def test_an_unknown_host(self, caplog: pytest.LogCaptureFixture) -> None:
+        url = f"postgresql://u:{SECRET}@no-such-host.invalid/db"
+        said = self.refused(StoreUnavailableError, lambda: open_store(url), caplog)
+        assert said.startswith("PostgreSQL at u@no-such-host.invalid/db: ")
+
+    def test_no_right_to_make_the_schema(self, postgres_dsn: str, role: str, caplog: pytest.LogCaptureFixture) -> None:
+        dsn = as_role(postgres_dsn, role)
+        said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn, schema="forbidden"), caplog)
+        assert f"CREATE SCHEMA forbidden AUTHORIZATION {role}" in said
+
+    def test_no_right_to_read(
+        self, store: PostgresStore, postgres_dsn: str, role: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        dsn = as_role(postgres_dsn, role)
+        said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn, schema=store.schema), caplog)
+        assert f"GRANT USAGE ON SCHEMA {store.schema}" in said
+
+    def test_a_schema_of_a_newer_version(
+        self, store: PostgresStore, make_store: Callable[..., PostgresStore], sql: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sql(f"UPDATE {store.schema}.schema_version SET version = 99")
+        said = self.refused(StoreSchemaError, make_store, caplog)
+        assert "has schema 99, this bgsched knows up to 1; upgrade bgsched" in said
+
+    def test_tables_of_another_program(
+        self, postgres_schema: str, make_store: Callable[..., PostgresStore], sql: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sql(f"CREATE TABLE {postgres_schema}.runs (id int)")
+        said = self.refused(StoreSchemaError, make_store, caplog)
+        assert "give bgsched a schema of its own" in said
+        assert sql("SELECT count(*) FROM pg_tables WHERE schemaname = %s", postgres_schema) == [(1,)]
+
+    def test_nothing_to_read_yet(
+        self, make_store: Callable[..., PostgresStore], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        said = self.refused(StoreSchemaError, lambda: make_store(read_only=True), caplog)
+        assert "a scheduler makes them when it first starts there" in said
+
+    def test_tables_that_are_gone(self, store: PostgresStore, sql: Any, caplog: pytest.LogCaptureFixture) -> None:
+        sql(f"DROP TABLE {store.schema}.requests")
+        said = self.refused(StoreSchemaError, lambda: store.file([make_request()]), caplog)
+        assert "are not as they were made" in said
+
+    @pytest.mark.parametrize(
+        ("url", "says"),
+        [
+            (f"postgre://u:{SECRET}@h/db", "did you mean 'postgresql'?"),
+            (f"postgresql:/u:{SECRET}@h/db", "write 'postgresql://user:password@host:5432/database'"),
+            (f"postgresql://u:{SECRET}@h/db?sslmod=require", 'invalid URI query parameter: "sslmod"'),
+            (f"postgresql://u:{SECRET}@h:port/db", "cannot be read"),
+            (f"postgresql://u:{SECRET}@[h/db", "cannot be read"),
+            (f"mysql://u:{SECRET}@h/db?password={SECRET}", "unknown store 'mysql'"),
+            (f"postgresql://u:{SECRET}@h/db?schema=No%20Name", "schema must be a plain name"),
+        ],
+    )
+    def test_a_url_with_a_typo(self, url: str, says: str, caplog: pytest.LogCaptureFixture) -> None:
+        assert says in self.refused(StoreURLError, lambda: open_store(url), caplog)
+
+    def test_a_store_shows_no_password(self, postgres_dsn: str, postgres_schema: str) -> None:
+        dsn = psycopg.conninfo.make_conninfo(postgres_dsn, password=SECRET)
+        with closing(PostgresStore(dsn, schema=postgres_schema)) as store:
+            assert SECRET not in repr(store) + str(store) + repr(Scheduler(store)) + str(store.address)
+
+    def test_psycopg_that_is_not_installed(self) -> None:
+        script = (
+            "import sys; sys.modules['psycopg'] = None\n"
+            "import bgsched\n"
+            "try: bgsched.open_store('postgresql://h/db')\n"
+            "except bgsched.MissingExtraError as error: print(error)\n"
+            "from bgsched import PostgresStore"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.stdout == "PostgresStore needs the extra 'postgres': pip install 'bgsched[postgres]'\n"
+        assert done.stderr.splitlines()[-1].startswith(
+            f"{MissingExtraError.__module__}.MissingExtraError: PostgresStore"
+        )
+
+    def test_a_url_names_its_schema(self, postgres_dsn: str, postgres_schema: str) -> None:
+        with closing(open_store(f"{postgres_dsn}&schema={postgres_schema}")) as store:
+            assert isinstance(store, PostgresStore)
+            assert store.schema == postgres_schema
+
+
+class TestManyAtOnce:
+    """Each store has connections of its own, as on a machine of its own."""
+
+    def test_of_many_who_file_the_same_id_one_does(self, make_store: Callable[..., PostgresStore]) -> None:
+        stores = [make_store() for _ in range(6)]
+
+        def file(number: int) -> bool:
+            try:
+                stores[number].file([make_request(f"other-{number}"), make_request("same", user=str(number))])
+            except RequestExistsError:
+                return False
+            return True
+
+        filed = at_once(6, file)
+        assert filed.count(True) == 1
+        found = stores[0].reader().find_request("same")
+        assert found is not None
+        assert found.user == str(filed.index(True))
+
+    def test_of_many_who_declare_a_process_one_makes_the_request(
+        self, make_store: Callable[..., PostgresStore]
+    ) -> None:
+        stores = [make_store() for _ in range(6)]
+
+        def declare(number: int) -> str | None:
+            def change(found: Request | None) -> Request | None:
+                return make_request(user=str(number)) if found is None else None
+
+            made = stores[number].change("r", change, T0)
+            assert made is not None
+            return made.user
+
+        assert len(set(at_once(6, declare))) == 1
+
+    def test_runs_that_share_a_key_never_go_on_together(self, make_store: Callable[..., PostgresStore]) -> None:
+        """Requests that are due, and runs that wait, of one overlap key: claimed by four at the same time."""
+        stores = [make_store() for _ in range(4)]
+        stores[0].file([make_request(f"r{number:03}") for number in range(80)])
+        going_on: list[str] = []
+        together: list[list[str]] = []
+        ended: list[str] = []
+
+        def work(number: int) -> None:
+            store, owner = stores[number], f"owner-{number}"
+            give_up = time.monotonic() + PATIENCE
+            while len(ended) < 80 and time.monotonic() < give_up:
+                for run in claim(store, owner, limit=5, overlap=Overlap.QUEUE, overlap_scope="process"):
+                    going_on.append(run.request_id)
+                    together.append(list(going_on))
+                    going_on.remove(run.request_id)
+                    store.record(owner, T0, Report([succeeded(run)]))
+                    ended.append(run.request_id)
+                skipped = store.reader().runs(RunFilter(status=frozenset({RunStatus.SKIPPED}), limit=1000))
+                if len(ended) + len(skipped) >= 80:
+                    return
+
+        at_once(4, work)
+        assert max(map(len, together)) == 1
+        assert len(ended) == len(set(ended)) > 0
+        assert len(stores[0].reader().runs(RunFilter(limit=1000))) == 80
+
+    def test_waiting_runs_of_one_request_start_one_after_another(
+        self, make_store: Callable[..., PostgresStore]
+    ) -> None:
+        stores = [make_store() for _ in range(4)]
+        stores[0].file([make_request(timing=Schedule(EverySeconds(1), repetitions=30))])
+        going_on = threading.Semaphore(1)
+        ended: list[datetime] = []
+
+        def work(number: int) -> None:
+            store, owner = stores[number], f"owner-{number}"
+            give_up = time.monotonic() + PATIENCE
+            while len(ended) < 30 and time.monotonic() < give_up:
+                for run in claim(store, owner, T0 + 40 * SECOND, misfire="run_all", misfire_grace=SECOND):
+                    assert going_on.acquire(blocking=False), "two at once"
+                    ended.append(run.fire_time)
+                    going_on.release()
+                    store.record(owner, T0, Report([succeeded(run)]))
+
+        at_once(4, work)
+        assert sorted(ended) == [T0 + n * SECOND for n in range(30)]
+        request = stores[0].reader().find_request("r")
+        assert request is not None
+        assert request.status is RequestStatus.COMPLETE
+
+    def test_the_later_of_two_last_runs_completes_the_request(self, make_store: Callable[..., PostgresStore]) -> None:
+        stores = [make_store(), make_store()]
+        for number in range(15):
+            stores[0].file([make_request(f"r{number}")])
+            (first,) = claim(stores[0], "a", overlap=Overlap.ALLOW)
+            stores[0].enqueue(replace(first, id=0, owner=None, attempt=0, claimed_at=None, due_at=T0))
+            (second,) = claim(stores[1], "b", overlap=Overlap.ALLOW)
+            reports = [("a", T0, Report([succeeded(first)])), ("b", T0, Report([succeeded(second)]))]
+            at_once(2, functools.partial(self.say, stores, reports))
+            found = stores[0].reader().find_request(f"r{number}")
+            assert found is not None
+            assert found.status is RequestStatus.COMPLETE
+
+    @staticmethod
+    def say(stores: Sequence[PostgresStore], reports: Sequence[tuple[str, datetime, Report]], place: int) -> None:
+        stores[place].record(*reports[place])
+
+    def test_reports_and_kills_do_not_end_each_other(self, make_store: Callable[..., PostgresStore]) -> None:
+        """They lock a run and its request in opposite order: PostgreSQL undoes one, and it is done again."""
+        stores = [make_store(), make_store()]
+        timing = Schedule(EverySeconds(10))
+        stores[0].file([make_request(str(number), timing) for number in range(60)])
+        runs = claim(stores[0], "a", overlap=Overlap.REPLACE)
+
+        def work(place: int) -> Sequence[object]:
+            if place == 0:
+                return [stores[0].record("a", T0, Report([succeeded(run) for run in runs[::-1]]))]
+            return [claim(stores[1], "b", T0 + 10 * SECOND, overlap=Overlap.REPLACE)]
+
+        at_once(2, work)
+        assert len(stores[0].reader().runs(RunFilter(status=frozenset({RunStatus.SUCCESS})))) == 60
+
+
+class TestClocks:
+    def test_a_lease_is_as_long_as_it_is_whatever_the_clients_clocks_say(self, store: PostgresStore, sql: Any) -> None:
+        hour = timedelta(hours=1)
+        store.sign_on(record_of("slow", T0 - hour))
+        store.sign_on(record_of("fast", T0 + hour))
+        assert store.reap(T0 + 1000 * hour) == []
+        assert store.heartbeat(record_of("slow", T0 - hour))
+        sql(f"UPDATE {store.schema}.schedulers SET expires_at = expires_at - interval '15 s' WHERE owner = 'slow'")
+        store.reap(T0 - 1000 * hour)
+        assert [record.owner for record in store.reader().schedulers()] == ["fast"]
+        assert not store.heartbeat(record_of("slow", T0 - hour))
+
+    def test_schedulers_whose_clocks_differ_by_two_hours_let_each_other_live(
+        self, make_store: Callable[..., PostgresStore], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Shifted(SystemClock):
+            def __init__(self, shift: timedelta) -> None:
+                self._shift = shift
+
+            def now(self) -> datetime:
+                return super().now() + self._shift
+
+        done = threading.Semaphore(0)
+        with (
+            Scheduler(make_store(), clock=Shifted(timedelta(hours=1))) as fast,
+            Scheduler(make_store(), clock=Shifted(timedelta(hours=-1))) as slow,
+        ):
+            for scheduler in (fast, slow):
+                scheduler.process("work")(lambda: done.release())  # noqa: PLW0108  a process needs a function
+            for scheduler in (fast, slow):
+                scheduler.schedule("work", Immediate())
+            assert done.acquire(timeout=PATIENCE)
+            assert done.acquire(timeout=PATIENCE)
+            assert slow.store.reap(slow._clock.now()) == []
+            assert fast.store.reap(fast._clock.now()) == []
+            assert len(fast.monitor.schedulers()) == 2
+        assert "taken for dead" not in caplog.text
+
+
+class TestWaking:
+    def listening(self, store: PostgresStore, wake: Callable[[bool], None]) -> None:
+        ready = threading.Event()
+        store.listen(lambda _: ready.set())
+        assert ready.wait(PATIENCE)  # the first call says that the link stands
+        store.listen(wake)
+
+    def test_what_one_files_wakes_the_other(self, make_store: Callable[..., PostgresStore]) -> None:
+        here, there = make_store(), make_store()
+        heard: collections.deque[bool] = collections.deque()
+        told = threading.Semaphore(0)
+
+        def wake(asked_kill: bool) -> None:  # noqa: FBT001  a store calls it so
+            heard.append(asked_kill)
+            told.release()
+
+        self.listening(here, wake)
+        before = here.changes()
+        there.file([make_request()])
+        assert told.acquire(timeout=PATIENCE)
+        assert here.changes() != before
+        (run,) = claim(there, "b")
+        there.record("b", T0, Report([run.started(T0)]))
+        there.kill(run.id, T0)
+        assert told.acquire(timeout=PATIENCE)
+        assert list(heard) == [False, True]
+
+    def test_runs_wake_nobody(self, make_store: Callable[..., PostgresStore]) -> None:
+        here, there = make_store(), make_store()
+        told: list[bool] = []
+        there.file([make_request(timing=Schedule(EverySeconds(10)))])
+        self.listening(here, told.append)
+        for step in range(3):
+            (run,) = claim(there, "b", T0 + 10 * step * SECOND)
+            there.record("b", T0, Report([succeeded(run)]))
+        there.change("r", lambda request: request and request.unscheduled(), T0)
+        wait_until(lambda: bool(told))
+        assert told == [False]
+
+    def test_what_others_file_starts_long_before_the_poll(self, make_store: Callable[..., PostgresStore]) -> None:
+        there = make_store()
+        began = threading.Event()
+        with Scheduler(make_store()) as scheduler:
+            scheduler.process("work")(lambda: began.set())  # noqa: PLW0108  a process needs a function
+            store = scheduler.store
+            assert isinstance(store, PostgresStore)
+            wait_until(lambda: store.look_every > 1)  # it listens
+            wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
+            there.file([make_request(process="work", now=scheduler._clock.now())])
+            assert began.wait(4.0)
+
+    def test_a_link_that_broke_is_replaced(self, make_store: Callable[..., PostgresStore], sql: Any) -> None:
+        here, there = make_store(), make_store()
+        told = threading.Semaphore(0)
+        self.listening(here, lambda _: told.release())
+        sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s", f"LISTEN%{here.schema[:20]}%")
+        assert told.acquire(timeout=PATIENCE)  # once it listens again: something may have come meanwhile
+        there.file([make_request()])
+        assert told.acquire(timeout=PATIENCE)
+
+    def test_without_notifications_changes_are_seen_by_looking(self, store: PostgresStore) -> None:
+        before = store.changes()
+        assert store.changes() == before
+        store._polled_at -= 5.0
+        assert store.changes() != before
+
+
+class Load:
+    """A scheduler with requests to run, and what came of them."""
+
+    def __init__(self, store: PostgresStore, count: int) -> None:
+        self.count = count
+        self.began: collections.Counter[str] = collections.Counter()
+        self.some = threading.Event()
+        self.scheduler = Scheduler(store, workers=4)
+        self.scheduler.process("work")(self._work)
+        self.scheduler.schedule_many([("work", Immediate(), {"number": str(number)}) for number in range(count)])
+
+    def _work(self, number: str) -> str:
+        self.began[number] += 1
+        if len(self.began) >= self.count // 4:
+            self.some.set()
+        return number
+
+    def assert_each_ran_once(self, store: PostgresStore) -> None:
+        statuses = frozenset({RunStatus.SUCCESS})
+        wait_until(lambda: len(store.reader().runs(RunFilter(status=statuses, limit=self.count))) == self.count)
+        assert set(self.began.values()) == {1}
+        runs = store.reader().runs(RunFilter(limit=2 * self.count))
+        assert {run.result for run in runs} == {str(number) for number in range(self.count)}
+        assert len(runs) == self.count
+        assert [run.id for run in runs if store.reader().log(run.id, 0, 1)] == []  # no refused result
+
+
+class TestBrokenLinks:
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_links, "_PATIENCE", 1.0)
+        monkeypatch.setattr(_links, "_GREETING", 0.5)
+        monkeypatch.setattr(_links.Link, "patience", 1.0)
+
+    def test_connections_that_the_server_ends(self, store: PostgresStore, make_store: Any, sql: Any) -> None:
+        load = Load(store, 2000)
+        with load.scheduler:
+            assert load.some.wait(PATIENCE)
+            for _ in range(5):
+                sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'bgsched' AND pid <> pg_backend_pid()"
+                )
+                threading.Event().wait(random.uniform(0.0, 0.1))
+            load.assert_each_ran_once(make_store())
+
+    def test_a_network_that_drops_connections(self, proxy: Any, make_store: Any) -> None:
+        load = Load(make_store(proxy.dsn), 1000)
+        with load.scheduler as scheduler:
+            assert load.some.wait(PATIENCE)
+            proxy.drop()
+            wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
+            assert not scheduler.monitor.health().ok
+            tries = proxy.accepted
+            threading.Event().wait(1.0)  # what is shown is that little happens in this time
+            assert proxy.accepted - tries < 12, "a tight loop of connecting"
+            proxy.heal()
+            load.assert_each_ran_once(make_store())
+            wait_until(lambda: scheduler.monitor.health().ok)
+
+    def test_a_link_that_is_half_open_hangs_nobody(self, proxy: Any, make_store: Any) -> None:
+        load = Load(make_store(proxy.dsn), 1000)
+        with load.scheduler as scheduler:
+            assert load.some.wait(PATIENCE)
+            proxy.hang()
+            began = time.monotonic()
+            wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
+            assert time.monotonic() - began < 10
+            proxy.heal()
+            load.assert_each_ran_once(make_store())
+
+    def test_a_slow_network_is_only_slow(self, proxy: Any, make_store: Any) -> None:
+        proxy.delay(0.005)
+        load = Load(make_store(proxy.dsn), 100)
+        with load.scheduler as scheduler:
+            load.assert_each_ran_once(make_store())
+            assert scheduler.monitor.health().ok
+
+    def test_a_commit_whose_answer_is_lost_says_so(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        execute = _links.Link.execute
+
+        def fail(link: Any, query: Any, *options: Any, **named: Any) -> Any:
+            done = execute(link, query, *options, **named)
+            if query == "COMMIT":
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+            return done
+
+        monkeypatch.setattr(_links.Link, "execute", fail)
+        with pytest.raises(StoreUnavailableError, match="whether it did is not known"):
+            store.file([make_request()])
+        monkeypatch.undo()
+        with pytest.raises(RequestExistsError):
+            store.file([make_request()])
+
+    def test_a_server_that_restarts_under_load(self) -> None:
+        with own_server() as server, closing(PostgresStore(server.dsn)) as store:
+            load = Load(store, 2000)
+            with load.scheduler:
+                assert load.some.wait(PATIENCE)
+                _pg_ctl(server, "restart", "-m", "immediate")
+                with closing(PostgresStore(server.dsn)) as another:
+                    load.assert_each_ran_once(another)
+
+    def test_a_child_leaves_its_parents_links_alone(self, store: PostgresStore) -> None:
+        store.file([make_request("before")])
+        child = os.fork()
+        if child == 0:
+            try:
+                store.file([make_request("of-the-child")])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        store.file([make_request("after")])
+        assert len(store.reader().upcoming(9)) == 3
+
+
+class TestOSProcesses:
+    """Eight schedulers, of which one after the other is killed and replaced."""
+
+    def test_each_fire_time_has_one_run(self, store: PostgresStore, postgres_dsn: str, tmp_path: Path) -> None:
+        self.soak(store, postgres_dsn, tmp_path / "signed", requests=100, repetitions=4, kills=4)
+
+    @pytest.mark.slow
+    def test_each_of_ten_thousand_fire_times_has_one_run(
+        self, store: PostgresStore, postgres_dsn: str, tmp_path: Path
+    ) -> None:
+        self.soak(store, postgres_dsn, tmp_path / "signed", requests=500, repetitions=20, kills=30)
+
+    def soak(
+        self, store: PostgresStore, dsn: str, signed: Path, *, requests: int, repetitions: int, kills: int
+    ) -> None:
+        expected = requests * repetitions
+        schedulers = [self.start(dsn, store.schema, signed) for _ in range(8)]
+        try:
+            for scheduler in schedulers:
+                assert scheduler.stdout is not None
+                assert scheduler.stdout.readline() == "ready\n"
+            timing = Schedule(EverySeconds(1), repetitions=repetitions)
+            now = SystemClock().now()
+            store.file([make_request(str(number), timing, now, process="sign") for number in range(requests)])
+            for kill in range(1, kills + 1):
+                self.wait_for_runs(store, expected * kill // (kills + 2))
+                place = random.randrange(8)
+                schedulers[place].send_signal(signal.SIGKILL)
+                schedulers[place].communicate()
+                schedulers[place] = self.start(dsn, store.schema, signed)
+            self.wait_for_runs(store, expected)
+            wait_until(lambda: not self.going_on(store))
+        finally:
+            for scheduler in schedulers:
+                scheduler.communicate("", timeout=PATIENCE)
+        self.judge(store, signed, expected)
+
+    @staticmethod
+    def start(dsn: str, schema: str, signed: Path) -> "subprocess.Popen[str]":
+        words: list[str | Path] = [sys.executable, "-W", "ignore", OS_PROCESS, dsn, schema, signed]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    @staticmethod
+    def wait_for_runs(store: PostgresStore, count: int) -> None:
+        def there() -> bool:
+            with store.reading() as link:
+                return bool(link.ask(f"SELECT count(*) >= %s FROM {store.schema}.runs", count)[0][0])
+
+        wait_until(there)
+
+    @staticmethod
+    def going_on(store: PostgresStore) -> bool:
+        """Whether a run is not ended; those of killed schedulers are, once their lease is over."""
+        with store.reading() as link:
+            return bool(link.ask(f"SELECT 1 FROM {store.schema}.runs WHERE status IN ('waiting', 'running') LIMIT 1"))
+
+    @staticmethod
+    def judge(store: PostgresStore, signed: Path, expected: int) -> None:
+        with store.reading() as link:
+            statuses: dict[str, int] = dict(link.ask(f"SELECT status, count(*) FROM {store.schema}.runs GROUP BY 1"))
+            shares = link.ask(f"SELECT owner, count(*) FROM {store.schema}.runs GROUP BY 1 ORDER BY 2 DESC")
+        print(f"\n{expected} fire times: {statuses}; shares {[count for _, count in shares]}")  # noqa: T201  a report
+        lines = [line.rsplit(" ", 1)[0] for line in signed.read_text().splitlines()]
+        assert len(lines) == len(set(lines)), "a fire time ran twice"
+        assert sum(statuses.values()) == expected
+        assert set(statuses) <= {"success", "abandoned"}
+        assert statuses["success"] <= len(lines) <= expected
+
+
+class TestPgBouncer:
+    """In transaction mode: each transaction may have another connection of the server."""
+
+    @pytest.fixture
+    def pooled_dsn(self, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
+        pgbouncer = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+        if pgbouncer is None:
+            pytest.skip("no pgbouncer on this machine (Debian: apt install pgbouncer)")
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            port = door.getsockname()[1]
+        parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
+        target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
+        config = tmp_path / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
+            f"logfile = {tmp_path}/log\npidfile = {tmp_path}/pid\n"
+        )
+        for path in (tmp_path, *tmp_path.parents[:2]):
+            path.chmod(0o777)  # PgBouncer does not run as root
+        user = _postgres.unprivileged_user()
+        with subprocess.Popen([pgbouncer, "-q", config], user=user, cwd="/") as running:
+            dsn = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
+            try:
+                wait_until(lambda: _answers(dsn))
+                yield dsn
+            finally:
+                running.terminate()
+
+    def test_it_works_and_polls(self, pooled_dsn: str, make_store: Callable[..., PostgresStore]) -> None:
+        store = make_store(pooled_dsn)
+        load = Load(store, 300)
+        with load.scheduler:
+            load.assert_each_ran_once(make_store())
+            wait_until(lambda: store._listener is not None and not store._listener.alive)  # it found the pooler
+            assert store.look_every == 1.0
+
+    def test_a_direct_address_is_listened_to(
+        self, pooled_dsn: str, postgres_dsn: str, make_store: Callable[..., PostgresStore]
+    ) -> None:
+        store = make_store(pooled_dsn, listen_dsn=postgres_dsn)
+        told = threading.Event()
+        store.listen(lambda _: told.set())
+        assert told.wait(PATIENCE)
+        assert store.look_every > 1.0
+        told.clear()
+        make_store().file([make_request()])
+        assert told.wait(PATIENCE)
+
+
+def _answers(dsn: str) -> bool:
+    try:
+        psycopg.connect(dsn, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True

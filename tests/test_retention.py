@@ -1,0 +1,106 @@
+"""Retention while work goes on: small bites, at the engine's pace, that hold nobody up."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from test_query_plans import NOW, fill
+
+from bgsched import EverySeconds, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched.run import LogLine
+from bgsched.stores.base import Bite, RunFilter
+from bgsched.testing import ManualClock
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "app.db")
+    yield store
+    store.close()
+
+
+def purge_all(store: Store, retention: Retention) -> tuple[int, list[float]]:
+    """Purge bite by bite; return how many runs went, and how long each bite held the write lock at most."""
+    purged, spent = 0, []
+    after: int | None = 0
+    while after is not None:
+        began = time.perf_counter()
+        bite = store.purge(retention, NOW, after=after)
+        spent.append(time.perf_counter() - began)
+        purged, after = purged + bite.runs, bite.after
+    return purged, spent
+
+
+def test_bites_go_on_until_only_what_is_kept_is_left(store: SQLiteStore) -> None:
+    fill(store, 12_000)
+    purged, _ = purge_all(store, Retention())
+    assert purged == pytest.approx(12_000 * 20 / 35, rel=0.05)
+    with store.reading() as connection:
+        assert connection.execute("SELECT min(recorded_at) / 86400000000 FROM bgsched_runs").fetchone()[0] > 20_000
+        lines = connection.execute("SELECT count(*) FROM bgsched_log").fetchone()[0]
+    assert lines == 2 * (12_000 - purged)
+    assert store.purge(Retention(), NOW) == Bite()
+
+
+def test_when_nothing_is_to_be_purged_nothing_is_written(store: SQLiteStore) -> None:
+    fill(store, 2_000)
+    before = store.changes()
+    assert purge_all(store, Retention(success=timedelta(days=99), other=timedelta(days=99)))[0] == 0
+    assert store.changes() == before
+
+
+def test_a_run_with_a_long_log_ends_its_bite(store: SQLiteStore) -> None:
+    fill(store, 1_000)
+    with store.transaction() as tx:
+        tx.append_log([LogLine(run, seq, NOW, "INFO", "x", "y") for run in (2, 4) for seq in range(3, 3_003)])
+    bites = [store.purge(Retention(), NOW, after=after) for after in (0, 2, 4)]
+    assert [bite.runs for bite in bites] == [2, 2, 200]
+
+
+def test_by_count_the_newest_are_kept(store: SQLiteStore) -> None:
+    fill(store, 3_000)
+    purge_all(store, Retention(success=None, other=None, per_process=400))
+    for n in range(5):
+        assert len(store.reader().runs(RunFilter(process=f"p{n}", limit=9_999))) == 400
+
+
+def test_a_scheduler_purges_bite_by_bite(store: SQLiteStore) -> None:
+    clock = ManualClock(NOW)
+    fill(store, 1_000)
+    scheduler = Scheduler(store, clock=clock, retention=Retention(success=timedelta(days=7)))
+    scheduler.process("beside")(lambda: None)
+    scheduler.schedule("beside", Schedule(EverySeconds(60)))
+    scheduler.run_pending()
+    assert len(store.reader().runs(RunFilter(limit=9_999))) == 1_001
+    clock.advance(timedelta(hours=2))
+    for _ in range(8):
+        scheduler.run_pending()
+        clock.advance(1)
+    scheduler.shutdown()
+    left = [run for run in store.reader().runs(RunFilter(limit=9_999)) if run.status == "success"]
+    assert min(run.recorded_at for run in left) >= NOW - timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"success": timedelta(days=-1)}, "success must not be negative"),
+        ({"complete": 3}, "complete must be a timedelta, got 3"),
+        ({"per_process": 0}, "per_process must be 1 or more, got 0"),
+    ],
+)
+def test_a_retention_makes_sense(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Retention(**values)  # type: ignore[arg-type]
+
+
+def test_a_retention_can_be_shown(store: SQLiteStore) -> None:
+    scheduler = Scheduler(store)
+    assert scheduler.retention.to_dict() == {
+        "success": 15 * 86400.0,
+        "other": 30 * 86400.0,
+        "complete": None,
+        "per_process": None,
+    }
