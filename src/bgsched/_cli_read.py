@@ -21,25 +21,25 @@ _PAGE = 1000
 
 RUN_COLUMNS = (
     Column("run", right=True),
-    Column("process", rank=1, least=10),
+    Column("process", rank=1, least=16),
     Column("status", rank=2),
     Column("started", rank=4),
     Column("took", rank=5, right=True),
     Column("late", rank=7, right=True),
-    Column("params", rank=8, least=8),
-    Column("request", rank=6, least=8),
+    Column("params", rank=8, least=12),
+    Column("request", rank=9, least=12),
     Column("what came of it", rank=3, least=12),
 )
 REQUEST_COLUMNS = (
-    Column("request", least=8),
-    Column("process", rank=1, least=8),
+    Column("request", least=16),
+    Column("process", rank=6, least=16),
     Column("status", rank=2),
     Column("next", rank=4),
     Column("in", rank=5, right=True),
     Column("timing", rank=3, least=12),
     Column("last", rank=7),
     Column("user", rank=8, least=4),
-    Column("params", rank=6, least=8),
+    Column("params", rank=9, least=8),
 )
 
 

@@ -67,13 +67,15 @@ def read_invoice(path: Path) -> Invoice:
     head = _read_head(path.name, rows)
     if not rows[-1] or rows[-1][0] != "total":
         raise DamagedInvoiceError(path.name, len(rows), "the total is missing; the file seems to be cut off")
-    items = tuple(_read_item(path.name, line, row) for line, row in enumerate(rows[5:-1], start=6))
+    items = []
+    for line, row in enumerate(rows[5:-1], start=6):
+        items.append(_read_item(path.name, line, row))
     total = _read_amount(path.name, len(rows), rows[-1][-1])
     sum_of_items = sum((item.amount for item in items), Decimal(0))
     if total != sum_of_items:
         raise DamagedInvoiceError(path.name, len(rows), f"the total is {total}, the items make {sum_of_items}")
     day = _read_date(path.name, head["date"])
-    return Invoice(head["invoice"], head["customer"], head["currency"], day, items, total)
+    return Invoice(head["invoice"], head["customer"], head["currency"], day, tuple(items), total)
 
 
 def _read_head(file: str, rows: Sequence[Sequence[str]]) -> dict[str, str]:
