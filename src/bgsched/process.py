@@ -11,15 +11,16 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from typing_extensions import Unpack
 
 from bgsched._codec import Codec, MisfitError, Plain, show
 from bgsched._params import codec_for, hints_of
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
-from bgsched.request import Policies, Request
+from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
 from bgsched.timing import Timing
 
 __all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "policies_of"]
@@ -33,19 +34,19 @@ _PLAIN = Plain()
 class ProcessOptions(TypedDict, total=False):
     """The policies that the decorator takes by keyword; their meaning and defaults are those of `Policies`."""
 
-    overlap: Any
-    overlap_scope: Any
-    misfire: Any
-    misfire_grace: Any
-    retry: Any
-    timeout: Any
-    on_abandon: Any
+    overlap: Overlap | Literal["allow", "skip", "queue", "replace"]
+    overlap_scope: Literal["request", "process"] | tuple[str, ...]
+    misfire: Misfire | Literal["run_once", "skip", "run_all"]
+    misfire_grace: timedelta
+    retry: Retry
+    timeout: timedelta | None
+    on_abandon: OnAbandon | Literal["record", "rerun"]
     max_reruns: int
     priority: int
     limit: int | None
-    sensitive: Any
+    sensitive: str | Iterable[str]
     prints: bool
-    after: Any
+    after: "str | Process[Any, Any] | Iterable[str | Process[Any, Any]]"
 
 
 class Filer(Protocol):
@@ -347,11 +348,12 @@ def policies_of(options: ProcessOptions) -> Policies:
             raise TypeError(
                 f"a process has no option {name!r}{did_you_mean(name, known) or '; it has ' + ', '.join(known)}"
             )
+    values: dict[str, Any] = dict(options)
     if "sensitive" in options:
-        options["sensitive"] = _names(options["sensitive"])
+        values["sensitive"] = _names(options["sensitive"])
     if "after" in options:
-        options["after"] = tuple(getattr(name, "name", name) for name in _names(options["after"]))
-    return replace(Policies(), **options)
+        values["after"] = tuple(getattr(name, "name", name) for name in _names(options["after"]))
+    return replace(Policies(), **values)
 
 
 def _names(given: Any) -> tuple[Any, ...]:
