@@ -26,6 +26,7 @@ from bgsched import (
     Scheduler,
     SQLiteStore,
     current_run,
+    open_store,
 )
 from bgsched._cli_options import moment, span
 from bgsched._cli_text import Cell, Column, Terminal, clock_time, one_line, span_text
@@ -516,6 +517,22 @@ class TestWords:
 
     def test_what_steers_a_terminal_is_shown_as_a_mark(self) -> None:
         assert one_line("a\nb\t\x1b[31mc\u202e") == "a b \ufffd[31mc\ufffd"
+
+
+def test_on_postgresql(postgres_dsn: str, postgres_schema: str, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"{postgres_dsn}{'&' if '?' in postgres_dsn else '?'}schema={postgres_schema}"
+    store = open_store(url)
+    scheduler = Scheduler(store)
+    scheduler.process("greet")(lambda: "hello")
+    request = scheduler.run_now("greet")
+    scheduler.run_until_idle()
+    assert main(["runs", "--json", "--store", url]) == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert (run["request_id"], run["result"]) == (request.id, "hello")
+    assert main(["reschedule", request.id, "--store", url]) == 0
+    assert scheduler.monitor.request(request.id).status is RequestStatus.SCHEDULED
+    scheduler.shutdown()
+    store.close()
 
 
 def test_the_module_runs_as_the_command(url: str) -> None:

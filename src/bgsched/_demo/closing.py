@@ -32,7 +32,7 @@ def tell(
     _heading(terminal, "Upcoming, at the next start")
     requests_table(terminal, monitor.upcoming(5))
     _tell_ledger(terminal, office)
-    _tell_where(terminal, url, office)
+    _tell_where(terminal, monitor, url, office)
 
 
 def _heading(terminal: Terminal, text: str) -> None:
@@ -73,7 +73,7 @@ def _tell_ledger(terminal: Terminal, office: Office) -> None:
         terminal.say(f"in all: EUR {totals.in_eur:,}")
 
 
-def _tell_where(terminal: Terminal, url: str, office: Office) -> None:
+def _tell_where(terminal: Terminal, monitor: Monitor, url: str, office: Office) -> None:
     _heading(terminal, "Where to look further")
     terminal.say(f"the files and the ledger: {office.folder}")
     parts = urlsplit(url)
@@ -83,5 +83,6 @@ def _tell_where(terminal: Terminal, url: str, office: Office) -> None:
     shown = "$BGSCHED_STORE" if parts.password else shlex.quote(url)
     if parts.password is None:
         terminal.say(f"requests, runs and logs:   {url}")
-    for command in ("runs --status error", "show RUN", "requests", "upcoming"):
+    failed = monitor.runs(status=RunStatus.ERROR, limit=1) or monitor.runs(limit=1)
+    for command in ("runs --status error", *(f"show {run.id}" for run in failed), "requests", "upcoming"):
         terminal.say(f"  bgsched {command} --store {shown}")
