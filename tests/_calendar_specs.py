@@ -103,6 +103,8 @@ def field(  # noqa: PLR0911 - one return for each kind
         numbers = range(first, last + 1 if last >= first else last + 1 + span, step)
         return f"{first}-{last}/{step}", frozenset(low + (n - low) % span for n in numbers), False
     first = draw(st.integers(low, high if wrap else high - 1))
+    if (low, high) == (0, 6):  # a weekday: where it ends is read differently, and refused
+        return f"{first}-6/{step}", frozenset(range(first, 7, step)), False
     return f"{first}/{step}", frozenset(range(first, high + 1, step)), False
 
 

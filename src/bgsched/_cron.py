@@ -34,6 +34,7 @@ ALIASES = {
 }
 _LONGEST = 256
 _ITEM = re.compile(r"(?P<first>\*|[a-z]+|\d+)?(?:-(?P<last>[a-z]+|\d+))?(?:/(?P<step>\d+))?")
+_RANDOM = re.compile(r"[hr](\(.*\))?(/\d+)?")
 _SPECIAL_DAY = re.compile(r"l(?:-(?P<before>\d{1,2}))?(?P<lw>w)?|(?P<near>\d{1,2})w|w(?P<near2>\d{1,2})")
 _SPECIAL_WEEKDAY = re.compile(r"(?P<nth>[a-z]{3}|\d)#(?P<n>\d+)|(?P<last>[a-z]{3}|\d)l|l(?P<last2>\d)")
 
@@ -180,7 +181,9 @@ class _Parser:
     def _item(self, text: FieldText, item: str) -> str:
         """Check one item of a list and return it in numbers, the way croniter reads them."""
         match = _ITEM.fullmatch(item)
-        if not item or match is None or (match["first"] is None and (match["last"] or not self.quartz)):
+        if not item or match is None or _RANDOM.fullmatch(item):
+            raise text.fail(self.expression, self._unreadable(text, item))
+        if match["first"] is None and (match["last"] or not self.quartz):
             raise text.fail(self.expression, self._unreadable(text, item))
         step = self._step(text, match["step"])
         if match["first"] in (None, "*"):
@@ -208,6 +211,9 @@ class _Parser:
             return self._stretch(text, first, first, 1)
         if first >= self._top(text) and not self.quartz:
             raise text.fail(self.expression, f"{item!r} is one value to some crons and many to others; write {first}")
+        if text.field is _WEEKDAY and not (text.field.high - first) % step:
+            problem = f"{item!r} ends on Sunday to some crons; write {first}-6/{step} or {first}-7/{step}"
+            raise text.fail(self.expression, problem)
         return self._stretch(text, first, self._top(text), step)
 
     def _stretch(self, text: FieldText, first: int, last: int, step: int) -> str:
@@ -266,7 +272,7 @@ class _Parser:
         head = item[:1]
         if head == "?":
             return "'?' belongs to dialect=\"quartz\"; write *"
-        if head in {"h", "r"} and re.fullmatch(r"[hr](\(.*\))?(/\d+)?", item):
+        if _RANDOM.fullmatch(item):
             return f"{item!r} is a different time in each installation; write the value, such as {text.field.low}"
         return (
             f"{item!r} cannot be read; write *, a value, a range a-b, a step */n or a list a,b; {self._allowed(text)}"
@@ -359,7 +365,7 @@ def _check_special(parser: _Parser, day: FieldText, weekday: FieldText) -> None:
 def _days(parser: _Parser, texts: dict[str, FieldText]) -> dict[str, object]:
     """Read the two day fields."""
     day, weekday = texts["day of month"], texts["day of week"]
-    blank = [text for text in (day, weekday) if text.text == "?"]
+    blank = [text for text in (day, weekday) if text.text == "?" and parser.quartz]
     if parser.quartz:
         if len(blank) != 1:
             raise weekday.fail(parser.expression, "exactly one of day of month and day of week must be '?'")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from bgsched import _cli_read, _cli_write
+from bgsched import _cli_next, _cli_read, _cli_write
 from bgsched._cli_text import Terminal, soften
 from bgsched._demo import command as _demo
 from bgsched.errors import BgschedError
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo.add_parser(commands)
     _cli_read.add_parsers(commands)
     _cli_write.add_parsers(commands)
+    _cli_next.add_parser(commands)
     return parser
 
 

@@ -53,7 +53,7 @@ from bgsched._calendar.frequency import (
 from bgsched._calendar.notes import TimingWarning, fire_time_note, next_gap_note
 from bgsched._calendar.plan import Anchor, Plan
 from bgsched._calendar.stored import decoded
-from bgsched._calendar.units import DAY, MICRO, datetime_of, day_of, instant_of, local_of, naive_of
+from bgsched._calendar.units import DAY, FIRST_INSTANT, MICRO, datetime_of, day_of, instant_of, local_of, naive_of
 from bgsched._calendar.value import Value, init
 from bgsched._calendar.zone import Zone, zone_of
 from bgsched.errors import TimingError
@@ -382,7 +382,7 @@ class Schedule(_Timing):
         else:
             instant = asked
             local = instant // MICRO + zone.offset(instant // MICRO)
-        anchor = Anchor(instant, local, zone)
+        anchor = Anchor(instant, max(local, FIRST_INSTANT // MICRO), zone)
         bounded = self.start is not None or self._needs_start()
         plan = Plan(
             zone,

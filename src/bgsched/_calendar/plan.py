@@ -21,7 +21,7 @@ class Anchor(NamedTuple):
 class Plan:
     """The fire times of one schedule as instants."""
 
-    __slots__ = ("_before", "_engine", "_last", "clocks", "zone")
+    __slots__ = ("_before", "_engine", "_last", "_repetitions", "clocks", "zone")
 
     def __init__(
         self,
@@ -40,21 +40,26 @@ class Plan:
         self._engine: Engine | Union = engines[0][0] if alone else Union(engines, exclusions, zone)
         self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)
         self._last = min(HORIZON, finish if finish is not None else HORIZON)
-        if repetitions is not None:
-            self._last = nth_member(self._count_between, self._before + 1, repetitions, self._last)
+        self._repetitions = repetitions
 
     def next(self, after: int) -> int | None:
         """Return the first fire time strictly later than *after*."""
+        if self._repetitions is not None:
+            self._settle()
         found = self._engine.next(max(self._before, after))
         return found if found is not None and found <= self._last else None
 
     def count(self, after: int, until: int) -> int:
         """Count the fire times in ``after < t <= until``."""
+        if self._repetitions is not None:
+            self._settle()
         after, until = max(after, self._before), min(until, self._last)
         return self._engine.count(after, until) if after < until else 0
 
     def last(self, until: int, after: int | None) -> int | None:
         """Return the latest fire time in ``after < t <= until``, by bisecting on :meth:`next`."""
+        if self._repetitions is not None:
+            self._settle()
         until = min(until, self._last)
         floor = self._before if after is None else max(after, self._before)
         reach, low = 1, self.next(max(until - 1, floor))
@@ -81,7 +86,15 @@ class Plan:
         if isinstance(self._engine, Union):
             found = self._engine.search(self._before, tries)
             return found is not None and found <= self._last
-        return self.next(self._before) is not None
+        found = self._engine.next(self._before)
+        return found is not None and found <= self._last
+
+    def _settle(self) -> None:
+        """Turn the number of repetitions into the last fire time, when first asked: it may cost some milliseconds."""
+        repetitions = self._repetitions  # another thread may be here, and come to the same answer
+        if repetitions is not None and self.is_feasible(-1):
+            self._last = nth_member(self._count_between, self._before + 1, repetitions, self._last)
+        self._repetitions = None
 
     def _count_between(self, start: int, end: int) -> int:
         return self._engine.count(start - 1, end - 1)

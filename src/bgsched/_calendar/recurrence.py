@@ -150,20 +150,32 @@ class _Stepped:
 class _Bounded:
     """A set of local seconds from one on, up to another one, or only so many of them."""
 
-    __slots__ = ("_first", "_last", "_nominal")
+    __slots__ = ("_first", "_last", "_nominal", "_number", "_opening")
 
-    def __init__(self, nominal: Nominal, first: int, last: int) -> None:
+    def __init__(self, nominal: Nominal, first: int, last: int, number: int | None) -> None:
         self._nominal = nominal
         self._first = first
         self._last = last
+        self._number = number
+        self._opening = None if number is None else nominal.next(first)
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
         found = self._nominal.next(max(local, self._first))
+        if found != self._opening:
+            self._settle()
         return found if found is not None and found <= self._last else None
+
+    def _settle(self) -> None:
+        """Turn COUNT into the last member, when something after the first one is asked for."""
+        number = self._number  # another thread may be here, and come to the same answer
+        if number is not None:
+            self._last = nth_member(self._nominal.count, self._first, number, self._last)
+            self._number = None
 
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""
+        self._settle()
         start, end = max(start, self._first), min(end, self._last + 1)
         return self._nominal.count(start, end) if start < end else 0
 
@@ -174,9 +186,7 @@ def nominal_of(rule: Rule, anchor: int) -> Nominal:
     last = (LAST_DAY + 1) * DAY
     if rule.until is not None and not rule.until_utc:
         last = local_of(rule.until)
-    if rule.count is not None:
-        last = nth_member(nominal.count, anchor, rule.count, last)
-    return _Bounded(nominal, anchor, last)
+    return _Bounded(nominal, anchor, last, rule.count)
 
 
 def _daily(rule: Rule, anchor: int) -> Nominal:

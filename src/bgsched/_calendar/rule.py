@@ -1,6 +1,6 @@
 """RFC 5545 recurrence rules: the text, checked, and which days of a year it names.
 
-dateutil expands what is hard (numbers of weeks, days of the year, counted weekdays), one year and one part at a time.
+dateutil expands what is hard (numbers of weeks, days of the year), one year and one part at a time.
 The rest of it is kept out: it walks from DTSTART, takes INTERVAL=0 for a rule that never ends, follows a rule that
 never matches to the year 9999, reads WKST from a global of the calendar module, and BYMONTHDAY=0 as absent.
 """
@@ -105,7 +105,7 @@ def _number(text: str, name: str, word: str, highest: int, *, negative: bool = F
     return value
 
 
-def _day(text: str, word: str, frequency: str, *, by_week: bool) -> weekday:
+def _day(text: str, word: str, frequency: str, *, by_week: bool, by_month: bool) -> weekday:
     match = re.fullmatch(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)", word, re.ASCII)
     if match is None:
         raise _fail(
@@ -116,7 +116,7 @@ def _day(text: str, word: str, frequency: str, *, by_week: bool) -> weekday:
         return day
     if frequency not in {"MONTHLY", "YEARLY"} or by_week:
         raise _fail(text, f"BYDAY cannot count weeks with {'BYWEEKNO' if by_week else f'FREQ={frequency}'}, got {word}")
-    highest = 5 if frequency == "MONTHLY" else 53
+    highest = 5 if frequency == "MONTHLY" or by_month else 53
     return day(_number(text, "the number in BYDAY", match[1], highest, negative=True))
 
 
@@ -183,7 +183,11 @@ def parse_rule(text: str) -> Rule:
         until=until,
         until_utc=utc,
         week_start=_DAYS.index(week_start),
-        days=tuple(dict.fromkeys(_day(text, word, frequency, by_week="BYWEEKNO" in parts) for word in words)),
+        days=tuple(
+            dict.fromkeys(
+                _day(text, word, frequency, by_week="BYWEEKNO" in parts, by_month="BYMONTH" in parts) for word in words
+            )
+        ),
         numbers=numbers,
     )
     _check_times(text, rule)
@@ -264,9 +268,9 @@ def _bits_of(number: int) -> list[int]:
 def _days_of(rule: Rule, year: int) -> int:
     """Return the days of a year that pass every part of a rule, as the bits of a number (bit 0 is 1 January).
 
-    What is easy is done here, in a way that no empty set can make long; dateutil is asked for the numbering of weeks,
-    for days of the year and for counted weekdays, one part at a time: several parts that never meet it would follow to
-    the year 9999, and a plain weekday beside a counted one (``MO,1TU``) it takes for both at once.
+    What is easy is done here; dateutil is asked for the numbering of weeks and for days of the year, one part at a
+    time. Several parts that never meet it would follow to the year 9999, a plain weekday beside a counted one
+    (``MO,1TU``) it takes for both at once, and the 53rd Monday of a month is an IndexError.
     """
     numbers = rule.numbers
     days = (1 << (365 + isleap(year))) - 1
@@ -277,16 +281,30 @@ def _days_of(rule: Rule, year: int) -> int:
     if rule.days:
         first = date(year, 1, 1).weekday()
         named = sum(1 << day for day in range(366) if (first + day) % 7 in plain)
-        if counted and rule.frequency == "MONTHLY":
-            named |= _expand(year, MONTHLY, byweekday=counted)
-        elif counted:
-            named |= _expand(year, YEARLY, byweekday=counted, bymonth=numbers.get("BYMONTH"))
+        months = numbers.get("BYMONTH", range(1, 13)) if "BYMONTH" in numbers or rule.frequency == "MONTHLY" else None
+        named |= sum(1 << day for day in _counted_days(year, counted, months))
         days &= named
     if days and "BYYEARDAY" in numbers:
-        days &= _expand(year, YEARLY, byyearday=numbers["BYYEARDAY"])
+        days &= _expand(year, byyearday=numbers["BYYEARDAY"])
     if days and "BYWEEKNO" in numbers:
-        days &= _expand(year, YEARLY, byweekno=numbers["BYWEEKNO"], byweekday=range(7), wkst=rule.week_start)
+        days &= _expand(year, byweekno=numbers["BYWEEKNO"], byweekday=range(7), wkst=rule.week_start)
     return days
+
+
+def _counted_days(year: int, counted: tuple[weekday, ...], months: Iterable[int] | None) -> set[int]:
+    """Return the n-th weekdays of some months, or of the year, as days counted from 0."""
+    first = date(year, 1, 1)
+    stretches = [(0, 365 + isleap(year))]
+    if months is not None:
+        stretches = [((date(year, month, 1) - first).days, monthrange(year, month)[1]) for month in months]
+    found = set()
+    for start, length in stretches:
+        for day in counted:
+            same = range((day.weekday - first.weekday() - start) % 7, length, 7)
+            place = day.n - 1 if day.n > 0 else day.n
+            if -len(same) <= place < len(same):
+                found.add(start + same[place])
+    return found
 
 
 def _month_days(year: int, months: Iterable[int], numbers: tuple[int, ...] | None) -> int:
@@ -299,9 +317,9 @@ def _month_days(year: int, months: Iterable[int], numbers: tuple[int, ...] | Non
     return days
 
 
-def _expand(year: int, frequency: Literal[0, 1], **parts: Any) -> int:
+def _expand(year: int, **parts: Any) -> int:
     """Let dateutil expand one part of a rule for a year, as the bits of a number."""
     first = datetime(year, 1, 1)  # noqa: DTZ001 - local by design
     parts.setdefault("wkst", 0)  # the default would be a global of the calendar module
-    rule = rrule(frequency, dtstart=first, until=first.replace(month=12, day=31), **parts)
+    rule = rrule(YEARLY, dtstart=first, until=first.replace(month=12, day=31), **parts)
     return sum(1 << (at - first).days for at in rule)

@@ -1,0 +1,73 @@
+"""``bgsched next``: when would this fire? Needs no scheduler, no store and no set-up."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TextIO
+from zoneinfo import ZoneInfo
+
+from bgsched._cli_frequency import EXAMPLES, parse_frequency
+from bgsched.errors import TimingError
+from bgsched.timing import Schedule
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Add the command ``next`` to a command line."""
+    parser = subparsers.add_parser(
+        "next",
+        help="show when a timing would fire",
+        description="Show the next fire times of a timing, those in a gap or a fold of the time zone marked.",
+        epilog="timings: " + "; ".join(EXAMPLES),
+    )
+    parser.add_argument("timing", nargs="+", help="a timing in words, a cron expression or an RRULE")
+    parser.add_argument("--tz", default="UTC", metavar="ZONE", help="IANA time zone (default: UTC)")
+    parser.add_argument("-n", "--count", type=int, default=5, metavar="N", help="how many fire times (default: 5)")
+    parser.add_argument("--from", dest="start", metavar="WHEN", help="ISO date or time to start from (default: now)")
+    parser.add_argument("--dialect", choices=["unix", "quartz"], help="how to read a cron expression")
+    parser.set_defaults(command=lambda args, _terminal: run(args, sys.stdout), color=None)
+    return parser
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Print the fire times; return 2 and say why on standard error if the timing cannot be read."""
+    try:
+        frequency = parse_frequency(" ".join(args.timing), dialect=args.dialect)
+        schedule = Schedule(frequency, timezone=args.tz)
+        now = _instant(args.start, ZoneInfo(args.tz))
+        pinned = schedule.pinned(now)
+    except TimingError as error:
+        sys.stderr.write(f"bgsched next: {error}\n")
+        return 2
+    print(schedule.describe(), file=out)
+    first = pinned.first_fire_time(now)
+    later = pinned.fire_times(first) if first is not None else iter(())
+    for fire_time in islice(
+        (at for at in (first, *islice(later, max(args.count - 1, 0))) if at is not None), args.count
+    ):
+        print(_row(pinned, fire_time), file=out)
+    for warning in pinned.warnings(now):
+        print(f"warning: {warning}", file=out)
+    return 0
+
+
+def _instant(text: str | None, zone: ZoneInfo) -> datetime:
+    if text is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise TimingError(f"--from must be like 2026-03-29 or 2026-03-29T01:30, got {text!r}") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=zone).astimezone(UTC)
+
+
+def _row(schedule: Schedule, fire_time: datetime) -> str:
+    local = fire_time.astimezone(ZoneInfo(schedule.timezone or "UTC"))
+    precision = "microseconds" if local.microsecond else "seconds" if local.second else "minutes"
+    row = f"  {local:%a} {local.replace(tzinfo=None).isoformat(' ', precision)} {local:%Z}"
+    if local.utcoffset():
+        row += f"  = {fire_time.replace(tzinfo=None).isoformat(' ', precision)} UTC"
+    note = schedule.note_on(fire_time)
+    return f"{row}  <- {note}" if note else row
