@@ -1,0 +1,173 @@
+"""No question of the monitor, and no bite of a purge, reads the tables of runs, requests or lines from end to end.
+
+On SQLite the planner is asked about every statement that is executed; on PostgreSQL, over enough rows that it would
+use an index where there is one.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from bgsched import LogLine, Monitor, PostgresStore, Retention, Run, RunStatus, SQLiteStore, Store
+from bgsched.stores._sql import ACTIVE_STATUS
+from bgsched.stores.base import Ended
+from bgsched.testing.contract import make_request
+from bgsched.timing import Later
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+Ask = Callable[[Monitor], object]
+
+QUESTIONS: dict[str, Ask] = {
+    "page": lambda m: m.runs(),
+    "deep page": lambda m: m.runs(before=500),
+    "process": lambda m: m.runs("p1"),
+    "request": lambda m: m.runs(request="r1"),
+    "status": lambda m: m.runs(status="error"),
+    "process and status": lambda m: m.runs("p1", status="success"),
+    "rare status": lambda m: m.runs(status="killed"),
+    "user": lambda m: m.runs(user="ann"),
+    "members": lambda m: m.runs(parent=7),
+    "a week": lambda m: m.runs(since=NOW - 2 * WEEK, until=NOW - WEEK),
+    "one run": lambda m: m.run(5),
+    "log": lambda m: m.log(5),
+    "running": lambda m: m.running(),
+    "requests": lambda m: m.requests(),
+    "one request": lambda m: m.request("r1"),
+    "upcoming": lambda m: m.upcoming(),
+    "next due": lambda m: m.next_due("p1"),
+    "why": lambda m: m.why("r1"),
+    "health": lambda m: m.health(),
+    "summary": lambda m: m.summary(since=NOW - timedelta(hours=3)),
+    "summary of a process": lambda m: m.summary("p1", since=NOW - timedelta(hours=3)),
+    "histogram": lambda m: m.histogram(since=NOW - timedelta(days=1), until=NOW),
+    "totals": lambda m: m.totals(NOW - timedelta(hours=2)),
+}
+
+
+def fill(store: Store, runs: int) -> None:
+    later = Later(NOW + WEEK)
+    with store.transaction() as tx:
+        tx.put_requests([make_request(f"r{n}", later, NOW - 5 * WEEK, process=f"p{n % 5}") for n in range(runs // 10)])
+        tx.count_ended([Ended(NOW - timedelta(hours=h), "p1", RunStatus.SUCCESS, 1) for h in range(900)], "x")
+        stored = tx.insert_runs([_run(n, runs) for n in range(runs)])
+        tx.append_log([LogLine(run.id, seq, NOW, "INFO", "x", "hello") for run in stored for seq in (1, 2)])
+
+
+def _run(n: int, runs: int) -> Run:
+    at = NOW - 5 * WEEK + n * (5 * WEEK / runs)
+    return Run(
+        request_id=f"r{n % (runs // 10)}",
+        process=f"p{n % 5}",
+        user="ann" if n % 50 == 0 else None,
+        fire_time=at,
+        recorded_at=at,
+        started_at=at,
+        finished_at=at,
+        duration=timedelta(0),
+        status=RunStatus.ERROR if n % 50 == 7 else RunStatus.SUCCESS,
+        attempt=1,
+        owner="x",
+    )
+
+
+@pytest.fixture(scope="module")
+def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path_factory.mktemp("plans") / "app.db")
+    fill(store, 5_000)
+    yield store
+    store.close()
+
+
+class TestSQLite:
+    def scans(self, store: SQLiteStore, ask: Callable[[], object], connections: list[sqlite3.Connection]) -> list[str]:
+        said: list[str] = []
+        for connection in connections:
+            connection.set_trace_callback(said.append)
+        try:
+            ask()
+        finally:
+            for connection in connections:
+                connection.set_trace_callback(None)
+        assert said
+        explain = sqlite3.connect(store.path)
+        try:
+            return [
+                f"{step} in {statement}"
+                for statement in said
+                if statement.lstrip().upper().startswith(("SELECT", "DELETE", "UPDATE"))
+                for *_, step in explain.execute(f"EXPLAIN QUERY PLAN {statement}")
+                if _is_full_scan(step, statement)
+            ]
+        finally:
+            explain.close()
+
+    @pytest.mark.parametrize("name", QUESTIONS)
+    def test_a_question_scans_no_table(self, sqlite_store: SQLiteStore, name: str) -> None:
+        sqlite_store.reader().find_run(1)  # there is a connection now
+        assert self.scans(sqlite_store, lambda: QUESTIONS[name](Monitor(sqlite_store)), sqlite_store._readers) == []
+
+    def test_a_purge_scans_no_table(self, sqlite_store: SQLiteStore) -> None:
+        sqlite_store.reader().find_run(1)
+        assert sqlite_store._writer is not None
+        retention = Retention(success=timedelta(days=30), per_process=900, complete=timedelta(days=30))
+        bites = []
+        found = self.scans(
+            sqlite_store,
+            lambda: bites.append(sqlite_store.purge(retention, NOW, limit=20)),
+            [*sqlite_store._readers, sqlite_store._writer],
+        )
+        assert bites[0].runs == 20
+        assert found == []
+
+
+def _is_full_scan(step: str, statement: str) -> bool:
+    """Whether a step reads a whole table; not where a LIMIT ends it, along the order that is asked for.
+
+    The index of owners holds active runs only: whoever asks for those may read all of it.
+    """
+    if "USING INDEX bgsched_runs_owner" in step and ACTIVE_STATUS in statement:
+        return False
+    scan = re.match(r"SCAN (bgsched_runs|bgsched_requests|bgsched_log|run|newer)\b", step)
+    if scan is None:
+        return False
+    orderly = re.search(r"ORDER BY \+?(run\.)?id( DESC)? LIMIT \d+\s*$", statement)
+    return orderly is None or "USING INDEX" in step
+
+
+@pytest.fixture(scope="module")
+def postgres_store(postgres_dsn: str) -> Iterator[PostgresStore]:
+    from _postgres import temporary_schema
+
+    with temporary_schema(postgres_dsn) as schema:
+        store = PostgresStore(postgres_dsn, schema=schema)
+        fill(store, 20_000)
+        with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+            for table in ("runs", "requests", "log", "ended"):
+                connection.execute(f"VACUUM ANALYZE {schema}.{table}".encode())
+        yield store
+        store.close()
+
+
+class TestPostgres:
+    @pytest.mark.parametrize("name", QUESTIONS)
+    def test_a_question_scans_no_table(
+        self, postgres_store: PostgresStore, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plans: list[str] = []
+        from bgsched.stores import _links
+
+        ask = _links.Link.ask
+
+        def explaining(link: _links.Link, query: str, *values: object) -> list[tuple[object, ...]]:
+            plans.extend(str(row[0]) for row in ask(link, f"EXPLAIN {query}", *values))
+            return ask(link, query, *values)
+
+        monkeypatch.setattr(_links.Link, "ask", explaining)
+        QUESTIONS[name](Monitor(postgres_store))
+        assert plans
+        assert [p for p in plans if re.search(r"Seq Scan on (runs|requests|log)\b", p)] == []
