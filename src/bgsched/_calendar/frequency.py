@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import time
+from functools import lru_cache
 from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
@@ -315,12 +316,12 @@ class Cron(Frequency):
         return parse_cron(self.expression, self.dialect, self.seconds)
 
     def _engine(self, anchor: Anchor) -> Engine:
-        read = self._fields()
-        return WallClock(Product(read.year_days(), read.times()), anchor.zone, clock=read.clock)
+        fields = self._fields()
+        return WallClock(_product(fields.expression, self.dialect, self.seconds), anchor.zone, clock=fields.clock)
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
-        read = self._fields()
-        return TimesExcluded(read.year_days(), read.times(), 1 if read.has_seconds else 60, anchor.zone)
+        fields = self._fields()
+        return TimesExcluded(fields.dates(), fields.times(), 1 if fields.has_seconds else 60, anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return False
@@ -336,6 +337,13 @@ class Cron(Frequency):
             message = f"day of month and day of week are joined by OR, as in every cron: it fires {days}"
             found.append(TimingWarning("either-day", message))
         return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _product(expression: str, dialect: str, seconds: str | None) -> Product:
+    """Return the local seconds of an expression, shared by all schedules that have it."""
+    fields = parse_cron(expression, dialect, seconds)
+    return Product(fields.dates(), fields.times())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
