@@ -9,11 +9,12 @@ from bisect import bisect_left
 from calendar import isleap, monthrange
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Protocol
 
 from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
 
-__all__ = ["DailyDays", "Days", "MonthlyDays", "WeeklyDays", "YearDays", "day_in_month"]
+__all__ = ["DailyDays", "Days", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
 LAST_YEAR = 9999
 
@@ -100,12 +101,22 @@ def day_in_month(year: int, month: int, rule: tuple[int, int | None], *, clamp: 
     return day_of(date(year, month, day)) if 1 <= day <= length else None
 
 
+def monthly_days(rule: tuple[int, int | None], anchor: int, every: int, *, clamp: bool) -> Days:
+    """Return the day of :func:`day_in_month` in every n-th month, counted from the month that holds the anchor day."""
+    return YearDays(partial(_one_a_month, rule, clamp)) if every == 1 else MonthlyDays(rule, anchor, every, clamp=clamp)
+
+
+def _one_a_month(rule: tuple[int, int | None], clamp: bool, year: int) -> tuple[int, ...]:  # noqa: FBT001 - for partial
+    found = (day_in_month(year, month, rule, clamp=clamp) for month in range(1, 13))
+    return tuple(day - _year_start(year) for day in found if day is not None)
+
+
 class MonthlyDays:
     """One day of every n-th month, counted from the month that holds the anchor day."""
 
     __slots__ = ("_anchor", "_clamp", "_every", "_rule")
 
-    def __init__(self, rule: tuple[int, int | None], anchor: int = 0, every: int = 1, *, clamp: bool = False) -> None:
+    def __init__(self, rule: tuple[int, int | None], anchor: int, every: int, *, clamp: bool) -> None:
         self._rule = rule
         self._clamp = clamp
         self._every = every

@@ -321,7 +321,8 @@ class WallClock:
     def bits(self, start: int, end: int) -> int:
         """Return the seconds of ``start <= t < end``, which no transition interrupts, as the bits of a number."""
         span = self._zone.span(start)
-        calm = self._clock or (span.lo <= start + span.offset and end + span.offset <= span.hi)
+        # At the very beginning of a span stands what the gap before it holds.
+        calm = self._clock or (span.lo < start + span.offset and end + span.offset <= span.hi)
         if calm and isinstance(self._nominal, Product):
             return self._nominal.bits(start + span.offset, end + span.offset)
         return enumerate_bits(self, start, end)

@@ -1,5 +1,6 @@
 """Frequencies: how a Schedule repeats. The public way to them is :mod:`bgsched.timing`."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import time
 from functools import lru_cache
@@ -8,7 +9,7 @@ from typing import Literal
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
 
 from bgsched._calendar import cron_words, words
-from bgsched._calendar.days import DailyDays, Days, MonthlyDays, WeeklyDays
+from bgsched._calendar.days import DailyDays, Days, WeeklyDays, monthly_days
 from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
@@ -54,12 +55,13 @@ class Frequency(Value):
         """Say in words when it fires."""
         return self._say(words.AT_START)
 
+    @abstractmethod
     def _say(self, default: str) -> str:
         """Say it, with *default* where the time of day comes from the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _engine(self, anchor: Anchor) -> Engine:
-        raise NotImplementedError
+        """Return its fire times, counted from *anchor*, as instants."""
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         """Return what it covers as an exclusion: its instants, unless it names days or clock times."""
@@ -69,9 +71,9 @@ class Frequency(Value):
         """Return the microseconds of its fire times."""
         return 0
 
+    @abstractmethod
     def _needs_start(self, *, excluding: bool = False) -> bool:
         """Tell whether the fire times depend on the start."""
-        raise NotImplementedError
 
     def _is_endless(self) -> bool:
         """Tell whether it fires again and again wherever it starts."""
@@ -85,8 +87,9 @@ class Frequency(Value):
 class _Elapsed(Frequency):
     __slots__ = ()
 
+    @abstractmethod
     def _step(self) -> int:
-        raise NotImplementedError
+        """Return the microseconds from one fire time to the next."""
 
     def _engine(self, anchor: Anchor) -> Engine:
         return Elapsed(anchor.instant, self._step())
@@ -105,8 +108,9 @@ class _Dated(Frequency):
     at: time | None
     every: int
 
+    @abstractmethod
     def _days(self, anchor: Anchor) -> Days:
-        raise NotImplementedError
+        """Return its local days, counted from that of *anchor*."""
 
     def _engine(self, anchor: Anchor) -> Engine:
         second = anchor.local % DAY if self.at is None else _second_of(self.at)
@@ -175,13 +179,16 @@ class Hourly(_Elapsed):
     def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
 
+    def _step(self) -> int:
+        return self.every * _HOUR
+
     def _engine(self, anchor: Anchor) -> Engine:
         if self.minute is None:
-            return Elapsed(anchor.instant, self.every * _HOUR)
+            return super(Hourly, self)._engine(anchor)  # a plain super() is lost in dataclass(slots=True)
         return HourlyAt(anchor.instant, self.every, self.minute, anchor.zone)
 
     def _fraction(self, anchor: Anchor) -> int:
-        return anchor.instant % MICRO if self.minute is None else 0
+        return super(Hourly, self)._fraction(anchor) if self.minute is None else 0
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
@@ -277,7 +284,7 @@ class Monthly(_Dated):
 
     def _days(self, anchor: Anchor) -> Days:
         rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
-        return MonthlyDays(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
+        return monthly_days(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
 
     def _is_endless(self) -> bool:
         return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
