@@ -339,8 +339,8 @@ class Schedule(_Timing):
         if following is None:
             found.append(TimingWarning("over", "there is no fire time left"))
         elif following > instant + 366 * DAY * MICRO:
-            days = (following - instant) // (DAY * MICRO)
-            found.append(TimingWarning("far", f"the next fire time is {days} days away, at {datetime_of(following)}"))
+            when = words.instant_text(parts.on_clock(datetime_of(following), plan.zone))
+            found.append(TimingWarning("far", f"the next fire time is over a year away, on {when}"))
         gap = next_gap_note(plan.clocks, plan.zone, instant)
         return (*found, TimingWarning("gap", gap)) if gap else tuple(found)
 

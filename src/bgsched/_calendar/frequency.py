@@ -292,7 +292,7 @@ class Monthly(_Dated):
     def _warnings(self) -> tuple[TimingWarning, ...]:
         if self.day is None or abs(self.day) <= 28 or self.short_month == "last":  # noqa: PLR2004 - February
             return ()
-        message = f"months with fewer than {abs(self.day)} days are skipped; short_month='last' takes their last day"
+        message = f"months with fewer than {abs(self.day)} days are skipped; short_month='last' takes their nearest day"
         return (TimingWarning("short-month", message),)
 
 
@@ -385,3 +385,8 @@ class Recurrence(Frequency):
 
     def _is_endless(self) -> bool:
         return False
+
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        rule = parse_rule(self.rule)
+        every_second = rule.frequency == "SECONDLY" and rule.every == 1 and "BYSECOND" not in rule.numbers
+        return (_EVERY_SECOND,) if every_second else ()
