@@ -92,26 +92,27 @@ def test_the_note_on_a_fire_time(frequency: t.Frequency, fire_time: datetime, ex
     assert t.Schedule(frequency, timezone=MADRID).note_on(fire_time) == expected
 
 
-def test_a_naive_instant_is_refused_everywhere() -> None:
-    naive = datetime(2026, 1, 1)
-    schedule, later = t.Schedule(t.Daily("09:00")), t.Later(NOW)
-    questions: list[Callable[[Any], object]] = [
-        schedule.next_fire_time,
-        schedule.first_fire_time,
-        schedule.last_fire_time,
-        schedule.warnings,
-        schedule.note_on,
-        schedule.pinned,
-        later.next_fire_time,
-        later.first_fire_time,
-        later.last_fire_time,
-        later.pinned,
-        t.Immediate().next_fire_time,
-        t.Immediate().first_fire_time,
-        t.Immediate().last_fire_time,
-    ]
-    for ask in questions:
-        with pytest.raises(TimingError, match="tzinfo=UTC"):
-            ask(naive)
-        with pytest.raises(TimingError, match="must be a datetime with a time zone, got '2026-01-01'"):
-            ask("2026-01-01")
+SCHEDULE, LATER, IMMEDIATE = t.Schedule(t.Daily("09:00")), t.Later(NOW), t.Immediate()
+QUESTIONS: list[Callable[[Any], object]] = [
+    SCHEDULE.next_fire_time,
+    SCHEDULE.first_fire_time,
+    SCHEDULE.last_fire_time,
+    SCHEDULE.warnings,
+    SCHEDULE.note_on,
+    SCHEDULE.pinned,
+    LATER.next_fire_time,
+    LATER.first_fire_time,
+    LATER.last_fire_time,
+    LATER.pinned,
+    IMMEDIATE.next_fire_time,
+    IMMEDIATE.first_fire_time,
+    IMMEDIATE.last_fire_time,
+]
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+def test_an_instant_without_a_zone_is_refused(ask: Callable[[Any], object]) -> None:
+    with pytest.raises(TimingError, match="tzinfo=UTC"):
+        ask(datetime(2026, 1, 1))
+    with pytest.raises(TimingError, match="must be a datetime with a time zone, got '2026-01-01'"):
+        ask("2026-01-01")
