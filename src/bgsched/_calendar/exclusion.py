@@ -193,7 +193,3 @@ class Union:
             count += (bits & ~excluded).bit_count()
             second = end
         return count
-
-    def bits(self, start: int, end: int) -> int:
-        """Return the whole seconds of ``start <= t < end`` as the bits of a number."""
-        raise NotImplementedError

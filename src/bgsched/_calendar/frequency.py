@@ -376,7 +376,7 @@ class Recurrence(Frequency):
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         rule = parse_rule(self.rule)
         if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
-            return super()._exclusion(anchor)
+            return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
         midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
         return DaysExcluded(NominalDays(nominal_of(rule, midnight.local)), anchor.zone)
 
