@@ -16,7 +16,7 @@ from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekd
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
 from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of
-from bgsched._calendar.rule import parse_rule
+from bgsched._calendar.rule import parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -363,7 +363,7 @@ class Recurrence(Frequency):
         if not isinstance(self.rule, str):
             raise TimingError(f"a recurrence rule must be text such as 'FREQ=DAILY;INTERVAL=2', got {self.rule!r}")
         parse_rule(self.rule)
-        init(self, rule=self.rule.strip().upper().removeprefix("RRULE:").rstrip(";"))
+        init(self, rule=plain_text(self.rule))
 
     def _say(self, default: str) -> str:
         return cron_words.recurrence(parse_rule(self.rule), default)
