@@ -118,3 +118,32 @@ def test_without_jitter_a_run_is_due_at_its_fire_time() -> None:
     assert t.Schedule(t.EveryMinutes(1)).due_at(WHOLE, "x") == WHOLE
     assert t.Later(WHOLE).due_at(WHOLE, "x") == WHOLE
     assert t.Schedule(t.EveryMinutes(1), jitter=timedelta(microseconds=1)).due_at(WHOLE, "x") - WHOLE <= timedelta(0, 1)
+
+
+def test_counting_where_most_days_are_empty() -> None:
+    mondays = t.Schedule((t.Cron("* * * * 1"), t.Cron("30 0-23 * * 2")), start=WHOLE, exclude=t.Cron("* 12 * * *"))
+    assert mondays.count_fire_times(WHOLE, WHOLE + timedelta(days=28)) == 4 * (23 * 60 + 23)
+    rare = t.Schedule((t.EverySeconds(60), t.Hourly(120)), start=WHOLE)
+    assert rare.count_fire_times(WHOLE, WHOLE + timedelta(days=7)) == 7 * 1440
+
+
+def test_more_than_many_repetitions_and_still_too_few() -> None:
+    years = t.Schedule(t.Cron("0 0 12 ? * * 2026-2030", dialect="quartz"), start=START, repetitions=5000)
+    assert years.count_fire_times(START, datetime(2040, 1, 1, tzinfo=UTC)) == 5 * 365 + 1
+
+
+def test_repetitions_settled_by_two_threads_are_settled_once() -> None:
+    schedule = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert schedule._plan is None
+    assert schedule.next_fire_time(WHOLE) == WHOLE + timedelta(seconds=1)
+    plan = schedule._plan
+    assert plan is not None
+    plan._settle()  # as a thread does that asked while another one was settling
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(1)) == 2
+
+
+def test_counting_before_anything_else_was_asked() -> None:
+    schedule = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert schedule.count_fire_times(WHOLE - timedelta(1), WHOLE + timedelta(1)) == 3
+    again = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert again.last_fire_time(WHOLE + timedelta(1)) == WHOLE + timedelta(seconds=2)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
@@ -15,7 +15,7 @@ from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExclude
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of
+from bgsched._calendar.recurrence import Ended, next_day_of, nominal_of
 from bgsched._calendar.rule import parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
@@ -119,7 +119,7 @@ class _Dated(Frequency):
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         if self.at is not None:
             return super()._exclusion(anchor)
-        return DaysExcluded(self._days(anchor), anchor.zone)
+        return DaysExcluded(self._days(anchor).next, anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:
         return self.every > 1 or (self.at is None and not excluding)
@@ -378,7 +378,7 @@ class Recurrence(Frequency):
         if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
             return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
         midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
-        return DaysExcluded(NominalDays(nominal_of(rule, midnight.local)), anchor.zone)
+        return DaysExcluded(partial(next_day_of, nominal_of(rule, midnight.local)), anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return True

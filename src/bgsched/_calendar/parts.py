@@ -74,5 +74,5 @@ def exclusion(item: Excluded, anchor: Anchor, zone: str | None) -> Exclusion:
     if isinstance(item, tuple):
         return RangeExcluded(*(moment_instant(bound, zone) for bound in item))
     if isinstance(item, date):
-        return DaysExcluded(DailyDays(day_of(item), 10**7), anchor.zone)
+        return DaysExcluded(DailyDays(day_of(item), 10**7).next, anchor.zone)
     return item._exclusion(anchor)  # noqa: SLF001 - the same family
