@@ -16,7 +16,7 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import End, failed, never_began, returned
+from bgsched._outcome import Outcome, failed, never_began, returned
 from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
 
@@ -78,7 +78,7 @@ def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:
     return stack
 
 
-def close(live: LiveRun, end: End) -> None:
+def close(live: LiveRun, end: Outcome) -> None:
     """End the run; what comes after its end has been decided is dropped, and said."""
     if not live.close(end):
         LOGGER.warning(
