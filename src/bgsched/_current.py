@@ -51,12 +51,13 @@ class LiveRun:
         *,
         last_seq: int = 0,
         may_begin: Callable[[], bool] = lambda: True,
+        make_log: Callable[..., RunLog] = RunLog,
     ) -> None:
         self.process = process
         self._may_begin = may_begin
         self.clock = clock
         self.owner = run.owner or ""
-        self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
+        self.log = make_log(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
         self.params: dict[str, Any] = {}
         self.stop = Signal()
         self.cause: StopCause | None = None
@@ -66,6 +67,7 @@ class LiveRun:
         self.stack: Callable[[], str] = self._stack_of_thread
         self.replaced = False  # another worker took the place of the one that is stuck in it
         self.left = False  # its worker came back
+        self.overdue = False  # its time is over, and that was said to whoever executes it
         self.interrupted = False  # by Ctrl-C, if it ran on the thread that gets it
         self.began: float | None = None
         self.ended: float | None = None
@@ -78,6 +80,11 @@ class LiveRun:
     def run(self) -> Run:
         """The run as it stands here."""
         return self._run
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """What tells this attempt from every other."""
+        return self._run.id, self._run.attempt
 
     @property
     def closed(self) -> bool:

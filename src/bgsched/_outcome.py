@@ -7,12 +7,12 @@ characters) must not get any further than here.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bgsched._current import LiveRun, StopCause
 from bgsched._params import as_json
@@ -32,6 +32,7 @@ __all__ = [
     "write_stack",
 ]
 
+_MICROSECOND = timedelta(microseconds=1)
 _LONGEST_MESSAGE = 10_000
 _LONGEST_TRACEBACK = 100_000
 _HERE = str(Path(__file__).parent)
@@ -59,6 +60,28 @@ class Outcome:
         duration = None if run.started_at is None else spent
         return run.move(
             self.status, finished_at=now, duration=duration, result=self.result, reason=reason, error=self.error
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON-able values."""
+        return {
+            "status": self.status.value,
+            "reason": self.reason,
+            "result": self.result,
+            "error": None if self.error is None else self.error.to_dict(),
+            "retry_after": None if self.retry_after is None else self.retry_after / _MICROSECOND,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the outcome that `to_dict` returned."""
+        error, delay = plain["error"], plain["retry_after"]
+        return cls(
+            status=RunStatus(plain["status"]),
+            reason=plain["reason"],
+            result=plain["result"],
+            error=None if error is None else RunError(**error),
+            retry_after=None if delay is None else delay * _MICROSECOND,
         )
 
 

@@ -79,7 +79,7 @@ class RunLog:
 
     def write(self, level: str, logger: str, text: str) -> None:
         """Add a line; one that is too long is cut, and says so."""
-        text = clean(self.redacted(text), self._bounds.line_size)
+        text = self.cleaned(text)
         with self._lock:
             self._seq += 1
             line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
@@ -89,6 +89,10 @@ class RunLog:
             else:
                 self._unsent_tail.append(line)
                 self._grow_tail(len(text))
+
+    def cleaned(self, text: str) -> str:
+        """Return *text* as a line of this log."""
+        return clean(self.redacted(text), self._bounds.line_size)
 
     def redacted(self, text: str) -> str:
         """Return *text* with the values of sensitive params masked."""
