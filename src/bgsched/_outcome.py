@@ -88,11 +88,11 @@ class Outcome:
 def returned(live: LiveRun, result: Any) -> Outcome:
     """Return the end of a run whose process returned *result*."""
     try:
-        result = as_json(result, "result")
+        result = None if result is None else as_json(result, "result")
     except Exception as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
-    if live.stop.is_set() and live.looked:
+    if live.asked and live.looked:
         return Outcome(status=RunStatus.KILLED, result=result, reason=f"{_asked(live)}; it saw that and returned")
     return Outcome(status=RunStatus.SUCCESS, result=result)
 
@@ -103,10 +103,10 @@ def failed(live: LiveRun, failure: BaseException) -> Outcome:
         return Outcome(status=RunStatus.KILLED, reason=text_of(failure))
     error = _described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
-    if live.stop.is_set() and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
+    if live.asked and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
         return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it failed while it stopped", error=error)
     retry = live.process.policies.retry
-    again = not (isinstance(failure, ParamsError) or live.stop.is_set()) and isinstance(failure, retry.retry_on)
+    again = not (isinstance(failure, ParamsError) or live.asked) and isinstance(failure, retry.retry_on)
     delay = retry.delay_after(live.run.attempt, live.run.id) if again else None
     reason = None
     if delay is not None:

@@ -35,17 +35,25 @@ def _execute(live: LiveRun, hooks: Hooks) -> None:
         return
     try:
         live.params = live.process.load(live.run.params)
-        with surroundings(live, hooks):
-            result = live.process.function(**live.params)
-            if inspect.iscoroutine(result):  # of a process that a decorator hides, or that is not on our loop
-                result = asyncio.run(_awaited(result, live))
+        if hooks.surrounds or live.process.policies.prints:
+            with surroundings(live, hooks):
+                result = _result(live)
+        else:
+            result = _result(live)
     except asyncio.CancelledError as cancelled:
-        close(live, failed(live, as_killed(live) if live.stop.is_set() else cancelled))
+        close(live, failed(live, as_killed(live) if live.asked else cancelled))
     except BaseException as error:  # noqa: BLE001  SystemExit and its kin end the run, not the thread
         live.interrupted = isinstance(error, KeyboardInterrupt)
         close(live, failed(live, error))
     else:
         close(live, returned(live, result))
+
+
+def _result(live: LiveRun) -> Any:
+    result = live.process.function(**live.params)
+    if inspect.iscoroutine(result):  # of a process that a decorator hides, or that is not on our loop
+        result = asyncio.run(_awaited(result, live))
+    return result
 
 
 async def _awaited(coroutine: Coroutine[Any, Any, Any], live: LiveRun) -> Any:
@@ -58,7 +66,7 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any], live: LiveRun) -> Any:
             loop.call_soon_threadsafe(running.cancel)
 
     live.interrupt = interrupt
-    if live.stop.is_set():
+    if live.asked:
         interrupt()
     return await coroutine
 
@@ -83,7 +91,7 @@ def set_off(live: LiveRun, hooks: Hooks) -> bool:
 
     One that only its scheduler's end stops is left as it is, for others to take.
     """
-    if live.stop.is_set():
+    if live.asked:
         if live.cause is StopCause.KILLED:
             live.close(never_began(live))
         return False

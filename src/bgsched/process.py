@@ -67,6 +67,8 @@ class Filer(Protocol):
 class Pool(StrEnum):
     """What executes the runs of a process; each has a bound of its own."""
 
+    __hash__ = str.__hash__  # as of RunStatus
+
     THREADS = "threads"
     ASYNC = "async"
     GROUPS = "groups"
@@ -95,7 +97,10 @@ class Process(Generic[P, R]):
         self.executor = executor
         self._signature = _signature(name, function)
         self._codecs = {param: codec_for(hint) for param, hint in hints_of(function, self._signature).items()}
-        self._any_name = next((p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+        parameters = self._signature.parameters.values()
+        self._any_name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self._named = frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        self._needed = frozenset(p.name for p in parameters if p.name in self._named and p.default is p.empty)
         self._check_names("overlap_scope", self._scope)
         self._check_names("sensitive", [param for param in self.policies.sensitive if param != "return"])
         if self.policies.after:
@@ -170,8 +175,10 @@ class Process(Generic[P, R]):
         for name in given:
             if not isinstance(name, str):
                 raise ParamsError(self.name, f"the name of a param is a string, got {show(name)}")
+        if self._needed <= given.keys() and (self._any_name is not None or given.keys() <= self._named):
+            return given
         try:
-            self._signature.bind(**given)
+            self._signature.bind(**given)  # fails, and says why
         except TypeError as error:
             raise ParamsError(self.name, self._explain(error, given)) from None
         return given

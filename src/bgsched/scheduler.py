@@ -594,7 +594,8 @@ class Scheduler:
             self._came_back.put(live)
         elif engine is not None:
             engine.ended(live)
-            self._wake.set()
+            if not self._wake.is_set():
+                self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""

@@ -344,7 +344,7 @@ class _World:
         retry = live.process.policies.retry
 
         def end(run: Run, now: datetime, spent: timedelta) -> Run:
-            if live.stop.is_set():
+            if live.asked:
                 return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
             if succeeds:
                 return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
