@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.wire",),  # the scheduler's side
     ("_executors.children", "_executors.foreign", "_executors.host_threads"),
     ("_executors.crew", "_executors"),
+    ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),
