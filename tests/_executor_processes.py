@@ -147,6 +147,21 @@ def plus(one: int) -> int:
     return one + 1
 
 
+@registry.process
+def plus_there(one: int) -> list[int]:
+    run = current_run()
+    run.log.info("plus %s", one)
+    logging.getLogger("app").warning("it is %s", one + 1)
+    return [one + 1, os.getpid()]
+
+
+@registry.process
+def sign_and_die(mark: Path) -> None:
+    with mark.open("a") as file:
+        file.write("x")
+    os._exit(1)
+
+
 @contextmanager
 def office(run: CurrentRun) -> Iterator[None]:
     run.log.info("the door opens")

@@ -348,7 +348,8 @@ class TestProcessPool:
         assert run.status is S.SUCCESS, texts
         assert texts == [
             "no scheduler starts in a worker process: it only executes runs",
-            "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; use a SQLiteStore",
+            "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "  # noqa: ISC004
+            "use a SQLiteStore",
         ]
 
     def test_an_initializer_comes_first_and_workers_may_be_used_up(self, tmp_path: Path) -> None:
