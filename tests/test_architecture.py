@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("request",),
     ("_codec",),
     ("_params",),  # how params become JSON, by type hints
-    ("_executors.choice",),  # what may be given as executor=
+    ("_executors.choice", "_executors.place"),  # what may be given as executor=
     ("process",),
     ("_group",),
     ("_filing",),
