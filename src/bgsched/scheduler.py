@@ -40,8 +40,8 @@ from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
-from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing
+from bgsched.stores import MemoryStore, Store, not_a_store, open_store
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -84,6 +84,7 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
+        TypeError: *store* is neither.
         ValueError: *workers* or *async_limit* is not positive.
     """
 
@@ -104,7 +105,7 @@ class Scheduler:
             if bound < 1:
                 raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
-        self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
+        self.store = _opened(store)
         self.processes = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
         self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
@@ -677,9 +678,7 @@ class Scheduler:
             )
 
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        if not isinstance(timing, Timing):
-            raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
-        return timing.pinned(now, self._zone)
+        return checked_timing(timing).pinned(now, self._zone)
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self.processes.find(request.process)
@@ -707,10 +706,17 @@ class Scheduler:
         self._wake.set()
         return changed
 
+    def _as_declared(self, timing: Timing) -> str:
+        """Return what the code says: the timing, and the time zone that it is read in."""
+        said = timing.to_dict()
+        if isinstance(timing, Schedule):
+            said.setdefault("timezone", self._zone)
+        return json.dumps(said, sort_keys=True)
+
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
         now = self._clock.now()
-        declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
+        declared = None if process.timing is None else self._as_declared(process.timing)
 
         def change(request: Request | None) -> Request | None:
             if process.timing is None or declared is None:
@@ -735,6 +741,16 @@ class Scheduler:
             return request.rescheduled(timing, now, declared=declared, process=process.name)
 
         self.store.change(process.name, change, now)
+
+
+def _opened(store: Store | str | None) -> Store:
+    if store is None:
+        return MemoryStore()
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise not_a_store(store)
+    return store
 
 
 def _with_fire_time(request: Request) -> Request:

@@ -309,7 +309,9 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_BUSY:
         return f": another writer held it for over {timeout:g} s"
     if primary == sqlite3.SQLITE_CANTOPEN:
-        why = "is no folder" if not path.parent.is_dir() else "cannot be written, or the file is no plain file"
+        if path.is_dir():
+            return ": it is a folder; name a file in it"
+        why = "cannot be written, or the file is no plain file" if path.parent.is_dir() else "is no folder"
         return f": {path.parent} {why}"
     if primary == sqlite3.SQLITE_READONLY:
         return ": the file or its folder cannot be written"
