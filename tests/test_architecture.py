@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import metadata, requires
 from pathlib import Path
 from types import ModuleType
 
@@ -283,6 +284,17 @@ def test_it_works_without(missing: str, script: str, printed: str, tmp_path: Pat
     code = f"import os, sys\n{missing}\n{script}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_three_packages_are_all_that_it_needs() -> None:
+    needed = [text for text in requires("bgsched") or () if "extra ==" not in text]
+    assert sorted(re.split(r"[^\w-]", text)[0] for text in needed) == [
+        "croniter",
+        "python-dateutil",
+        "typing-extensions",
+    ]
+    assert metadata("bgsched")["License-Expression"] == "MIT"
+    assert (PACKAGE / "py.typed").exists()  # without it, type checkers see nothing of the types
 
 
 class TestPublicNames:
