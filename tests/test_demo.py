@@ -159,7 +159,7 @@ class TestTheCommand:
         assert main(["demo", "--dir", str(tmp_path), "--for", "2s"]) == 0
         shown = capsys.readouterr().out
         assert "\x1b" not in shown
-        assert re.search(r"run +\d+  success +\d+ ms  import-invoice\(file=invoice-0001.csv\)  USD 4756.50", shown)
+        assert re.search(r"run +\d+  success +[\d.]+ m?s  import-invoice\(file=invoice-0001.csv\)  USD 4756.50", shown)
         assert "Maria unschedules the reminders" in shown
         for heading in ("What the monitor says", "The last runs", "Upcoming", "What the office's own ledger says"):
             assert heading in shown
