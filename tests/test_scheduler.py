@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -618,6 +620,39 @@ class TestThread:
             scheduler.run_now("p")
             assert done.wait(PATIENCE)
         assert sum("the disk is on fire" in record.getMessage() for record in caplog.records) == 1
+
+
+class TestExit:
+    """What a program that ends too early is told."""
+
+    SCRIPT = """
+from bgsched import EverySeconds, Immediate, Schedule, Scheduler
+scheduler = Scheduler({store!r})
+scheduler.process("hello")(lambda: None)
+scheduler.process("beat", timing=Schedule(EverySeconds(1)))(lambda: None)
+{how}
+"""
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "scheduler.schedule('hello', Immediate())",
+            "scheduler.start().pause(); scheduler.schedule('hello', Immediate())",
+        ],
+        ids=["never started", "ended before it ran"],
+    )
+    @pytest.mark.parametrize(("store", "told"), [("memory://", 1), ("sqlite:///app.db", 0)])
+    def test_a_request_that_is_forgotten_is_named(self, tmp_path: Path, how: str, store: str, told: int) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", self.SCRIPT.format(store=store, how=how)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == ""
+        assert done.stderr.count("of process 'hello' was due, has not run, and is forgotten") == told
+        assert len(done.stderr.splitlines()) == told
 
 
 class TestAsync:

@@ -52,6 +52,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
+_MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 _MOST_GROUPS = 1000  # that one scheduler leads at once
 
 
@@ -677,6 +678,20 @@ class Scheduler:
                 "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
             )
 
+    def _warn_of_forgotten(self) -> None:
+        """Say it when the program ends and requests that were due go with the memory that they were kept in."""
+        if not isinstance(self.store, MemoryStore):
+            return
+        now = self._clock.now()
+        for request in self.monitor.upcoming(_MOST_FORGOTTEN):
+            if request.due_at is not None and request.due_at <= now and not isinstance(request.timing, Schedule):
+                LOGGER.warning(
+                    "request %r of process %r was due, has not run, and is forgotten with its MemoryStore; start the "
+                    "scheduler and wait before the program ends, or keep requests: Scheduler('sqlite:///app.db')",
+                    request.id,
+                    request.process,
+                )
+
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
         return checked_timing(timing).pinned(now, self._zone)
 
@@ -766,6 +781,7 @@ def _at_exit() -> None:
     for scheduler in list(_ALL):
         with contextlib.suppress(Exception):
             scheduler.shutdown(timeout=_EXIT_TIMEOUT)
+            scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
 
 
 def _after_fork() -> None:
