@@ -1,6 +1,7 @@
 """The contract suite on every store."""
 
 import gc
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import bgsched.stores
 from bgsched import PostgresStore, Scheduler
 from bgsched.stores import MemoryStore, SQLiteStore, Store
 from bgsched.stores.postgres import _Transaction as PostgresTransaction
@@ -26,6 +28,11 @@ class TestSQLiteStore(StoreContract):
         store = SQLiteStore(tmp_path / "app.db")
         yield store
         store.close()
+
+    def test_no_statement_numbers_its_placeholders(self) -> None:
+        """Python 3.12.0 to 3.12.3 warn of ``?1`` with a sequence, and programs may make errors of warnings."""
+        files = Path(bgsched.stores.__file__).parent.glob("*.py")
+        assert [file.name for file in files if re.search(r"\?[0-9]", file.read_text())] == []
 
     def test_a_store_that_nobody_closes_closes_its_connections(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "other.db")
