@@ -159,10 +159,10 @@ class TestWhatIsDrawnOrListed:
     """Pages that repeat what the code says are held to it."""
 
     def test_the_diagram_of_the_statuses_has_every_move(self) -> None:
-        transitions = runpy.run_path(str(ROOT / "docs/_transitions.py"))
-        drawn = re.findall(r"<title>(.*?)</title>", transitions["svg"](RUN_TRANSITIONS))
+        diagram = runpy.run_path(str(ROOT / "docs/_diagram.py"))
+        drawn = re.findall(r"<title>(.*?)</title>", diagram["svg"](RUN_TRANSITIONS))
         moves = [
-            f"{transitions['name_of'](before)} to {after.value}"
+            f"{diagram['name_of'](before)} to {after.value}"
             for before, afters in RUN_TRANSITIONS.items()
             for after in afters
         ]
