@@ -90,9 +90,9 @@ class Process(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
-        self.timing = None if timing is None else checked_timing(timing)
-        self.policies = policies or Policies()
-        self.is_async = _is_async(function)
+        self.timing: Timing | None = None if timing is None else checked_timing(timing)
+        self.policies: Policies = policies or Policies()
+        self.is_async: bool = _is_async(function)
         self.registry = registry
         self.executor = executor
         self._signature = _signature(name, function)

@@ -110,13 +110,13 @@ class Scheduler:
             if bound < 1:
                 raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
-        self.store = _opened(store)
-        self.processes = processes if processes is not None else ProcessRegistry()
+        self.store: Store = _opened(store)
+        self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
         self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self.monitor: Monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
         self._new_crew = partial(
