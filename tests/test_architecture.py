@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),
-    ("integrations", "dashboard"),
+    ("integrations",),
     ("__init__",),
     ("_cli_*",),
     ("_demo",),  # a host application: it imports bgsched as any other does
@@ -214,6 +214,12 @@ def complain(found: Iterable[str]) -> None:
 
 def test_imports_run_one_way() -> None:
     complain(violations(PACKAGE, LAYERS))
+
+
+def test_every_name_in_the_layers_stands_for_something() -> None:
+    modules = module_files(PACKAGE)
+    names = [name for row in LAYERS for name in row]
+    assert [name for name in names if all(layer_of(module, [[name]]) is None for module in modules)] == []
 
 
 class TestTheLayerCheckItself:
