@@ -638,8 +638,9 @@ scheduler.process("beat", timing=Schedule(EverySeconds(1)))(lambda: None)
         [
             "scheduler.schedule('hello', Immediate())",
             "scheduler.start().pause(); scheduler.schedule('hello', Immediate())",
+            "import os; scheduler.schedule('hello', Immediate()); os.fork() and os.wait()",
         ],
-        ids=["never started", "ended before it ran"],
+        ids=["never started", "ended before it ran", "not once more in a forked child"],
     )
     @pytest.mark.parametrize(("store", "told"), [("memory://", 1), ("sqlite:///app.db", 0)])
     def test_a_request_that_is_forgotten_is_named(self, tmp_path: Path, how: str, store: str, told: int) -> None:

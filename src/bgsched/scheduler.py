@@ -785,11 +785,15 @@ def _with_fire_time(request: Request) -> Request:
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
+_AT_HOME = os.getpid()
+
+
 def _at_exit() -> None:
     for scheduler in list(_ALL):
         with contextlib.suppress(Exception):
             scheduler.shutdown(timeout=_EXIT_TIMEOUT)
-            scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
+            if os.getpid() == _AT_HOME:  # in a forked child the requests are a copy; the parent runs its own
+                scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
 
 
 def _after_fork() -> None:
