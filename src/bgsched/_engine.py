@@ -212,7 +212,7 @@ class Engine:
 
     def look_now(self) -> None:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
-        self._next_look = 0.0
+        self._next_kills = 0.0
 
     def stop_all(self, cause: StopCause) -> None:
         """Tell every run that is under way to stop."""
