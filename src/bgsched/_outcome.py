@@ -19,7 +19,7 @@ from bgsched._runlog import clean
 from bgsched.errors import ParamsError, RunKilled
 from bgsched.run import Run, RunError, RunStatus
 
-__all__ = ["End", "failed", "never_began", "returned", "text_of", "time_out"]
+__all__ = ["End", "failed", "in_time", "never_began", "returned", "text_of", "time_out"]
 
 End = Callable[[Run, datetime, timedelta], Run]
 
@@ -32,7 +32,7 @@ def returned(live: LiveRun, result: Any) -> End:
     """Return the end of a run whose process returned *result*."""
     try:
         result = as_json(result, "result")
-    except Exception as problem:  # noqa: BLE001  a result may do anything when it is looked at
+    except BaseException as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
     killed = live.stop.is_set() and live.looked
@@ -49,7 +49,7 @@ def returned(live: LiveRun, result: Any) -> End:
 def failed(live: LiveRun, failure: BaseException) -> End:
     """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
-        return _killed(text_of(failure), None)
+        return _killed(_message(live, failure), None)
     error = _described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
     if live.stop.is_set() and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
@@ -78,13 +78,22 @@ def time_out(live: LiveRun) -> bool:
     stack = live.stack()
     if stack:
         live.log.write("ERROR", "bgsched", f"its time of {limit} is over; it stood here:\n{stack}")
-    ended = live.close(
-        lambda run, now, spent: run.move(
-            RunStatus.TIMED_OUT, finished_at=now, duration=spent, reason=f"it took longer than {limit}"
-        )
-    )
+    ended = live.close(_late(limit))
     live.ask_to_stop(StopCause.TIMED_OUT)
     return ended
+
+
+def in_time(live: LiveRun, end: End) -> End:
+    """Return *end*, or that of a run whose time is over where it came too late and nobody has noticed yet."""
+    limit = live.process.policies.timeout
+    if limit is None:
+        return end
+    return lambda run, now, spent: _late(limit)(run, now, spent) if spent > limit else end(run, now, spent)
+
+
+def _late(limit: timedelta | None) -> End:
+    reason = f"it took longer than {limit}"
+    return lambda run, now, spent: run.move(RunStatus.TIMED_OUT, finished_at=now, duration=spent, reason=reason)
 
 
 def _killed(reason: str, error: RunError | None) -> End:
@@ -103,13 +112,17 @@ def _described(live: LiveRun, failure: BaseException) -> RunError:
     """Return the exception as it is stored: bounded, without secrets, and whatever it does when it is printed."""
     try:
         frames = "".join(traceback.format_exception(type(failure), failure, _own_frames(failure)))
-    except Exception as broken:  # noqa: BLE001  an exception may fail to say where it comes from
+    except BaseException as broken:  # noqa: BLE001  an exception may fail to say where it comes from
         frames = f"<its traceback failed: {type(broken).__name__}>"
     return RunError(
         type(failure).__qualname__,
-        clean(live.log.redacted(text_of(failure)), _LONGEST_MESSAGE),
+        _message(live, failure),
         _middle_cut(clean(live.log.redacted(frames.rstrip()), len(frames))),
     )
+
+
+def _message(live: LiveRun, failure: BaseException) -> str:
+    return clean(live.log.redacted(text_of(failure)), _LONGEST_MESSAGE)
 
 
 def _middle_cut(frames: str) -> str:
@@ -133,17 +146,21 @@ def _is_ours(file: str) -> bool:
 
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and those behind it."""
+    """Yield the exception, those behind it, and those in it where it is a group."""
     seen: set[int] = set()
-    cause: BaseException | None = failure
-    while cause is not None and id(cause) not in seen:
+    waiting: list[BaseException | None] = [failure]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
         seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        waiting.append(cause.__cause__ or cause.__context__)
+        waiting.extend(cause.exceptions if isinstance(cause, BaseExceptionGroup) else ())
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of *error*, even of one that fails to say it."""
-    with suppress(Exception):
+    """Return the message of *error*, even of one that fails to say it, whatever it raises instead."""
+    with suppress(BaseException):
         return str(error)
     return f"<its message failed: {type(error).__name__}>"

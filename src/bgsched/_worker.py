@@ -16,9 +16,9 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import End, failed, never_began, returned
+from bgsched._outcome import End, failed, in_time, never_began, returned
 from bgsched._prints import captured_prints
-from bgsched._runlog import LOGGER, capturing
+from bgsched._runlog import LOGGER, capturing, keep_hold
 
 __all__ = ["Workers", "began", "close", "execute", "surroundings"]
 
@@ -57,6 +57,7 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
         if live.cause is StopCause.KILLED:
             live.close(never_began(live))
         return False
+    keep_hold()
     capturing.set(live.log)
     current.set(CurrentRun(live))
     if not live.begin():
@@ -80,7 +81,7 @@ def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:
 
 def close(live: LiveRun, end: End) -> None:
     """End the run; what comes after its end has been decided is dropped, and said."""
-    if not live.close(end):
+    if not live.close(in_time(live, end)):
         LOGGER.warning(
             "run %s of %s came back after it had ended as %s; what it returned is dropped",
             live.run.id,
