@@ -34,8 +34,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("process",),
     ("_group",),
     ("_filing",),
-    ("stores.base",),
-    ("stores.memory", "stores._sql", "stores._locks", "stores._links", "stores._listener"),
+    ("stores._questions", "stores._steps", "stores._claiming", "stores._retention", "stores.base"),  # the contract
+    (
+        "stores._memory_tables",
+        "stores._sql",
+        "stores._sql_filters",
+        "stores._locks",
+        "stores._links",
+        "stores._listener",
+    ),
+    ("stores._sqlite_reader",),
+    ("stores.memory", "stores._sqlite_steps"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog", "_why"),
     ("monitor",),

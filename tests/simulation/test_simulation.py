@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from bgsched import _engine, request
+from bgsched import _engine
 from bgsched._current import LiveRun
 from bgsched._engine import Engine
 from bgsched._evolve import evolve
-from bgsched.request import Plan, Request
+from bgsched.request import Plan, Request, planning
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import SQLiteStore, base
+from bgsched.stores._memory_tables import Tables
 from bgsched.stores.base import Report, SchedulerRecord, Store
-from bgsched.stores.memory import _Tables
 from bgsched.testing import simulate
 from bgsched.testing.simulation import BrokenPromiseError
 
@@ -91,51 +91,51 @@ def mutation(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest
 
 @mutation
 def drop_the_unique_key(patch: pytest.MonkeyPatch) -> None:
-    insert = _Tables.insert_runs
+    insert = Tables.insert_runs
 
-    def insert_runs(self: _Tables, runs: Sequence[Run]) -> list[Run]:
+    def insert_runs(self: Tables, runs: Sequence[Run]) -> list[Run]:
         self._fires.clear()
         return insert(self, runs)
 
-    patch.setattr(_Tables, "insert_runs", insert_runs)
+    patch.setattr(Tables, "insert_runs", insert_runs)
 
 
 @mutation
 def drop_the_fence(patch: pytest.MonkeyPatch) -> None:
-    def update_runs(self: _Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
+    def update_runs(self: Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
         for run in runs:
             if run.id in self.all_runs:
                 self._write_run(run.id, run)
         return {run.id for run in runs}
 
-    patch.setattr(_Tables, "update_runs", update_runs)
+    patch.setattr(Tables, "update_runs", update_runs)
 
 
 @mutation
 def fence_without_the_attempt(patch: pytest.MonkeyPatch) -> None:
-    update = _Tables.update_runs
+    update = Tables.update_runs
 
-    def update_runs(self: _Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
+    def update_runs(self: Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
         claims = [run for run in runs if owner is None and run.owner is not None]
         stored = {run.id: self.all_runs.get(run.id) for run in runs if run not in claims}
         blind = [evolve(run, attempt=known.attempt) for run in runs if (known := stored.get(run.id)) is not None]
         return update(self, [*claims, *blind], owner)
 
-    patch.setattr(_Tables, "update_runs", update_runs)
+    patch.setattr(Tables, "update_runs", update_runs)
     fence_without_the_owner(patch)
 
 
 def fence_without_the_owner(patch: pytest.MonkeyPatch) -> None:
-    update = _Tables.update_runs
+    update = Tables.update_runs
 
-    def update_runs(self: _Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
+    def update_runs(self: Tables, runs: Sequence[Run], owner: str | None) -> set[int]:
         accepted: set[int] = set()
         for run in runs:
             known = self.all_runs.get(run.id)
             accepted |= update(self, [run], known.owner if known is not None and owner is not None else owner)
         return accepted
 
-    patch.setattr(_Tables, "update_runs", update_runs)
+    patch.setattr(Tables, "update_runs", update_runs)
 
 
 @mutation
@@ -159,7 +159,7 @@ def forget_the_dead_without_ending_their_runs(patch: pytest.MonkeyPatch) -> None
         tx.delete_scheduler(owner)
         return []
 
-    patch.setattr(base, "_release", release)
+    patch.setattr(base, "release", release)
 
 
 @mutation
@@ -169,7 +169,7 @@ def advance_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
     def claim_in_two(self: Store, planner: Any, owner: str, now: datetime, limit: int) -> list[Run]:
         advanced: list[Request] = []
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(_Tables, "advance_requests", lambda _, requests: advanced.extend(requests))
+            inner.setattr(Tables, "advance_requests", lambda _, requests: advanced.extend(requests))
             claimed = claim(self, planner, owner, now, limit)
         with self.transaction() as tx:
             tx.advance_requests(advanced)
@@ -180,12 +180,12 @@ def advance_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def claim_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Tables, "active_runs", lambda *_: [])
+    patch.setattr(Tables, "active_runs", lambda *_: [])
 
 
 @mutation
 def take_what_waits_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Tables, "_is_blocked", lambda *_: False)
+    patch.setattr(Tables, "_is_blocked", lambda *_: False)
 
 
 @mutation
@@ -194,7 +194,7 @@ def claim_without_being_signed_on(patch: pytest.MonkeyPatch) -> None:
 
     def claim_anyway(self: Store, *args: Any) -> list[Run]:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(_Tables, "is_signed_on", lambda *_: True)
+            inner.setattr(Tables, "is_signed_on", lambda *_: True)
             return claim(self, *args)
 
     patch.setattr(Store, "claim", claim_anyway)
@@ -227,13 +227,13 @@ def keep_the_revision(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def put_asked_for_runs_among_the_fire_times(patch: pytest.MonkeyPatch) -> None:
-    insert = _Tables.insert_runs
+    insert = Tables.insert_runs
 
-    def insert_runs(self: _Tables, runs: Sequence[Run]) -> list[Run]:
+    def insert_runs(self: Tables, runs: Sequence[Run]) -> list[Run]:
         known = {run.request_id: self.requests[run.request_id].revision for run in runs}
         return insert(self, [evolve(run, revision=run.revision or known[run.request_id]) for run in runs])
 
-    patch.setattr(_Tables, "insert_runs", insert_runs)
+    patch.setattr(Tables, "insert_runs", insert_runs)
 
 
 @mutation
@@ -258,18 +258,18 @@ def rerun_what_was_only_to_be_recorded(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def count_misfires_wrongly(patch: pytest.MonkeyPatch) -> None:
-    range_of = request._range
+    range_of = planning._range
 
     def off_by_one(*args: Any) -> tuple[datetime, datetime, int]:
         first, last, count = range_of(*args)
         return first, last, count + 1
 
-    patch.setattr(request, "_range", off_by_one)
+    patch.setattr(planning, "_range", off_by_one)
 
 
 @mutation
 def drop_what_misfired(patch: pytest.MonkeyPatch) -> None:
-    planned = request.plan
+    planned = planning.plan
 
     def plan(*args: Any) -> Plan:
         made = planned(*args)
@@ -281,12 +281,12 @@ def drop_what_misfired(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def complete_requests_whose_runs_go_on(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Tables, "active_runs_of", lambda *_: [])
+    patch.setattr(Tables, "active_runs_of", lambda *_: [])
 
 
 @mutation
 def never_complete_a_request(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Tables, "complete_requests", lambda *_: None)
+    patch.setattr(Tables, "complete_requests", lambda *_: None)
 
 
 @mutation
@@ -301,7 +301,7 @@ def note_late_results_among_the_lines_of_a_run_that_goes_on(patch: pytest.Monkey
             tx.append_log([LogLine(run.id, tx.last_seq(run.id) + 1, now, "WARNING", "x", "late", run.attempt)])
         return list(refused)
 
-    patch.setattr(base, "_note_refused", note)
+    patch.setattr(base, "note_refused", note)
 
 
 @mutation
@@ -328,12 +328,12 @@ def believe_leases_after_a_jump(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def renew_too_late(patch: pytest.MonkeyPatch) -> None:
-    put = _Tables.put_scheduler
+    put = Tables.put_scheduler
 
-    def short(self: _Tables, record: SchedulerRecord) -> None:
+    def short(self: Tables, record: SchedulerRecord) -> None:
         put(self, replace(record, lease_until=record.heartbeat_at + timedelta(seconds=1)))
 
-    patch.setattr(_Tables, "put_scheduler", short)
+    patch.setattr(Tables, "put_scheduler", short)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

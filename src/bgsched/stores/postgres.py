@@ -32,6 +32,7 @@ from bgsched.errors import MissingExtraError, StoreSchemaError, StoreUnavailable
 from bgsched.request import OWN_KEY, Request
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
+from bgsched.stores._sql_filters import conditions, lanes, request_conditions
 from bgsched.stores.base import (
     LAST,
     Aged,
@@ -724,7 +725,7 @@ class _Reader:
         return next((_sql.request_from_row(row) for row in rows), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
-        where, values = _sql.request_conditions(filter)
+        where, values = request_conditions(filter)
         with self._store.reading() as link:
             rows = link.ask(
                 f"SELECT {_REQUEST} FROM {self._schema}.requests WHERE {_spelled(where)} ORDER BY id LIMIT %s",
@@ -749,7 +750,7 @@ class _Reader:
             return next(iter(_select_runs(link, self._schema, "id = %s", [id])), None)
 
     def runs(self, filter: RunFilter) -> list[Run]:
-        every, every_values = _sql.conditions(filter, log=f"{self._schema}.log", find="strpos")
+        every, every_values = conditions(filter, log=f"{self._schema}.log", find="strpos")
         for condition, value in (
             ("id < ?", filter.before),
             ("recorded_at >= ?", filter.since),
@@ -758,16 +759,16 @@ class _Reader:
             if value is not None:
                 every.append(condition)
                 every_values.append(value)
-        lanes, values = [], []
-        for lane, lane_values, id in _sql.lanes(filter):
+        pages, values = [], []
+        for lane, lane_values, id in lanes(filter):
             where = _spelled(" AND ".join([lane, *every]))
-            lanes.append(f"(SELECT {_RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY {id} DESC LIMIT %s)")
+            pages.append(f"(SELECT {_RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY {id} DESC LIMIT %s)")
             values += [*lane_values, *every_values, filter.limit]
         with self._store.reading() as link:
             if filter.text is not None:
                 link.patience = LONG
             rows = link.ask(
-                f"SELECT * FROM ({' UNION ALL '.join(lanes)}) AS page ORDER BY id DESC LIMIT %s", *values, filter.limit
+                f"SELECT * FROM ({' UNION ALL '.join(pages)}) AS page ORDER BY id DESC LIMIT %s", *values, filter.limit
             )
         return [_sql.run_from_row(row) for row in rows]
 

@@ -1,0 +1,28 @@
+"""A process request (`value`), its policies (`policies`), and what becomes of its due fire times (`planning`).
+
+Pure: values in, values out, no clock, no store.
+"""
+
+from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, beside, plan
+from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
+from bgsched.request.value import OWN_KEY, Request, RequestStatus, UnreadableTiming, member_key, overlap_key
+
+__all__ = [
+    "OWN_KEY",
+    "RUN_ALL_LIMIT",
+    "Beside",
+    "Misfire",
+    "OnAbandon",
+    "Overlap",
+    "Plan",
+    "Policies",
+    "Request",
+    "RequestStatus",
+    "Retention",
+    "Retry",
+    "UnreadableTiming",
+    "beside",
+    "member_key",
+    "overlap_key",
+    "plan",
+]

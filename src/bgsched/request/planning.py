@@ -1,0 +1,274 @@
+"""What becomes of a request's due fire times: the one place that knows the misfire and overlap rules.
+
+Pure: values in, values out. Every store calls `plan` inside the transaction that claims, so the rules hold across all
+schedulers of that store.
+
+What `plan` promises: each fire time that has come is in exactly one of the runs it returns, alone or as part of a
+range, and `next_fire_time` moves past all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bgsched._evolve import evolve
+from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
+from bgsched.request.value import Request, UnreadableTiming, overlap_key
+from bgsched.run import Run, RunStatus
+from bgsched.timing import Immediate, Later, Timing
+
+__all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "beside", "plan"]
+
+RUN_ALL_LIMIT = 100
+"""How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
+
+_BATCH = 100
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of a due request, to be written in one transaction.
+
+    *request*: as it stands afterwards. *runs*: the new records, at most one of them claimed (it has an owner), the
+    others ended or waiting for anyone. *displaced*: runs to end as SKIPPED; *kills*: ids of runs to be asked to stop.
+    """
+
+    request: Request
+    runs: tuple[Run, ...] = ()
+    displaced: tuple[Run, ...] = ()
+    kills: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
+
+    run: Run
+    displaced: tuple[Run, ...] = ()
+    kills: tuple[int, ...] = ()
+
+
+def beside(run: Run, overlap: Overlap, now: datetime, blockers: Sequence[Run]) -> Beside:
+    """Apply the overlap rule to a waiting run that nobody has claimed.
+
+    *blockers* are the active runs that share its `overlap_key`, oldest first.
+    """
+    waiting = [blocker for blocker in blockers if blocker.owner is None]
+    if overlap is Overlap.SKIP and blockers:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason=f"run {blockers[0].id} had not ended"))
+    if overlap is Overlap.QUEUE and waiting:
+        return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason="another run waits already"))
+    if overlap is Overlap.REPLACE:
+        reason = f"replaced by another run of {run.process}"
+        displaced = [old.move(RunStatus.SKIPPED, finished_at=now, reason=reason) for old in waiting]
+        return Beside(run, tuple(displaced), tuple(old.id for old in blockers if old.owner is not None))
+    return Beside(run)
+
+
+def plan(request: Request, policies: Policies, owner: str, now: datetime, blockers: Sequence[Run] = ()) -> Plan:
+    """Return what becomes of the fire times of *request* that have come by *now*, claimed by *owner*.
+
+    *blockers* are the active runs that share the request's `overlap_key`. A timing that fails to answer parks its
+    request: it is unscheduled, with the reason, and stops nobody else.
+    """
+    if request.next_fire_time is None or isinstance(request.timing, UnreadableTiming):
+        return Plan(request.unscheduled(f"parked: its timing {request.timing.describe()}"))
+    try:
+        due = _due(request, request.timing, policies, now)
+        due_at = None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id)
+        after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
+        return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
+    except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
+        return Plan(request.unscheduled(f"parked: its timing failed with {type(error).__name__}: {error}"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The fire times that have come: those *to_run*, oldest first, the *misfired* range, and what comes next."""
+
+    to_run: list[datetime]
+    last: datetime
+    upcoming: datetime | None
+    misfired: tuple[datetime, datetime, int] | None = None
+    catching_up: bool = False
+
+
+def _due(request: Request, timing: Timing, policies: Policies, now: datetime) -> _Due:
+    """Sort the fire times that have come into those to run and those missed, without ever listing the missed ones."""
+    first = request.next_fire_time
+    assert first is not None  # noqa: S101  plan() has looked
+    stale_before = now - policies.misfire_grace
+    is_stale = (request.due_at or first) < stale_before
+    upcoming = timing.next_fire_time(first)
+    until = max(first, now - getattr(timing, "jitter", timedelta(0)))
+    if upcoming is None or upcoming > until:
+        if is_stale and policies.misfire is Misfire.SKIP:
+            return _Due([], first, upcoming, (first, first, 1))
+        return _Due([first], first, upcoming)
+    if not is_stale:
+        fresh, upcoming = _list(timing, first, until)
+        return _Due(fresh, fresh[-1], upcoming)
+    return _misfired(timing, policies.misfire, first, until, stale_before)
+
+
+def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime, stale_before: datetime) -> _Due:
+    """Apply the misfire policy to several fire times, of which at least the first is stale."""
+    if misfire is Misfire.RUN_ONCE:
+        newest = timing.last_fire_time(until, after=first) or first
+        return _Due([newest], newest, timing.next_fire_time(newest), _range(timing, first, newest - _MICROSECOND))
+    if misfire is Misfire.SKIP:
+        stale = _range(timing, first, stale_before - _MICROSECOND)
+        fresh_first = timing.next_fire_time(stale[1])
+        if fresh_first is None or fresh_first > until:
+            return _Due([], stale[1], fresh_first, stale)
+        fresh, upcoming = _list(timing, fresh_first, until)
+        return _Due(fresh, fresh[-1], upcoming, stale)
+    misfired, oldest = _newest(timing, first, until, RUN_ALL_LIMIT)
+    fires, upcoming = _list(timing, oldest, until)
+    return _Due(fires, fires[-1], upcoming, misfired, catching_up=True)
+
+
+def _list(timing: Timing, first: datetime, until: datetime) -> tuple[list[datetime], datetime | None]:
+    """Return the fire times from *first* to *until*, one batch of them at most, and the one that follows."""
+    fires = [first]
+    upcoming = timing.next_fire_time(first)
+    while upcoming is not None and upcoming <= until and len(fires) < _BATCH:
+        fires.append(upcoming)
+        upcoming = timing.next_fire_time(upcoming)
+    return fires, upcoming
+
+
+def _range(timing: Timing, first: datetime, until: datetime) -> tuple[datetime, datetime, int]:
+    """Return the first, the last and the number of the fire times from *first* (which is one) to *until*."""
+    last = timing.last_fire_time(until, after=first) or first
+    return first, last, 1 + timing.count_fire_times(first, last)
+
+
+def _newest(
+    timing: Timing, first: datetime, until: datetime, limit: int
+) -> tuple[tuple[datetime, datetime, int] | None, datetime]:
+    """Return the range to give up so that *limit* fire times remain, and the first of those that remain."""
+    if 1 + timing.count_fire_times(first, until) <= limit:
+        return None, first
+    low, high = first, until  # more than `limit` fire times after low, at most `limit` after high
+    while high - low > _MICROSECOND:
+        middle = low + (high - low) / 2
+        if timing.count_fire_times(middle, until) > limit:
+            low = middle
+        else:
+            high = middle
+    oldest = timing.next_fire_time(high)
+    assert oldest is not None  # noqa: S101  there are `limit` of them after `high`
+    return _range(timing, first, oldest - _MICROSECOND), oldest
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlaps:
+    """Turns due fire times into runs, by the overlap rule of the process."""
+
+    request: Request
+    policies: Policies
+    owner: str
+    now: datetime
+    blockers: Sequence[Run]
+
+    def plan(self, due: _Due, after: Request) -> Plan:
+        records: list[Run] = []
+        if due.misfired is not None:
+            records.append(self._misfire_record(*due.misfired, instead=due.to_run))
+        if not due.to_run:
+            return Plan(after, tuple(records))
+        overlap = self.policies.overlap
+        if overlap is Overlap.ALLOW:
+            runs = [self._claimed(due.to_run[0]), *map(self._queued, due.to_run[1:])]
+        elif due.catching_up or self._was_asked_for():
+            runs = self._in_a_row(due.to_run)
+        elif overlap is Overlap.QUEUE:
+            runs = self._one_waits(due.to_run)
+        elif overlap is Overlap.REPLACE and self.blockers:
+            return self._replacing(due.to_run, after, records)
+        else:
+            runs = self._unless_blocked(due.to_run)
+        return Plan(after, (*records, *runs))
+
+    def _was_asked_for(self) -> bool:
+        """Whether somebody asked for just this fire time: then it waits for an earlier run, and is never skipped."""
+        return self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
+
+    def _unless_blocked(self, fires: list[datetime]) -> list[Run]:
+        if self.blockers:
+            return [self._skipped(fires, f"run {self.blockers[0].id} had not ended")]
+        rest = [self._skipped(fires[1:], f"the run for {fires[0].isoformat()} had not ended")] if fires[1:] else []
+        return [self._claimed(fires[0]), *rest]
+
+    def _in_a_row(self, fires: list[datetime]) -> list[Run]:
+        if self.blockers:
+            return [self._queued(fire) for fire in fires]
+        return [self._claimed(fires[0]), *map(self._queued, fires[1:])]
+
+    def _one_waits(self, fires: list[datetime]) -> list[Run]:
+        places = 2 if not self.blockers else 0 if any(run.owner is None for run in self.blockers) else 1
+        runs = self._in_a_row(fires[:places]) if places else []
+        if fires[places:]:
+            runs.append(self._skipped(fires[places:], "another run waits already"))
+        return runs
+
+    def _replacing(self, fires: list[datetime], after: Request, records: list[Run]) -> Plan:
+        reason = f"replaced by the run for {fires[-1].isoformat()}"
+        if fires[:-1]:
+            records.append(self._skipped(fires[:-1], reason))
+        records.append(self._queued(fires[-1]))
+        displaced = [
+            run.move(RunStatus.SKIPPED, finished_at=self.now, reason=reason)
+            for run in self.blockers
+            if run.owner is None
+        ]
+        kills = [run.id for run in self.blockers if run.owner is not None]
+        return Plan(after, tuple(records), tuple(displaced), tuple(kills))
+
+    def _misfire_record(self, first: datetime, last: datetime, count: int, instead: list[datetime]) -> Run:
+        fires = "the fire time" if count == 1 else f"{count} fire times"
+        reason = f"{fires} passed the grace of {self.policies.misfire_grace} without a run"
+        if instead and self.policies.misfire is Misfire.RUN_ONCE:
+            reason += f"; the one at {instead[0].isoformat()} runs for all"
+        return self._ended(RunStatus.MISFIRED, first, last, count, reason)
+
+    def _skipped(self, fires: list[datetime], reason: str) -> Run:
+        return self._ended(RunStatus.SKIPPED, fires[0], fires[-1], len(fires), reason)
+
+    def _ended(self, status: RunStatus, first: datetime, last: datetime, count: int, reason: str) -> Run:
+        return self._run(
+            first,
+            status=status,
+            fire_until=last,
+            fire_count=count,
+            finished_at=self.now,
+            claimed_at=self.now,
+            reason=reason,
+        )
+
+    def _claimed(self, fire_time: datetime) -> Run:
+        return self._run(fire_time, owner=self.owner, attempt=1, claimed_at=self.now)
+
+    def _queued(self, fire_time: datetime) -> Run:
+        reason = f"waits for run {self.blockers[0].id}" if self.blockers else "waits for its turn"
+        return self._run(fire_time, due_at=self.now, reason=reason)
+
+    def _run(self, fire_time: datetime, **values: Any) -> Run:
+        request, policies = self.request, self.policies
+        return Run(
+            request_id=request.id,
+            revision=request.revision,
+            process=request.process,
+            params=request.params,
+            user=request.user,
+            channel=request.channel,
+            sensitive=request.hidden_by(policies),
+            fire_time=fire_time,
+            recorded_at=self.now,
+            overlap_key=overlap_key(request, policies),
+            reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+            **values,
+        )

@@ -1,0 +1,164 @@
+"""The policies that requests run under: frozen values that refuse what makes no sense. Kept with the code."""
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from bgsched.errors import did_you_mean
+
+__all__ = ["Misfire", "OnAbandon", "Overlap", "Policies", "Retention", "Retry"]
+
+
+class Misfire(StrEnum):
+    """What becomes of fire times that passed their grace without a run."""
+
+    RUN_ONCE = "run_once"
+    SKIP = "skip"
+    RUN_ALL = "run_all"
+
+
+class Overlap(StrEnum):
+    """What becomes of a fire time while an earlier run still goes on."""
+
+    ALLOW = "allow"
+    SKIP = "skip"
+    QUEUE = "queue"
+    REPLACE = "replace"
+
+
+class OnAbandon(StrEnum):
+    """What becomes of a run whose scheduler died: it stays recorded, or it runs again."""
+
+    RECORD = "record"
+    RERUN = "rerun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Try a failed run again: *attempts* in all, the second after *delay*, each next one *backoff* times later.
+
+    No delay is longer than *max_delay*; to each, up to *jitter* is added, by a hash of the run and the attempt. Only an
+    exception that *retry_on* names is tried again: a type or a tuple of types. A run that was killed or timed out, or
+    whose params do not fit, is not.
+    """
+
+    attempts: int = 3
+    delay: timedelta = timedelta(seconds=10)
+    backoff: float = 2.0
+    jitter: timedelta = timedelta(0)
+    max_delay: timedelta = timedelta(days=1)
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
+        for name in ("delay", "jitter", "max_delay"):
+            if _span(name, getattr(self, name)) < timedelta(0):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.backoff < 1:
+            raise ValueError(f"backoff must be 1 or more, got {self.backoff}")
+        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not all(_is_exception_type(kind) for kind in kinds):
+            raise ValueError(f"retry_on must be an exception type or a tuple of them, got {self.retry_on!r}")
+
+    def delay_after(self, attempt: int, run_id: int = 0) -> timedelta | None:
+        """Return how long to wait after *attempt* (from 1) of a run failed; ``None`` when it was the last."""
+        if attempt >= self.attempts:
+            return None
+        seconds = self.delay.total_seconds()
+        for _ in range(attempt - 1):
+            seconds = min(seconds * self.backoff, self.max_delay.total_seconds())
+        share = zlib.crc32(f"{run_id}:{attempt}".encode()) / 2**32
+        return min(timedelta(seconds=seconds), self.max_delay) + self.jitter * share
+
+
+def _is_exception_type(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+def _span(name: str, value: object) -> timedelta:
+    if not isinstance(value, timedelta):
+        raise ValueError(f"{name} must be a timedelta, got {value!r}; write timedelta(seconds=...)")  # noqa: TRY004  as its neighbours
+    return value
+
+
+def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+    try:
+        return kind(str(value))
+    except ValueError:
+        names = [f"{kind.__name__}.{member.name}" for member in kind]
+        hint = did_you_mean(f"{kind.__name__}.{str(value).upper()}", names)
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}{hint}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long ended runs are kept, with their logs: those that succeeded, and the *other* ones. ``None``: for ever.
+
+    *per_process*: how many ended runs of a process are kept at most. The newest run of a request is always kept.
+    *complete*: delete a request that is complete, with all of its runs, so long after its last run ended; ``None``, the
+    default, keeps them. Those that the code declares are always kept.
+    """
+
+    success: timedelta | None = timedelta(days=15)
+    other: timedelta | None = timedelta(days=30)
+    per_process: int | None = None
+    complete: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("success", "other", "complete"):
+            age = getattr(self, name)
+            if age is not None and _span(name, age) < timedelta(0):
+                raise ValueError(f"{name} must not be negative, got {age}")
+        if self.per_process is not None and self.per_process < 1:
+            raise ValueError(f"per_process must be 1 or more, got {self.per_process}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the retention as JSON-able values: spans in seconds."""
+        ages = {name: getattr(self, name) for name in ("success", "other", "complete")}
+        return {
+            **{name: None if age is None else age.total_seconds() for name, age in ages.items()},
+            "per_process": self.per_process,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """How the requests of a process run. Kept with the code, not with the request: changed code wins.
+
+    *limit*: how many of its runs go on at once in one scheduler, besides its `workers`; *sensitive*: the params whose
+    values are never shown, and ``"return"`` for the result; *prints*: whether what it prints goes into the run log;
+    *after*: the names of the processes after each success of which it runs.
+    """
+
+    overlap: Overlap = Overlap.SKIP
+    overlap_scope: str | tuple[str, ...] = "request"
+    misfire: Misfire = Misfire.RUN_ONCE
+    misfire_grace: timedelta = timedelta(minutes=1)
+    retry: Retry = field(default_factory=lambda: Retry(attempts=1))
+    timeout: timedelta | None = None
+    on_abandon: OnAbandon = OnAbandon.RECORD
+    max_reruns: int = 3
+    priority: int = 0
+    limit: int | None = None
+    sensitive: tuple[str, ...] = ()
+    prints: bool = False
+    after: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in (("overlap", Overlap), ("misfire", Misfire), ("on_abandon", OnAbandon)):
+            object.__setattr__(self, name, _choice(name, kind, getattr(self, name)))
+        if not isinstance(self.retry, Retry):
+            raise ValueError(f"retry must be Retry(attempts=...), got {self.retry!r}")  # noqa: TRY004  as its neighbours
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
+        if isinstance(self.overlap_scope, str) and self.overlap_scope not in ("request", "process"):
+            raise ValueError(
+                f"overlap_scope must be 'request', 'process' or a tuple of param names, got {self.overlap_scope!r}"
+            )
+        if _span("misfire_grace", self.misfire_grace) < timedelta(0):
+            raise ValueError(f"misfire_grace must not be negative, got {self.misfire_grace}")
+        if self.timeout is not None and _span("timeout", self.timeout) <= timedelta(0):
+            raise ValueError(f"timeout must be longer than nothing, got {self.timeout}")

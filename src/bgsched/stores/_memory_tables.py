@@ -1,0 +1,322 @@
+"""The tables of the memory store with their indexes, and the steps of a transaction on them.
+
+A transaction keeps a journal of what it replaced, so that one that raises leaves nothing behind. What is lent out is
+never what is kept: values are frozen, and their JSON parts are copied on the way. Not thread-safe: the store locks.
+"""
+
+import heapq
+from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import deepcopy
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from bgsched._evolve import evolve
+from bgsched.request import Request, RequestStatus
+from bgsched.run import LogLine, LogTrim, Run, RunStatus
+from bgsched.stores.base import Ended, SchedulerRecord
+
+__all__ = ["Tables", "own"]
+
+_V = TypeVar("_V", bound=Request | Run)
+_Fire = tuple[str, int, datetime]
+
+
+class Tables:
+    """The tables with their indexes, and the steps of a transaction on them. Not thread-safe: the store locks."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Request] = {}
+        self.all_runs: dict[int, Run] = {}
+        self.lines: dict[int, list[LogLine]] = {}
+        self.records: dict[str, SchedulerRecord] = {}
+        self.by_request: dict[str, dict[int, None]] = {}
+        self.active: dict[int, None] = {}
+        self._fires: dict[_Fire, int] = {}
+        self._by_key: dict[str, dict[int, None]] = {}
+        self._by_owner: dict[str | None, dict[int, None]] = {}
+        self._later: list[tuple[datetime, str]] = []
+        self._ready: list[tuple[int, datetime, str]] = []
+        self._last_id = 0
+        self._last_recorded_at: datetime | None = None
+        self.counts: dict[tuple[datetime, str, RunStatus], int] = {}
+        self._journal: list[tuple[str, Any, Any]] = []
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._journal.clear()
+
+    def roll_back(self) -> None:
+        undo: dict[str, Callable[[Any, Any], None]] = {
+            "request": self._set_request,
+            "run": self._set_run,
+            "log": self.lines.__setitem__,
+            "line": lambda run_id, length: self.lines[run_id].__delitem__(slice(length, None)),
+            "record": self._set_record,
+            "count": self.counts.__setitem__,
+        }
+        for table, key, old in reversed(self._journal):
+            undo[table](key, old)
+        if any(table == "run" and old is not None for table, _, old in self._journal):
+            self._restore_order()
+        self._journal.clear()
+
+    def _restore_order(self) -> None:
+        """Put the runs back in the order of their ids: one whose deletion was undone is last in each dictionary."""
+        self.all_runs = dict(sorted(self.all_runs.items()))
+        self.by_request = {id: dict.fromkeys(sorted(runs)) for id, runs in self.by_request.items()}
+
+    def _set_request(self, id: str, request: Request | None) -> None:
+        if request is None:
+            self.requests.pop(id, None)
+            return
+        self.requests[id] = request
+        if request.due_at is not None:
+            heapq.heappush(self._later, (request.due_at, id))
+
+    def _set_run(self, id: int, run: Run | None) -> None:
+        old = self.all_runs.get(id)
+        if old is not None and old.is_active:
+            del self.active[id]
+            _discard(self._by_owner, old.owner, id)
+            if old.overlap_key is not None:
+                _discard(self._by_key, old.overlap_key, id)
+        if run is None:
+            if old is not None:
+                del self.all_runs[id]
+                _discard(self.by_request, old.request_id, id)
+                self._fires.pop((old.request_id, old.revision, old.fire_time), None)
+            return
+        self.all_runs[id] = run
+        if old is None:
+            self.by_request.setdefault(run.request_id, {})[id] = None
+            self._fires[run.request_id, run.revision, run.fire_time] = id
+        if run.is_active:
+            self.active[id] = None
+            self._by_owner.setdefault(run.owner, {})[id] = None
+            if run.overlap_key is not None:
+                self._by_key.setdefault(run.overlap_key, {})[id] = None
+
+    def _set_record(self, owner: str, record: SchedulerRecord | None) -> None:
+        if record is None:
+            self.records.pop(owner, None)
+        else:
+            self.records[owner] = record
+
+    def _write_request(self, id: str, request: Request | None) -> None:
+        self._journal.append(("request", id, self.requests.get(id)))
+        self._set_request(id, request)
+
+    def _write_run(self, id: int, run: Run | None) -> None:
+        self._journal.append(("run", id, self.all_runs.get(id)))
+        self._set_run(id, run)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_requests(self, ids: Collection[str]) -> list[Request]:
+        return [own(self.requests[id]) for id in ids if id in self.requests]
+
+    def put_requests(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._write_request(request.id, own(request))
+
+    def delete_request(self, id: str) -> None:
+        for run_id in list(self.by_request.get(id, ())):
+            self._delete_run(run_id)
+        self._write_request(id, None)
+
+    def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        while self._later and self._later[0][0] <= now:
+            due_at, id = heapq.heappop(self._later)
+            request = self.requests.get(id)
+            if request is not None and request.due_at == due_at:
+                heapq.heappush(self._ready, (-request.priority, due_at, id))
+        due: list[Request] = []
+        kept: list[tuple[int, datetime, str]] = []
+        seen: set[str] = set()
+        while self._ready and len(due) < limit:
+            place = heapq.heappop(self._ready)
+            request = self.requests.get(place[2])
+            if request is None or request.due_at != place[1] or request.id in seen:
+                continue
+            seen.add(request.id)
+            kept.append(place)
+            if request.process in processes and request.due_at <= now:
+                due.append(request)
+        for place in kept:
+            heapq.heappush(self._ready, place)
+        return due
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        """Return the earliest instant at which a request or waiting run of *processes* is due."""
+        while self._ready and not self._is_due_at(self._ready[0][2], self._ready[0][1]):
+            heapq.heappop(self._ready)
+        while self._later and not self._is_due_at(self._later[0][1], self._later[0][0]):
+            heapq.heappop(self._later)
+        tops = [self._ready[0][1:]] if self._ready else []
+        tops += [self._later[0]] if self._later else []
+        if all(self.requests[id].process in processes for _, id in tops):
+            due = [due_at for due_at, _ in tops]
+        else:  # somebody else's processes are in front: look behind them
+            due = [r.due_at for r in self.requests.values() if r.due_at is not None and r.process in processes]
+        due += [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
+        return min(due, default=None)
+
+    def _is_due_at(self, id: str, due_at: Any) -> bool:
+        request = self.requests.get(id)
+        return request is not None and request.due_at == due_at
+
+    def advance_requests(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._write_request(request.id, request)
+
+    def complete_requests(self, ids: Collection[str]) -> None:
+        for id in ids:
+            request = self.requests.get(id)
+            if (
+                request is not None
+                and request.status is RequestStatus.SCHEDULED
+                and request.next_fire_time is None
+                and not self.active_runs_of(id)
+            ):
+                self._write_request(id, evolve(request, status=RequestStatus.COMPLETE))
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        stored = []
+        for run in runs:
+            if (run.request_id, run.revision, run.fire_time) in self._fires:
+                continue
+            self._last_id += 1
+            self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
+            kept = evolve(run, id=self._last_id, recorded_at=self._last_recorded_at)
+            self._write_run(kept.id, kept)
+            stored.append(own(kept))
+        return stored
+
+    def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
+        for item in ended:
+            key = item.hour, item.process or "", item.status
+            self._journal.append(("count", key, self.counts.get(key, 0)))
+            self.counts[key] = self.counts.get(key, 0) + item.count
+
+    def get_runs(self, ids: Collection[int]) -> list[Run]:
+        return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
+
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        return keys
+
+    def active_runs(self, keys: Collection[str]) -> list[Run]:
+        return [own(self.all_runs[id]) for id in sorted(id for key in keys for id in self._by_key.get(key, ()))]
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        parent = self.all_runs.get(parent_id)
+        ids = self.by_request.get(parent.request_id, {}) if parent is not None else {}
+        return [own(self.all_runs[id]) for id in sorted(ids) if self.all_runs[id].parent_id == parent_id]
+
+    def active_runs_of(self, request_id: str) -> list[Run]:
+        return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
+
+    def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
+        found: list[Run] = []
+        keys: set[str] = set()
+        for run in self._startable(processes):
+            if len(found) < limit and (run.due_at or now) <= now and run.overlap_key not in keys:
+                found.append(own(run))
+                if run.overlap_key is not None:
+                    keys.add(run.overlap_key)
+        return found
+
+    def _startable(self, processes: Collection[str]) -> Iterator[Run]:
+        """Yield the waiting runs that nobody owns and nothing blocks, earliest due first."""
+        waiting = [self.all_runs[id] for id in self._by_owner.get(None, ())]
+        for run in sorted(waiting, key=lambda run: (run.due_at or run.fire_time, run.id)):
+            if run.process in processes and not self._is_blocked(run):
+                yield run
+
+    def _is_blocked(self, run: Run) -> bool:
+        sharing = self._by_key.get(run.overlap_key, ()) if run.overlap_key is not None else ()
+        return any(self.all_runs[id].owner is not None for id in sharing)
+
+    def held_runs(self, owner: str) -> list[Run]:
+        return [own(self.all_runs[id]) for id in sorted(self._by_owner.get(owner, ()))]
+
+    def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        accepted = set()
+        for run in runs:
+            stored = self.all_runs.get(run.id)
+            attempt = run.attempt - (owner is None and run.owner is not None)
+            if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
+                continue
+            self._write_run(run.id, own(evolve(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
+            accepted.add(run.id)
+        return accepted
+
+    def ask_kill(self, ids: Collection[int], now: datetime) -> None:
+        for id in ids:
+            if id in self.active and self.all_runs[id].kill_asked_at is None:
+                self._write_run(id, evolve(self.all_runs[id], kill_asked_at=now))
+
+    def append_log(self, lines: Sequence[LogLine]) -> None:
+        for line in lines:
+            kept = self.lines.setdefault(line.run_id, [])
+            if line.seq > self.last_seq(line.run_id):
+                self._journal.append(("line", line.run_id, len(kept)))
+                kept.append(line)
+
+    def trim_log(self, trim: LogTrim) -> None:
+        kept = self.lines.get(trim.run_id, [])
+        self._journal.append(("log", trim.run_id, kept))
+        self.lines[trim.run_id] = [line for line in kept if line.seq <= trim.after or line.seq >= trim.before]
+
+    def last_seq(self, run_id: int) -> int:
+        lines = self.lines.get(run_id)
+        return lines[-1].seq if lines else 0
+
+    def _delete_run(self, run_id: int) -> None:
+        self._journal.append(("log", run_id, self.lines.pop(run_id, [])))
+        self._write_run(run_id, None)
+
+    # -- schedulers and retention --------------------------------------------------------------------------------
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        return sorted(self.records.values(), key=lambda record: (record.started_at, record.owner))
+
+    def is_signed_on(self, owner: str) -> bool:
+        return owner in self.records
+
+    def put_scheduler(self, record: SchedulerRecord) -> None:
+        self._journal.append(("record", record.owner, self.records.get(record.owner)))
+        self._set_record(record.owner, record)
+
+    def delete_scheduler(self, owner: str) -> None:
+        self._journal.append(("record", owner, self.records.get(owner)))
+        self._set_record(owner, None)
+
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        for id in ids:
+            run = self.all_runs.get(id)
+            if run is not None and not run.is_active and not self.is_newest(run):
+                self._delete_run(id)
+        return len(ids)
+
+    def is_newest(self, run: Run) -> bool:
+        return run.id == next(reversed(self.by_request[run.request_id]))
+
+
+def own(value: _V) -> _V:
+    """Return *value* with JSON parts that nobody else holds."""
+    if value.params:
+        value = evolve(value, params=deepcopy(value.params))
+    if isinstance(value, Run) and isinstance(value.result, dict | list):
+        return evolve(value, result=deepcopy(value.result))
+    return value
+
+
+def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:
+    ids = index[key]
+    del ids[id]
+    if not ids:
+        del index[key]

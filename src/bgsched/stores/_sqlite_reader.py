@@ -1,0 +1,222 @@
+"""What SQLite is asked: the reading half of its store, over connections that cannot write."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from bgsched.request import Request
+from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.stores import _sql
+from bgsched.stores._sql_filters import conditions, lanes, request_conditions
+from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Summary, summarize
+
+__all__ = ["QUEUED", "SQLiteReader", "priorities", "schedulers", "select_runs"]
+
+_REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
+_RUN = ", ".join(_sql.RUN_COLUMNS)
+_LOG = ", ".join(_sql.LOG_COLUMNS)
+_SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
+_ACTIVE = _sql.ACTIVE_STATUS
+
+QUEUED = (
+    "status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL AND process IN (SELECT value FROM json_each(?)) "
+    "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
+    "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
+)
+
+
+def priorities(connection: sqlite3.Connection) -> Iterator[int]:
+    """Yield the priorities that requests with a due time have, highest first, each by one look into the index."""
+    below = None
+    while True:
+        row = connection.execute(
+            "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND (?1 IS NULL OR priority < ?1)"
+            if below is None
+            else "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND priority < ?1",
+            (below,),
+        ).fetchone()
+        if row[0] is None:
+            return
+        below = row[0]
+        yield below
+
+
+def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
+    return [_sql.run_from_row(row) for row in rows]
+
+
+def _bounds(connection: sqlite3.Connection, filter: RunFilter) -> tuple[int, int]:
+    """Return the first and last id that can match: ``recorded_at`` grows with the id, so halving finds its bounds."""
+    last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+    first = 1 if filter.since is None else _first_recorded(connection, last, _sql.micros(filter.since) or 0)
+    if filter.until is not None:
+        last = _first_recorded(connection, last, (_sql.micros(filter.until) or 0) + 1) - 1
+    return first, last if filter.before is None else min(last, filter.before - 1)
+
+
+def _first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
+    """Return the lowest id from which on every run was recorded at *at* or later."""
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = "SELECT id, recorded_at FROM bgsched_runs WHERE id >= ? ORDER BY id LIMIT 1"
+        row = connection.execute(query, (middle,)).fetchone()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
+def schedulers(connection: sqlite3.Connection) -> list[SchedulerRecord]:
+    rows = connection.execute(f"SELECT {_SCHEDULER} FROM bgsched_schedulers ORDER BY started_at, owner")  # noqa: S608
+    return [_sql.scheduler_from_row(row) for row in rows]
+
+
+class SQLiteReader:
+    """Answers over connections that cannot write."""
+
+    def __init__(self, reading: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+        self._reading = reading
+
+    def find_request(self, id: str) -> Request | None:
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_requests WHERE id = ?", (id,))  # noqa: S608
+            return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
+
+    def requests(self, filter: RequestFilter) -> list[Request]:
+        where, values = request_conditions(filter)
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
+                (*values, filter.limit),
+            )
+            return [_sql.request_from_row(row) for row in rows]
+
+    def upcoming(self, limit: int) -> list[Request]:
+        with self._reading() as connection:
+            found: list[Request] = []
+            for priority in priorities(connection):
+                rows = connection.execute(
+                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "  # noqa: S608
+                    "ORDER BY due_at LIMIT ?",
+                    (priority, limit),
+                )
+                found += [_sql.request_from_row(row) for row in rows]
+        return sorted(found, key=lambda request: (_sql.micros(request.due_at) or 0, request.id))[:limit]
+
+    def find_run(self, id: int) -> Run | None:
+        with self._reading() as connection:
+            return next(iter(select_runs(connection, "id = ?", (id,))), None)
+
+    def runs(self, filter: RunFilter) -> list[Run]:
+        every, every_values = conditions(filter)
+        with self._reading() as connection:
+            first, last = _bounds(connection, filter)
+            found: list[Run] = []
+            for lane, lane_values, id in lanes(filter):
+                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
+                values = (*lane_values, first, last, *every_values, filter.limit)
+                found += select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
+        return sorted(found, key=lambda run: -run.id)[: filter.limit]
+
+    def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_LOG} FROM bgsched_log WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+                (run_id, after, limit),
+            )
+            return [_sql.line_from_row(row) for row in rows]
+
+    def summary(self, process: str | None, since: datetime | None) -> Summary:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT status, fire_count, duration, lateness FROM bgsched_runs INDEXED BY bgsched_runs_figures "
+                "WHERE finished_at IS NOT NULL AND recorded_at >= ? AND (?2 IS NULL OR process = ?2)",
+                (_sql.micros(since) if since else 0, process),
+            ).fetchall()
+        newest = {
+            name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
+            for name, statuses in LAST.items()
+        }
+        return summarize(rows, newest)
+
+    def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
+                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
+                (_sql.micros(first), _sql.micros(until), process),
+            ).fetchall()
+        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT process, status, sum(count) FROM bgsched_ended WHERE hour >= ? AND hour < ? "
+                "GROUP BY process, status ORDER BY process, status",
+                (_sql.micros(first), _sql.micros(until)),
+            ).fetchall()
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        with self._reading() as connection:
+            last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+            rows = connection.execute(
+                "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
+                "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
+                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY run.id LIMIT ?",
+                (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
+            ).fetchall()
+        return _sql.aged_from_rows(rows)
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        newest: list[int] = []
+        with self._reading() as connection:
+            for status in FINAL:
+                rows = connection.execute(
+                    "SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
+                    "ORDER BY id DESC LIMIT ?",
+                    (process, status.value, n),
+                )
+                newest += [row[0] for row in rows]
+        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        with self._reading() as connection:
+            return schedulers(connection)
+
+    def kills_asked(self, owner: str) -> frozenset[int]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT id FROM bgsched_runs WHERE owner = ? AND {_ACTIVE} AND kill_asked_at IS NOT NULL",  # noqa: S608
+                (owner,),
+            )
+            return frozenset(row[0] for row in rows)
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        names = json.dumps(list(processes))
+        with self._reading() as connection:
+            due = [
+                row[0]
+                for priority in priorities(connection)
+                for row in connection.execute(
+                    "SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "
+                    "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT 1",
+                    (priority, names),
+                )
+            ]
+            due += [
+                row[0]
+                for row in connection.execute(
+                    f"SELECT due_at FROM bgsched_runs AS run WHERE {QUEUED} ORDER BY due_at LIMIT 1",  # noqa: S608
+                    (names,),
+                )
+            ]
+        return _sql.instant(min(due, default=None))
