@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from behaviour import _work
-from behaviour._host import Host
+from behaviour._host import PATIENCE, Host
 
 from bgsched import (
     CurrentRun,
@@ -119,27 +119,26 @@ class TestHooks:
     def test_a_listener_that_blocks_or_fails_delays_and_breaks_nothing(
         self, host: Host, caplog: pytest.LogCaptureFixture
     ) -> None:
-        release = threading.Event()
-        heard: list[int] = []
+        release, heard = threading.Event(), threading.Semaphore(0)
 
         def fail(event: RunStarted) -> None:
             raise SystemExit(event)
 
-        host.process(_work.visit)
+        host.process(_work.visit, limit=1)  # the next run begins when the one before is stored
         scheduler = host.scheduler()
         scheduler.on(RunStarted, fail)
-        scheduler.on(RunStarted, lambda _: release.wait(20))
-        scheduler.on(RunFinished, lambda event: heard.append(event.run.id))
+        scheduler.on(RunStarted, lambda _: release.wait(PATIENCE))
+        scheduler.on(RunFinished, lambda _: heard.release())
         scheduler.start()
-        for _ in range(3):
+        for number in range(3):
             _, visitor = host.at_the_door()
+            assert host.statuses()[:number] == [S.SUCCESS] * number
             visitor.let_on()
-            visitor.leave()
-        host.pass_time(1)
-        assert host.statuses() == [S.SUCCESS] * 3
-        assert heard == []
+        assert not heard.acquire(blocking=False)
         release.set()
-        host.until(lambda: len(heard) == 3)
+        for _ in range(3):
+            assert heard.acquire(timeout=PATIENCE)
+        assert host.statuses() == [S.SUCCESS] * 3
         assert "a listener failed on RunStarted" in caplog.text
 
     def test_an_around_hook_that_is_slow_delays_only_its_run(self, threads: Host) -> None:
