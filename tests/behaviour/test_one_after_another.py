@@ -105,6 +105,17 @@ class TestGroup:
         )
         assert parent.status is (S.ERROR if on_abandon is OnAbandon.RECORD else S.SUCCESS)
 
+    def test_a_scheduler_that_could_not_show_itself_in_time_goes_on(self, office: Host) -> None:
+        group(office, ("visit", {"port": office.door.port}), "say")
+        office.start()
+        request = office.file("g")
+        visitor = office.door.next()
+        office.clock.advance(13)  # as when the store was away; nobody has taken it for dead
+        office.pass_time(1)
+        visitor.let_on()
+        parent = office.end_of(request)
+        assert (parent.status, [run.status for run in members(office, parent)]) == (S.SUCCESS, [S.SUCCESS, S.SUCCESS])
+
     def test_a_kill_stops_the_member_and_the_rest(self, office: Host) -> None:
         group(office, "say", ("linger", {"port": office.door.port}), "say")
         office.start()
