@@ -335,7 +335,7 @@ class Scheduler:
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
                 channel=channel,
-                sensitive=found.sensitive,
+                sensitive=found.hidden_by(policies),
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
