@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -23,25 +24,27 @@ from zoneinfo import ZoneInfo
 from typing_extensions import Unpack
 
 from bgsched import _runlog
-from bgsched._async import EventLoops
 from bgsched._calendar.fields import zone_key
 from bgsched._codec import MisfitError, Plain
 from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
 from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._evolve import evolve
+from bgsched._executors.choice import ExecutorOption
+from bgsched._executors.crew import Crew
+from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._filing import check_id, new_id
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
-from bgsched._worker import Workers, execute
+from bgsched._worker import execute
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
-from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing
+from bgsched.stores import MemoryStore, Store, not_a_store, open_store
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -52,7 +55,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
-_MOST_GROUPS = 1000  # that one scheduler leads at once
+_MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,10 @@ class Scheduler:
     Args:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
-        workers: how many runs go on at once; async ones are not counted.
+        workers: how many runs go on at once; async ones are not counted, and those elsewhere have bounds of their own.
         async_limit: how many async runs go on at once.
+        executor: what executes the runs of processes that are not async and have no executor of their own: a
+            `ProcessPool` or any `concurrent.futures.Executor`. ``None``: threads of the scheduler's own.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
@@ -84,7 +89,8 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        ValueError: *workers* or *async_limit* is not positive.
+        TypeError: *store* is neither.
+        ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class Scheduler:
         processes: ProcessRegistry | None = None,
         workers: int = 10,
         async_limit: int = 1000,
+        executor: ExecutorOption | None = None,
         timezone: str | ZoneInfo = "UTC",
         retention: Retention | None = None,
         clock: Clock | None = None,
@@ -104,16 +111,19 @@ class Scheduler:
             if bound < 1:
                 raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
-        self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
-        self.processes = processes if processes is not None else ProcessRegistry()
+        self.store: Store = _opened(store)
+        self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
-        self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
         self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self.monitor: Monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
+        self._executor = executor
+        self._new_crew = partial(
+            Crew, executor, workers=workers, async_limit=async_limit, hooks=self._hooks, done=self._came_home
+        )
         self._reset()
         _ALL.add(self)
 
@@ -123,8 +133,7 @@ class Scheduler:
         self._wake = Signal()
         self._stopping = Signal()
         self._engine: Engine | None = None
-        self._workers: Workers | None = None
-        self._loops = EventLoops(self._ended, self._hooks)
+        self._crew = self._new_crew()
         self._thread: threading.Thread | None = None
         self._inline: list[LiveRun] = []
         self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
@@ -142,12 +151,26 @@ class Scheduler:
 
     @overload
     def process(
-        self, name: str | None = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
+        self,
+        name: str | None = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
     ) -> Callable[[Callable[P, R]], Process[P, R]]: ...
 
-    def process(self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]) -> Any:
+    def process(
+        self,
+        name: Any = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> Any:
         """Register the decorated function as a process; as `ProcessRegistry.process`."""
-        return self.processes.process(name, timing=timing, **options)
+        return self.processes.process(name, timing=timing, executor=executor, **options)
 
     def registered(self, process: Process[Any, Any]) -> None:
         """Declare the timing of a process that was registered while the scheduler runs."""
@@ -312,7 +335,7 @@ class Scheduler:
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
                 channel=channel,
-                sensitive=found.sensitive,
+                sensitive=found.hidden_by(policies),
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
@@ -365,9 +388,21 @@ class Scheduler:
     def start(self) -> Self:
         """Start the thread, declare the timings of the code, and end what dead schedulers left. Twice is once.
 
+        In a worker of a `ProcessPool`, which imports the host's modules, it does nothing, and says so.
+
         Raises:
             StoreError: the store cannot be reached now.
+            ExecutorError: the executor of a process whose timing is declared cannot execute it.
+            SchedulerStateError: a worker imports the main module, and that starts a scheduler.
         """
+        if is_importing_main():
+            raise SchedulerStateError(
+                "a worker process imports your main module, which starts a scheduler; "
+                "put start() under if __name__ == '__main__':"
+            )
+        if is_worker():
+            LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
+            return self
         with self._lifecycle:
             if self._thread is not None:
                 return self
@@ -375,9 +410,7 @@ class Scheduler:
             self._stopping.clear()
             self._deadline = None
             self._forked = False
-            self._workers = Workers(self._bounds[Pool.THREADS], self._ended, self._hooks)
-            self._loops = EventLoops(self._ended, self._hooks)
-            self._engine = self._sign_on(self._start_run, self._release_worker)
+            self._engine = self._sign_on(self._crew.submit)
             self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
@@ -398,7 +431,7 @@ class Scheduler:
         if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
-            thread, engine, workers = self._thread, self._engine, self._workers
+            thread, engine = self._thread, self._engine
             if thread is None:
                 self._leave_inline()
                 return ShutdownReport()
@@ -409,13 +442,11 @@ class Scheduler:
             self._stopping.set()
             self._wake.set()
             thread.join()
-            if workers is not None:
-                workers.stop()
             self.store.unlisten(self._hear)
-            self._loops.stop()
+            self._crew.stop()
             self._hooks.settle()
             _runlog.release()
-            self._thread = self._engine = self._workers = None
+            self._thread = self._engine = None
             left, self._left = tuple(self._left), []
             return ShutdownReport(left)
 
@@ -461,13 +492,12 @@ class Scheduler:
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
             if self._engine is None:
-                self._loops = EventLoops(self._came_back.put, self._hooks)
-                self._engine = self._sign_on(self._inline.append, lambda _: None)
+                self._engine = self._sign_on(self._inline.append)
                 self._engine.paused = self._paused
             engine = self._engine
             _runlog.capture()
             try:
-                engine.one_pass(limit=max(100, self._bounds[Pool.THREADS]))
+                engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
                 self._execute_inline(engine)
             finally:
                 _runlog.release()
@@ -487,11 +517,11 @@ class Scheduler:
         engine.lead_groups()
 
     def _execute_one(self, live: LiveRun) -> None:
-        """Run it on this thread; an async one on the event loop's, which is waited for."""
-        if live.process.pool is not Pool.ASYNC:
+        """Run it on this thread; what belongs elsewhere goes there, and is waited for."""
+        if self._crew.is_here(live.process):
             execute(live, self._hooks)
             return
-        self._loops.submit(live)
+        self._crew.submit(live)
         while self._came_back.get() is not live:
             pass
 
@@ -573,11 +603,15 @@ class Scheduler:
         engine = self._engine
         return engine.live if engine is not None else ()
 
-    def _ended(self, live: LiveRun) -> None:
+    def _came_home(self, live: LiveRun) -> None:
+        """Hear of a run that is over. From any thread."""
         engine = self._engine
-        if engine is not None:
+        if self._thread is None:
+            self._came_back.put(live)
+        elif engine is not None:
             engine.ended(live)
-            self._wake.set()
+            if not self._wake.is_set():
+                self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""
@@ -587,16 +621,15 @@ class Scheduler:
                 engine.look_now()
             self._wake.set()
 
-    def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
+    def _sign_on(self, start_run: Callable[[LiveRun], None]) -> Engine:
         engine = Engine(
             self.store,
             self.processes,
             self._clock,
-            bounds=self._bounds,
+            crew=self._crew,
             retention=self._retention,
             hooks=self._hooks,
             start_run=start_run,
-            release_worker=release,
         )
         engine.paused = self._paused
         engine.sign_on()
@@ -617,23 +650,11 @@ class Scheduler:
                 hint = did_you_mean(leader, self.processes.names())
                 LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
 
-    def _start_run(self, live: LiveRun) -> None:
-        if live.process.pool is Pool.ASYNC:
-            self._loops.submit(live)
-        elif self._workers is not None:
-            self._workers.submit(live)
-
-    def _release_worker(self, live: LiveRun) -> None:
-        if live.process.pool is Pool.ASYNC:
-            self._loops.replace(live)
-        elif self._workers is not None:
-            self._workers.replace(live)
-
     def _leave_inline(self) -> None:
         if self._engine is not None and self._thread is None:
             self._engine.sign_off()
             self._engine = None
-            self._loops.stop()
+            self._crew.stop()
             self._hooks.settle()
 
     # -- parts of filing -----------------------------------------------------------------------------------------
@@ -650,6 +671,7 @@ class Scheduler:
     ) -> Request:
         name = process.name if isinstance(process, Process) else process
         registered = self.processes.get(name)
+        self._crew.check(registered)
         if id is not None:
             check_id(id)
         now = self._clock.now()
@@ -669,6 +691,11 @@ class Scheduler:
 
     def _warn_of_fork(self) -> None:
         """Say it when a request is filed where nobody will run it."""
+        if is_worker() and isinstance(self.store, MemoryStore):
+            LOGGER.warning(
+                "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "
+                "use a SQLiteStore"
+            )
         if self._forked and isinstance(self.store, MemoryStore):
             self._forked = False
             LOGGER.warning(
@@ -676,10 +703,22 @@ class Scheduler:
                 "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
             )
 
+    def _warn_of_forgotten(self) -> None:
+        """Say it when the program ends and requests that were due go with the memory that they were kept in."""
+        if not isinstance(self.store, MemoryStore):
+            return
+        now = self._clock.now()
+        for request in self.monitor.upcoming(_MOST_FORGOTTEN):
+            if request.due_at is not None and request.due_at <= now and not isinstance(request.timing, Schedule):
+                LOGGER.warning(
+                    "request %r of process %r was due, has not run, and is forgotten with its MemoryStore; start the "
+                    "scheduler and wait before the program ends, or keep requests: Scheduler('sqlite:///app.db')",
+                    request.id,
+                    request.process,
+                )
+
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        if not isinstance(timing, Timing):
-            raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
-        return timing.pinned(now, self._zone)
+        return checked_timing(timing).pinned(now, self._zone)
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self.processes.find(request.process)
@@ -707,10 +746,19 @@ class Scheduler:
         self._wake.set()
         return changed
 
+    def _as_declared(self, timing: Timing) -> str:
+        """Return what the code says: the timing, and the time zone that it is read in."""
+        said = timing.to_dict()
+        if isinstance(timing, Schedule):
+            said.setdefault("timezone", self._zone)
+        return json.dumps(said, sort_keys=True)
+
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
+        if process.timing is not None:
+            self._crew.check(process)
         now = self._clock.now()
-        declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
+        declared = None if process.timing is None else self._as_declared(process.timing)
 
         def change(request: Request | None) -> Request | None:
             if process.timing is None or declared is None:
@@ -737,6 +785,16 @@ class Scheduler:
         self.store.change(process.name, change, now)
 
 
+def _opened(store: Store | str | None) -> Store:
+    if store is None:
+        return MemoryStore()
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise not_a_store(store)
+    return store
+
+
 def _with_fire_time(request: Request) -> Request:
     if request.next_fire_time is None:
         raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
@@ -746,10 +804,15 @@ def _with_fire_time(request: Request) -> Request:
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
+_AT_HOME = os.getpid()
+
+
 def _at_exit() -> None:
     for scheduler in list(_ALL):
         with contextlib.suppress(Exception):
             scheduler.shutdown(timeout=_EXIT_TIMEOUT)
+            if os.getpid() == _AT_HOME:  # in a forked child the requests are a copy; the parent runs its own
+                scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
 
 
 def _after_fork() -> None:

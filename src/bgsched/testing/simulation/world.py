@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime, time, timedelta
 from functools import partial
 from random import Random
@@ -10,10 +11,12 @@ from random import Random
 from bgsched._current import LiveRun
 from bgsched._engine import LEASE, Engine
 from bgsched._events import Hooks
+from bgsched._executors.crew import Crew
+from bgsched._outcome import time_out
 from bgsched._runlog import LOGGER
 from bgsched.clock import Signal
 from bgsched.errors import BgschedError
-from bgsched.process import Pool, ProcessRegistry
+from bgsched.process import ProcessRegistry
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
 from bgsched.run import Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler
@@ -21,6 +24,7 @@ from bgsched.stores import MemoryStore, Store
 from bgsched.testing.clock import ManualClock
 from bgsched.testing.simulation.checks import BrokenPromiseError, Promises
 from bgsched.testing.simulation.faults import FAULTS, CrashError, Faults, beset
+from bgsched.testing.simulation.groups import GROUPS
 from bgsched.timing import (
     Cron,
     Daily,
@@ -106,6 +110,18 @@ class _Clock:
         raise NotImplementedError("nobody waits in a simulation")
 
 
+class _Crew(Crew):
+    """Executes nothing: that is for the world to do."""
+
+    def __init__(self, workers: int, done: Callable[[LiveRun], None]) -> None:
+        super().__init__(None, workers=workers, async_limit=1, hooks=Hooks(), done=done)
+        self._heard = done
+
+    def overdue(self, live: LiveRun) -> None:
+        if time_out(live):
+            self._heard(live)
+
+
 class _Machine:
     """An OS process with a scheduler: its engine, what it claimed and has not begun, and what goes on in it."""
 
@@ -120,11 +136,10 @@ class _Machine:
             beset(world.store, self.faults),
             world.registry,
             self.clock,
-            bounds={Pool.THREADS: world.random.randint(1, 4), Pool.ASYNC: 0, Pool.GROUPS: 1},
+            crew=_Crew(world.random.randint(1, 4), done=lambda live: self.engine.ended(live)),  # noqa: PLW0108  it comes later
             retention=Retention(),
             hooks=Hooks(),
             start_run=self.waiting.append,
-            release_worker=lambda _: None,
             new_owner=self._new_owner,
         )
 
@@ -145,6 +160,8 @@ class _World:
         self.registry = ProcessRegistry()
         for name, policies in PROCESSES.items():
             self.registry.process(name)(lambda: None).policies = policies
+        for group in GROUPS.values():
+            self.registry.add(copy(group))
         self._most = schedulers
         self._machines: list[_Machine] = []
         self._unaware: list[_Machine] = []  # those that have not passed since the wall clock was set
@@ -331,7 +348,7 @@ class _World:
         retry = live.process.policies.retry
 
         def end(run: Run, now: datetime, spent: timedelta) -> Run:
-            if live.stop.is_set():
+            if live.asked:
                 return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
             if succeeds:
                 return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
@@ -363,7 +380,7 @@ class _World:
 
     def _file(self) -> str:
         self._filed += 1
-        id, process, timing = f"r{self._filed}", self.random.choice(list(PROCESSES)), self._timing()
+        id, process, timing = f"r{self._filed}", self.random.choice([*PROCESSES, *GROUPS]), self._timing()
         self._ids.append(id)
         return self._ask(f"file {id}: {process}, {timing!r}", lambda: self._host.schedule(process, timing, id=id))
 
