@@ -7,14 +7,14 @@ year, the one before and the one after are leap years. :class:`YearDays` keeps o
 
 from bisect import bisect_left
 from calendar import isleap, monthrange
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
 from typing import Protocol
 
 from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
 
-__all__ = ["DailyDays", "Days", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
+__all__ = ["DailyDays", "Days", "ListedDays", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
 LAST_YEAR = 9999
 
@@ -45,6 +45,20 @@ class DailyDays:
     def count(self, start: int, end: int) -> int:
         """Count the days of the set in ``start <= day < end``."""
         return (end - self._anchor - 1) // self._every - (start - self._anchor - 1) // self._every
+
+
+class ListedDays:
+    """Days from a list."""
+
+    __slots__ = ("_days",)
+
+    def __init__(self, days: Iterable[int]) -> None:
+        self._days = tuple(sorted(set(days)))
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        place = bisect_left(self._days, day)
+        return self._days[place] if place < len(self._days) else None
 
 
 class WeeklyDays:
