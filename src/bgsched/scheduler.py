@@ -608,10 +608,8 @@ class Scheduler:
         engine = self._engine
         if self._thread is None:
             self._came_back.put(live)
-        elif engine is not None:
-            engine.ended(live)
-            if not self._wake.is_set():
-                self._wake.set()
+        elif engine is not None and engine.ended(live) and not self._wake.is_set():
+            self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""

@@ -50,7 +50,7 @@ class Crew:
         workers: int,
         async_limit: int,
         hooks: Hooks,
-        done: Callable[[LiveRun], None],
+        done: Callable[[LiveRun], object],
     ) -> None:
         self._default: Choice = "threads" if executor is None else chosen(executor)
         self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
