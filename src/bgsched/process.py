@@ -159,7 +159,15 @@ class Process(Generic[P, R]):
             default = self._signature.parameters[name].default
             if name not in given and default is not inspect.Parameter.empty:
                 given[name] = default
-        return {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+        stored = {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+        for name in self._scope:
+            if name in stored:
+                stored[name] = self._turn(name, stored[name], self._codec(name).settled)
+        return stored
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the params, as they are stored, of a request that nobody gives any; whoever follows takes none."""
+        return self.bind({})
 
     def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that stored params stand for, as the function takes them.
@@ -224,7 +232,7 @@ class Process(Generic[P, R]):
 
     def _check_runs_without_params(self, why: str) -> None:
         try:
-            self.bind({})
+            self.defaults()
         except ParamsError as error:
             raise ProcessNameError(
                 f"process {self.name!r} {why}, without params, but {error.problem}; give it a default"
@@ -238,6 +246,7 @@ class ProcessRegistry:
         self._processes: dict[str, Process[Any, Any]] = {}
         self._followers: dict[str, list[Process[Any, Any]]] = {}
         self._filers: list[Filer] = []
+        self.version = 0  # grows with every process that is registered
 
     def __iter__(self) -> Iterator[Process[Any, Any]]:
         return iter(list(self._processes.values()))
@@ -359,6 +368,7 @@ class ProcessRegistry:
     def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
         process.registry = self
         self._processes[process.name] = process
+        self.version += 1
         self._followers = {}
         for follower in self._processes.values():
             for leader in follower.policies.after:

@@ -164,7 +164,9 @@ class SQLiteReader:
             rows = connection.execute(
                 "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
                 "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
-                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY run.id LIMIT ?",
+                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL "
+                "AND NOT EXISTS (SELECT 1 FROM bgsched_runs AS parent WHERE parent.id = run.parent_id "
+                "AND parent.finished_at IS NULL) ORDER BY run.id LIMIT ?",
                 (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
             ).fetchall()
         return _sql.aged_from_rows(rows)
