@@ -64,7 +64,7 @@ class EventLoops:
         running.add_done_callback(thread.running.discard)
         live.thread = threading.get_ident()
         live.interrupt = lambda: thread.call(running.cancel)
-        if live.stop.is_set():
+        if live.asked:
             running.cancel()
 
     async def _run(self, live: LiveRun, thread: "_LoopThread") -> None:
@@ -89,7 +89,7 @@ class EventLoops:
                 live.stack = watched.stack
                 result = await watched
         except asyncio.CancelledError as cancelled:
-            close(live, failed(live, as_killed(live) if live.stop.is_set() else cancelled))
+            close(live, failed(live, as_killed(live) if live.asked else cancelled))
         except BaseException as error:  # noqa: BLE001  as in execute()
             close(live, failed(live, error))
         else:
@@ -126,7 +126,7 @@ class _Watched(Coroutine[Any, Any, Any]):
             self._thread.current = None
 
     def throw(self, error: Any, *more: Any) -> Any:
-        if isinstance(error, asyncio.CancelledError) and self._live.stop.is_set():
+        if isinstance(error, asyncio.CancelledError) and self._live.asked:
             self._live.looked = True
         self._thread.current = self._live
         try:

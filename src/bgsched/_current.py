@@ -5,15 +5,17 @@ stop. A process reaches it, through `current_run`, as `CurrentRun`, by a context
 closes it first (its worker, or the scheduler when its time is over) decides, and what comes later is dropped.
 """
 
+import json
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ParamSpec, TypeVar, overload
+from urllib.parse import quote
 
 from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger, clean
@@ -59,7 +61,7 @@ class LiveRun:
         self.owner = run.owner or ""
         self.log = make_log(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
         self.params: dict[str, Any] = {}
-        self.stop = Signal()
+        self.asked = False  # to stop
         self.cause: StopCause | None = None
         self.looked = False  # the process has seen that it should stop
         self.interrupt: Callable[[], None] | None = None  # wakes a process that cannot look, because it awaits
@@ -74,7 +76,18 @@ class LiveRun:
         self._run = run
         self._changed = False
         self._closed = False
+        self._stop: Signal | None = None
         self._lock = threading.Lock()
+
+    @property
+    def stop(self) -> Signal:
+        """Set when the run is asked to stop; made for those who wait for it, few runs have one."""
+        with self._lock:
+            if self._stop is None:
+                self._stop = Signal()
+                if self.asked:
+                    self._stop.set()
+            return self._stop
 
     @property
     def run(self) -> Run:
@@ -138,9 +151,13 @@ class LiveRun:
 
     def ask_to_stop(self, cause: StopCause) -> None:
         """Tell the process, at its next look, that it should stop."""
-        if self.cause is None:
-            self.cause = cause
-        self.stop.set()
+        with self._lock:
+            if self.cause is None:
+                self.cause = cause
+            self.asked = True
+            stop = self._stop
+        if stop is not None:
+            stop.set()
         if self.interrupt is not None:
             self.interrupt()
 
@@ -156,17 +173,27 @@ class LiveRun:
             return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
 
 
-def _secrets(run: Run) -> set[str]:
-    """Return the texts in sensitive params that are long enough to be told from ordinary words."""
+def _secrets(run: Run) -> frozenset[str]:
+    """Return how the values of sensitive params may be written, where that is long enough to be told from words."""
+    if not run.sensitive:
+        return frozenset()
     found: set[str] = set()
     waiting = [run.params[name] for name in run.sensitive if name in run.params]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            found.add(value)
-        elif isinstance(value, dict | list):
-            waiting.extend(value.values() if isinstance(value, Mapping) else value)
-    return found
+        if isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, str):
+            found.update(_spellings(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.add(str(value))
+    return frozenset(text for text in found if len(text) >= _SHORTEST_SECRET)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """Yield the secret as it is, line by line as it may be printed, and inside a ``repr``, JSON and a URL."""
+    for text in {secret, *secret.splitlines()}:
+        yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], quote(text, safe=""))
 
 
 class CurrentRun:
@@ -174,7 +201,6 @@ class CurrentRun:
 
     def __init__(self, live: LiveRun) -> None:
         self._live = live
-        self._log = RunLogger("bgsched.run", live.log)
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.process!r}, attempt {self.attempt}>"
@@ -233,15 +259,15 @@ class CurrentRun:
         """
         return self.id, self.attempt
 
-    @property
+    @cached_property
     def log(self) -> RunLogger:
         """A logger whose every level reaches the run log."""
-        return self._log
+        return RunLogger("bgsched.run", self._live.log)
 
     @property
     def killed(self) -> bool:
         """Whether the run was asked to stop; a process that sees this and returns is recorded as killed."""
-        asked = self._live.stop.is_set()
+        asked = self._live.asked
         self._live.looked |= asked
         return asked
 
@@ -260,6 +286,8 @@ class CurrentRun:
         if self._live.interrupt is not None and self._live.thread == threading.get_ident():
             raise SchedulerStateError("sleep() would hold up every async run; write await asyncio.sleep(...)")
         seconds = span.total_seconds() if isinstance(span, timedelta) else span
+        if not isinstance(seconds, int | float):
+            raise TypeError(f"sleep() takes a timedelta or a number of seconds, got {span!r}")
         if seconds > 0:
             self._live.clock.wait(self._live.stop, seconds)
         self.raise_if_killed()

@@ -21,7 +21,7 @@ from datetime import datetime
 
 from bgsched.run import MASK, LogLine, LogTrim
 
-__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "release"]
+__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "keep_hold", "release"]
 
 LOGGER = logging.getLogger("bgsched")
 
@@ -52,6 +52,24 @@ class RunLog:
     *after*: the ``seq`` of the run's last line so far; *secrets*: texts that are masked wherever they are written.
     """
 
+    __slots__ = (
+        "_attempt",
+        "_bounds",
+        "_head_end",
+        "_head_lines",
+        "_head_size",
+        "_lock",
+        "_now",
+        "_run_id",
+        "_secrets",
+        "_seq",
+        "_stored_from",
+        "_tail",
+        "_tail_size",
+        "_unsent_head",
+        "_unsent_tail",
+    )
+
     def __init__(
         self,
         run_id: int,
@@ -62,7 +80,7 @@ class RunLog:
         bounds: LogBounds | None = None,
         secrets: Collection[str] = (),
     ) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._secrets = sorted(secrets, key=len, reverse=True) if secrets else ()
         self._run_id = run_id
         self._attempt = attempt
         self._now = now
@@ -103,6 +121,8 @@ class RunLog:
     def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
         """Return the lines not drained yet, and which of those drained before should go from the store by now."""
         with self._lock:
+            if not (self._unsent_head or self._unsent_tail or self._tail):
+                return [], None
             lines = [*self._unsent_head, *self._unsent_tail]
             self._unsent_head.clear()
             self._unsent_tail.clear()
@@ -185,6 +205,12 @@ def capture() -> None:
         _users += 1
         if _handler not in logging.root.handlers:
             logging.root.addHandler(_handler)
+
+
+def keep_hold() -> None:
+    """Take records again where the host set its logging up anew meanwhile, which clears the root logger."""
+    if _users and _handler not in logging.root.handlers:
+        logging.root.addHandler(_handler)
 
 
 def release() -> None:

@@ -35,7 +35,7 @@ class Wire:
         """Send the errand, and end the run as its worker says; ``False``: the worker is gone. *died* says how."""
         self._post.send("run", then=errand)
         self._live.interrupt = self.stop
-        if self._live.stop.is_set():
+        if self._live.asked:
             self.stop()
         try:
             outcome = self._listen()
@@ -87,7 +87,7 @@ class Wire:
             live.close(timed_out(live))
         elif outcome is not None:
             close(live, outcome)
-        elif live.stop.is_set():
+        elif live.asked:
             live.close(broken_off(live))
         else:
             live.close(failed(live, died()))
