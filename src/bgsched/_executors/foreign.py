@@ -36,7 +36,7 @@ from bgsched.errors import WorkerDiedError
 __all__ = ["Foreign"]
 
 _GRACE = timedelta(seconds=1)
-_PAUSE = 0.5  # seconds until calls are taken again after that failed
+_REST = 0.5  # seconds until calls are taken again after that failed
 _PATIENCE = 5.0  # seconds for a caller to show that it knows the key, and for an executor to see what ended
 
 
@@ -146,19 +146,22 @@ class Foreign:
         if given is None:
             post.send("leave")
             return
-        self._lead(given, post, worker)
+        came_back = self._lead(given, post, worker)
         with self._lock:
             del self._talking[token]
+            if not came_back:
+                self._futures.pop(token, None)
         self._done(given.live)
 
-    def _lead(self, given: _Given, post: Post, worker: str) -> None:
+    def _lead(self, given: _Given, post: Post, worker: str) -> bool:
+        """Let the worker execute the run, if it may still begin; return whether it is free again."""
         live = given.live
         if not set_off(live, self._hooks):
             post.send("leave")
-            return
+            return True
         live.log.write("DEBUG", "bgsched", f"it runs on {worker}")
         wire = Wire(post, live, grace=_GRACE, hard=False, cut=partial(_hang_up, post.connection))
-        wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
+        return wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
 
 
 class _Switchboard:
@@ -184,7 +187,7 @@ class _Switchboard:
             try:
                 caller, _ = self._socket.accept()
             except OSError:  # no file descriptor is left, or the caller has gone
-                if not self._closed.wait(_PAUSE):
+                if not self._closed.wait(_REST):
                     LOGGER.warning("a worker that called could not be heard", exc_info=True)
                 continue
             threading.Thread(target=self._hear, args=(caller,), name="bgsched-call", daemon=True).start()
