@@ -38,8 +38,11 @@ from bgsched import (
     Store,
     WorkerDiedError,
 )
+from bgsched._events import Hooks
 from bgsched._executors.choice import chosen
+from bgsched._executors.errand import check_travels
 from bgsched._executors.foreign import call_back
+from bgsched.integrations.opentelemetry import span_per_run
 from bgsched.process import Pool
 
 S = RunStatus
@@ -456,6 +459,9 @@ class TestRefusals:
         scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())
         with pytest.raises(ExecutorError, match=r"the hook <function .*<lambda> .*> around it cannot be pickled"):
             scheduler.schedule(work.plus, Immediate(), {"one": 1})
+
+    def test_the_spans_of_opentelemetry_go_along(self) -> None:
+        check_travels(work.plus, Hooks(span_per_run()), ProcessPool(1))
 
     def test_it_may_stay_on_threads(self) -> None:
         scheduler = Scheduler(executor=ProcessPool(1))
