@@ -633,6 +633,8 @@ class Scheduler:
         engine.sign_on()
         try:
             for process in self.processes:
+                if process.timing is not None:
+                    self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
@@ -753,8 +755,6 @@ class Scheduler:
 
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
-        if process.timing is not None:
-            self._crew.check(process)
         now = self._clock.now()
         declared = None if process.timing is None else self._as_declared(process.timing)
 

@@ -7,6 +7,7 @@ What a process does inside its run becomes a child of the span. Nothing that a t
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from bgsched._current import CurrentRun
 from bgsched._runlog import LOGGER
@@ -24,25 +25,28 @@ __all__ = ["span_per_run"]
 
 
 def span_per_run(tracer_provider: TracerProvider | None = None) -> Callable[[CurrentRun], AbstractContextManager[None]]:
-    """Return the hook for ``Scheduler(around=...)``. *tracer_provider*: by default the global one."""
+    """Return the hook for ``Scheduler(around=...)``. *tracer_provider*: by default the global one.
 
-    @contextmanager
-    def surround(run: CurrentRun) -> Iterator[None]:
-        span = _try(lambda: _begin(run, tracer_provider))
-        if span is None:
+    In the workers of a `ProcessPool` that is the worker's, which an initializer sets up.
+    """
+    return partial(_surround, tracer_provider)
+
+
+@contextmanager
+def _surround(tracer_provider: TracerProvider | None, run: CurrentRun) -> Iterator[None]:
+    span = _try(lambda: _begin(run, tracer_provider))
+    if span is None:
+        yield
+        return
+    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+        try:
             yield
-            return
-        with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-            try:
-                yield
-            except BaseException as error:
-                failure = error
-                _try(lambda: _note(span, failure))
-                raise
-            finally:
-                _try(span.end)
-
-    return surround
+        except BaseException as error:
+            failure = error
+            _try(lambda: _note(span, failure))
+            raise
+        finally:
+            _try(span.end)
 
 
 def _begin(run: CurrentRun, tracer_provider: TracerProvider | None) -> Span:
