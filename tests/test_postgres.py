@@ -45,12 +45,13 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _links
+from bgsched.stores import _links, _wire
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
 from bgsched.testing.contract import T0, FixedPlanner, make_request
 
 _postgres = pytest.importorskip("_postgres")
 _proxy = pytest.importorskip("_proxy")
+_pooler = pytest.importorskip("_pooler")
 
 PATIENCE = 60.0  # seconds until what never comes fails a test
 SECRET = "s3cret-pw"
@@ -613,15 +614,15 @@ class Load:
         runs = store.reader().runs(RunFilter(limit=2 * self.count))
         assert {run.result for run in runs} == {str(number) for number in range(self.count)}
         assert len(runs) == self.count
-        assert [run.id for run in runs if store.reader().log(run.id, 0, 1)] == []  # no refused result
+        with store.reading() as talk:
+            assert talk.ask(f"SELECT run_id FROM {store.schema}.log") == []  # no refused result
 
 
 class TestBrokenLinks:
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_links, "_PATIENCE", 1.0)
+        monkeypatch.setattr(_wire, "PATIENCE", 1.0)
         monkeypatch.setattr(_links, "_GREETING", 0.5)
-        monkeypatch.setattr(_links.Link, "patience", 1.0)
 
     def test_connections_that_the_server_ends(self, store: PostgresStore, make_store: Any, sql: Any) -> None:
         load = Load(store, 2000)
@@ -668,7 +669,7 @@ class TestBrokenLinks:
             assert scheduler.monitor.health().ok
 
     def test_a_commit_whose_answer_is_lost_says_so(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        execute = _links.Link.execute
+        execute = _wire.Link.execute
 
         def fail(link: Any, query: Any, *options: Any, **named: Any) -> Any:
             done = execute(link, query, *options, **named)
@@ -676,7 +677,7 @@ class TestBrokenLinks:
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
             return done
 
-        monkeypatch.setattr(_links.Link, "execute", fail)
+        monkeypatch.setattr(_wire.Link, "execute", fail)
         with pytest.raises(StoreUnavailableError, match="whether it did is not known"):
             store.file([make_request()])
         monkeypatch.undo()
@@ -775,34 +776,64 @@ class TestOSProcesses:
         assert statuses["success"] <= len(lines) <= expected
 
 
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@contextmanager
+def stand_in(dsn: str) -> Iterator[str]:
+    pooler = _pooler.Pooler(dsn)
+    yield pooler.dsn
+    pooler.close()
+
+
+@contextmanager
+def pgbouncer(dsn: str, folder: Path) -> Iterator[str]:
+    """Start the real one."""
+    assert PGBOUNCER is not None
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
+        f"logfile = {folder}/log\npidfile = {folder}/pid\n"
+    )
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o777)  # PgBouncer does not run as root
+    user = _postgres.unprivileged_user()
+    with subprocess.Popen([PGBOUNCER, "-q", config], user=user, cwd="/") as running:
+        pooled = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
+        try:
+            wait_until(lambda: _answers(pooled))
+            yield pooled
+        finally:
+            running.terminate()
+
+
 class TestPgBouncer:
     """In transaction mode: each transaction may have another connection of the server."""
 
-    @pytest.fixture
-    def pooled_dsn(self, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
-        pgbouncer = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-        if pgbouncer is None:
-            pytest.skip("no pgbouncer on this machine (Debian: apt install pgbouncer)")
-        with socket.create_server(("127.0.0.1", 0)) as door:
-            port = door.getsockname()[1]
-        parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
-        target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
-        config = tmp_path / "pgbouncer.ini"
-        config.write_text(
-            f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
-            f"logfile = {tmp_path}/log\npidfile = {tmp_path}/pid\n"
-        )
-        for path in (tmp_path, *tmp_path.parents[:2]):
-            path.chmod(0o777)  # PgBouncer does not run as root
-        user = _postgres.unprivileged_user()
-        with subprocess.Popen([pgbouncer, "-q", config], user=user, cwd="/") as running:
-            dsn = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
-            try:
-                wait_until(lambda: _answers(dsn))
-                yield dsn
-            finally:
-                running.terminate()
+    @pytest.fixture(params=["stand-in", *(["PgBouncer"] if PGBOUNCER else [])])
+    def pooled_dsn(self, request: pytest.FixtureRequest, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
+        pooler = pgbouncer(postgres_dsn, tmp_path) if request.param == "PgBouncer" else stand_in(postgres_dsn)
+        with pooler as dsn:
+            yield dsn
+
+    def test_each_transaction_may_have_another_connection(self, pooled_dsn: str) -> None:
+        with psycopg.connect(pooled_dsn, autocommit=True) as one, psycopg.connect(pooled_dsn, autocommit=True) as two:
+            one.execute("BEGIN")
+            first, second = (c.execute("SELECT pg_backend_pid()").fetchone() for c in (one, two))
+            assert first != second
+            one.execute("COMMIT")
+            two.execute("BEGIN")
+            two.execute("SELECT 1")
+            one.execute("SELECT 1")
+            assert (
+                one.execute("SELECT pg_backend_pid()").fetchone() != two.execute("SELECT pg_backend_pid()").fetchone()
+            )
+            two.execute("COMMIT")
 
     def test_it_works_and_polls(self, pooled_dsn: str, make_store: Callable[..., PostgresStore]) -> None:
         store = make_store(pooled_dsn)

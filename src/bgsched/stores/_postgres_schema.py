@@ -39,7 +39,7 @@ def _migrate(talk: Talk, place: str, schema: str) -> None:
     talk.do("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", f"bgsched schema {schema}")
     try:
         if not talk.ask("SELECT 1 FROM pg_namespace WHERE nspname = %s", schema):
-            talk.do(f"CREATE SCHEMA {schema}")
+            talk.ask(f"CREATE SCHEMA {schema}")
         version = _version(talk, place, schema)
         if version == 0:
             talk.do(f"CREATE TABLE {schema}.schema_version (version bigint NOT NULL)")

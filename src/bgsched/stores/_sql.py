@@ -23,6 +23,7 @@ __all__ = [
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
     "aged_from_rows",
+    "changes_to_row",
     "dump",
     "instant",
     "line_from_row",
@@ -292,6 +293,26 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
         _names_text(run.sensitive),
+    )
+
+
+def changes_to_row(run: Run) -> tuple[Any, ...]:
+    """Return what a report may change of the run, in the order of `CHANGING_COLUMNS`."""
+    return (
+        micros(run.due_at),
+        micros(run.claimed_at),
+        micros(run.started_at),
+        micros(run.finished_at),
+        *_spans(run),
+        run.status.value,
+        _plain(run.reason),
+        run.attempt,
+        dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
+        run.reruns_left,
+        run.owner,
+        dump(run.progress.to_dict()) if run.progress else None,
+        dump(run.result),
+        dump(run.error.to_dict()) if run.error else None,
     )
 
 
