@@ -235,7 +235,6 @@ class PostgresTransaction:
                     owner or "",
                     run.attempt - (owner is None and run.owner is not None),
                     *_sql.changes_to_row(run),
-                    _sql.micros(run.kill_asked_at),
                 )
                 for run in bite
             ]
