@@ -46,7 +46,7 @@ _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a mach
 _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 _AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
-_MOST_AHEAD = 256
+_MOST_AHEAD = 1024
 _PURGE_ON = 0.25  # seconds until the next bite, while there is more
 
 
