@@ -46,3 +46,12 @@ def postgres_schema(postgres_dsn: str) -> Iterator[str]:
 
     with temporary_schema(postgres_dsn) as name:
         yield name
+
+
+@pytest.fixture
+def postgres_database(postgres_dsn: str) -> Iterator[str]:
+    """The address of a database of the test's own, dropped afterwards."""
+    from _postgres import temporary_database
+
+    with temporary_database(postgres_dsn) as dsn:
+        yield dsn

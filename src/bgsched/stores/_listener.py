@@ -16,7 +16,8 @@ from collections.abc import Callable
 import psycopg
 
 from bgsched.errors import StoreError
-from bgsched.stores._links import Address, Link, dial
+from bgsched.stores._address import Address
+from bgsched.stores._wire import Link, dial
 
 __all__ = ["Listener"]
 
@@ -91,4 +92,4 @@ class Listener:
 
 def _is_pooled(link: Link) -> bool:
     """Return whether a pooler stands between: the server's process is then another one than we were told."""
-    return bool(link.ask("SELECT pg_backend_pid()")[0][0] != link.pid)
+    return link.execute("SELECT pg_backend_pid()").fetchone() != (link.pid,)
