@@ -8,7 +8,7 @@ from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores._questions import Ended
 from bgsched.stores._steps import Planner, Report, Transaction
 
-__all__ = ["Lanes", "claim_due", "holds", "log_fenced", "note_refused", "release", "tally"]
+__all__ = ["Lanes", "claim_due", "holds", "kill_waiting", "log_fenced", "note_refused", "release", "tally"]
 
 
 class Lanes:
@@ -92,6 +92,16 @@ def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> No
     if counts:
         hour = now.replace(minute=0, second=0, microsecond=0)
         tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
+
+
+def kill_waiting(tx: Transaction, run: Run, now: datetime) -> Run:
+    """End a run that waits and that nobody owns; return it as it ended."""
+    asked_at = run.kill_asked_at or now
+    killed = run.move(RunStatus.KILLED, kill_asked_at=asked_at, finished_at=now, reason="killed while it waited")
+    tx.update_runs([killed], None)
+    tx.complete_requests({run.request_id})
+    tally(tx, [killed], now, "")
+    return killed
 
 
 def log_fenced(tx: Transaction, owner: str, report: Report) -> None:

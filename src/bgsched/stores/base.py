@@ -23,7 +23,7 @@ from bgsched._evolve import evolve
 from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Overlap, Request, RequestStatus, Retention, beside
 from bgsched.run import Run, RunStatus
-from bgsched.stores._claiming import Lanes, claim_due, holds, log_fenced, note_refused, release, tally
+from bgsched.stores._claiming import Lanes, claim_due, holds, kill_waiting, log_fenced, note_refused, release, tally
 from bgsched.stores._questions import (
     LAST,
     Aged,
@@ -240,6 +240,10 @@ class Store(ABC):
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
             tx.complete_requests({run.request_id for run in ended})
             tally(tx, ended, now, owner)
+            waiting = [run.id for run in report.runs if run.id in accepted and run.owner is None and run.is_active]
+            for run in tx.get_runs(waiting) if waiting else ():
+                if run.kill_asked_at is not None:  # while it failed, or before it could start
+                    kill_waiting(tx, run, now)
             return refused
 
     def held(self, owner: str) -> list[Run]:
@@ -267,11 +271,7 @@ class Store(ABC):
             if not run.is_active:
                 return run
             if run.owner is None:
-                run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
-                tx.update_runs([run], None)
-                tx.complete_requests({run.request_id})
-                tally(tx, [run], now, "")
-                return run
+                return kill_waiting(tx, run, now)
             tx.ask_kill([run_id], now)
             return evolve(run, kill_asked_at=run.kill_asked_at or now)
 
