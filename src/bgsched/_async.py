@@ -62,9 +62,7 @@ class EventLoops:
         thread.running.add(running)
         running.add_done_callback(thread.running.discard)
         live.thread = threading.get_ident()
-        live.interrupt = lambda: thread.call(running.cancel)
-        if live.stop.is_set():
-            running.cancel()
+        live.interrupt = lambda: thread.call(running.cancel)  # not now: one that is cancelled unbegun never ends
 
     async def _run(self, live: LiveRun, thread: "_LoopThread") -> None:
         try:

@@ -240,7 +240,13 @@ class Engine:
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
         if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
-            self.stop_all(StopCause.REAPED)
+            self._give_up_runs("its scheduler could not show in time that it lives")
+
+    def _give_up_runs(self, why: str) -> None:
+        """Put back what waits for a worker, and tell what has begun to stop."""
+        for live in self.live:
+            live.put_back(why)
+        self.stop_all(StopCause.REAPED)
 
     def _may_begin(self) -> bool:
         """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
@@ -260,6 +266,7 @@ class Engine:
 
     def report(self, *, finally_: bool = False) -> None:
         """Send what ended at once; what was only written or said, a little later, together."""
+        is_away = bool(self._unsent)  # then run logs stay where they are bounded
         with self._ended_lock:
             ended, self._ended = self._ended, []
         for live in ended:
@@ -271,7 +278,7 @@ class Engine:
             if live.began is not None and live.ended is not None and live.process.pool is Pool.THREADS:
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
         elapsed = self._clock.monotonic()
-        if finally_ or elapsed >= self._next_report:
+        if finally_ or (elapsed >= self._next_report and not is_away):
             self._next_report = elapsed + _REPORT_EVERY
             for live in list(self._live.values()):
                 self._collect(live)
@@ -310,12 +317,14 @@ class Engine:
 
     def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
         """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
-        return [
-            (run.id, follow_up(process, run, now))
-            for run in runs
-            if run.status is RunStatus.SUCCESS
-            for process in self._processes.followers(run.process)
-        ]
+        found = []
+        for run in runs:
+            for process in self._processes.followers(run.process) if run.status is RunStatus.SUCCESS else ():
+                try:
+                    found.append((run.id, follow_up(process, run, now)))
+                except Exception as error:  # noqa: BLE001  what cannot be filed must not hold up the result before it
+                    LOGGER.error("process %r cannot run after run %s: %s", process.name, run.id, error, exc_info=error)
+        return found
 
     def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
         for run in runs:
@@ -362,9 +371,10 @@ class Engine:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
         if self._live:
             LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
-        for live in self.live:
-            live.put_back("its scheduler was taken for dead")  # what waits for a worker must not start any more
-        self.stop_all(StopCause.REAPED)
+        self._give_up_runs("its scheduler was taken for dead")
+        for live in self.live:  # those that have begun: they may not hear it for long, and the next ones need workers
+            if live.process.pool is not Pool.GROUPS:
+                self._release_worker(live)
         self._live.clear()
         self._groups.forget()
         self._store.let_go(self.owner)
@@ -432,7 +442,8 @@ class Engine:
         """Start what is claimed and not under way yet."""
         for run in claimed:
             process = self._processes.find(run.process)
-            if run.id in self._live or process is None:
+            known = self._live.get(run.id)  # perhaps of an attempt that was put back and is still on its way out
+            if process is None or (known is not None and known.run.attempt == run.attempt):
                 continue
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
             live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)

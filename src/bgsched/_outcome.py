@@ -19,7 +19,7 @@ from bgsched._runlog import clean
 from bgsched.errors import ParamsError, RunKilled
 from bgsched.run import Run, RunError, RunStatus
 
-__all__ = ["End", "failed", "never_began", "returned", "text_of", "time_out"]
+__all__ = ["End", "failed", "never_began", "returned", "text_of", "time_out", "went_wrong"]
 
 End = Callable[[Run, datetime, timedelta], Run]
 
@@ -63,6 +63,20 @@ def failed(live: LiveRun, failure: BaseException) -> End:
             return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
         reason = f"attempt {run.attempt} of {retry.attempts} failed ({error.type}); the next one waits {delay}"
         return run.again(RunStatus.ERROR, now, now + delay, reason=reason, error=error)
+
+    return end
+
+
+def went_wrong(failure: BaseException) -> End:
+    """Return the end of a run around which something failed: before its process was called, or after."""
+    said = f"something failed around the run: {type(failure).__qualname__}"
+
+    def end(run: Run, now: datetime, spent: timedelta) -> Run:
+        if run.started_at is None:
+            return run.abandoned(now, said)
+        return run.move(
+            RunStatus.ERROR, finished_at=now, duration=spent, error=RunError(type(failure).__qualname__, said)
+        )
 
     return end
 

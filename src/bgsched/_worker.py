@@ -16,7 +16,7 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import End, failed, never_began, returned
+from bgsched._outcome import End, failed, never_began, returned, went_wrong
 from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
 
@@ -24,8 +24,13 @@ __all__ = ["Workers", "began", "close", "execute", "surroundings"]
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
-    """Run the process of *live* on this thread and close it with what came of it."""
-    copy_context().run(_execute, live, hooks)
+    """Run the process of *live* on this thread and close it with what came of it, whatever is raised on the way."""
+    try:
+        copy_context().run(_execute, live, hooks)
+    except BaseException as error:  # noqa: BLE001  around the process, too: a thread must outlive it, and the run end
+        LOGGER.error("run %s of %s: %s", live.run.id, live.run.process, type(error).__name__, exc_info=error)
+        live.interrupted |= isinstance(error, KeyboardInterrupt)
+        live.close(went_wrong(error))
 
 
 def _execute(live: LiveRun, hooks: Hooks) -> None:
@@ -51,11 +56,13 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def began(live: LiveRun, hooks: Hooks) -> bool:
     """Make *live* the current run of this context and begin it, unless it was asked to stop before.
 
-    One that only its scheduler's end stops is left as it is, for others to take.
+    One that only its scheduler's end stops goes back, for others to take.
     """
     if live.stop.is_set():
         if live.cause is StopCause.KILLED:
             live.close(never_began(live))
+        else:
+            live.put_back(f"it was asked to stop before it began: {(live.cause or StopCause.SHUTDOWN).value}")
         return False
     capturing.set(live.log)
     current.set(CurrentRun(live))

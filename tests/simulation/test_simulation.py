@@ -321,6 +321,17 @@ def start_what_waited_for_a_worker_of_a_dead_owner(patch: pytest.MonkeyPatch) ->
 
 
 @mutation
+def keep_what_was_stopped_before_it_began(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LiveRun, "put_back", lambda *_: False)
+
+
+@mutation
+def take_a_new_attempt_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    adopt = Engine._adopt
+    patch.setattr(Engine, "_adopt", lambda self, runs: adopt(self, [run for run in runs if run.id not in self._live]))
+
+
+@mutation
 def believe_leases_after_a_jump(patch: pytest.MonkeyPatch) -> None:
     reap = Store.reap
     patch.setattr(Store, "reap", lambda self, now, leases=True: reap(self, now))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import datetime, time, timedelta
 from functools import partial
 from random import Random
@@ -11,6 +12,7 @@ from bgsched._current import LiveRun
 from bgsched._engine import LEASE, Engine
 from bgsched._events import Hooks
 from bgsched._runlog import LOGGER
+from bgsched._worker import began
 from bgsched.clock import Signal
 from bgsched.errors import BgschedError
 from bgsched.process import Pool, ProcessRegistry
@@ -81,7 +83,7 @@ def simulate(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the schedulers' warnings out of the host's log: here trouble is the normal state."""
-    level = LOGGER.level
+    level = LOGGER.logger.level
     LOGGER.setLevel(logging.CRITICAL)
     try:
         yield
@@ -115,6 +117,7 @@ class _Machine:
         self.clock = _Clock(world.clock, _SKEW * world.random.uniform(-0.5, 0.5))
         self.waiting: list[LiveRun] = []
         self.begun: list[LiveRun] = []
+        self.hooks = Hooks()
         self._names = 0
         self.engine = Engine(
             beset(world.store, self.faults),
@@ -122,7 +125,7 @@ class _Machine:
             self.clock,
             bounds={Pool.THREADS: world.random.randint(1, 4), Pool.ASYNC: 0, Pool.GROUPS: 1},
             retention=Retention(),
-            hooks=Hooks(),
+            hooks=self.hooks,
             start_run=self.waiting.append,
             release_worker=lambda _: None,
             new_owner=self._new_owner,
@@ -300,7 +303,7 @@ class _World:
         return self._begin_run(machine, live)
 
     def _begin_run(self, machine: _Machine, live: LiveRun) -> str:
-        if not live.begin():
+        if not copy_context().run(began, live, machine.hooks):
             machine.engine.ended(live)
             return f"{machine.name}: run {live.run.id} must not begin any more"
         self._promises.began(live.run, [other.run for machine in self._machines for other in machine.begun])
