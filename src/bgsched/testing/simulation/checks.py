@@ -70,6 +70,8 @@ class Promises:
                 self._broken(f"run {run.id} started again after its owner died, under RECORD")
             if starts > policies.retry.attempts:
                 self._broken(f"run {run.id} started {starts} times; {policies.retry.attempts} attempts are allowed")
+        if run.id not in self._runs:  # deleted after it was claimed: it holds its overlap key no more, and is not seen
+            return
         for other in under_way:
             if run.overlap_key is not None and other.overlap_key == run.overlap_key and other.id != run.id:
                 stored = self._runs.get(other.id)
