@@ -185,7 +185,7 @@ def claim_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def take_what_waits_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tables, "_is_blocked", lambda *_: False)
+    patch.setattr(Tables, "_held_keys", lambda _: set())
 
 
 @mutation

@@ -44,7 +44,9 @@ class Promises:
     """What is known of the store, and what must be true of what it holds next."""
 
     def __init__(self, store: Store, registry: ProcessRegistry) -> None:
+        self._store = store
         self._reader = store.reader()
+        self._seen: object = None
         self._registry = registry
         self._requests: dict[str, Request] = {}
         self._runs: dict[int, Run] = {}
@@ -89,7 +91,14 @@ class Promises:
     # -- what is looked at ---------------------------------------------------------------------------------------
 
     def check(self, elapsed: float, *, deleted: str | None = None, purged: bool = False) -> None:
-        """Look at everything. *deleted*: the id of the request that was; *purged*: whether old runs may be gone."""
+        """Look at everything, if anything has changed.
+
+        *deleted*: the id of the request that was; *purged*: whether old runs may be gone.
+        """
+        seen = self._store.changes()
+        if seen == self._seen:
+            return
+        self._seen = seen
         requests = {request.id: request for request in self._reader.requests(RequestFilter(limit=_ALL))}
         runs = {run.id: run for run in self._reader.runs(RunFilter(limit=_ALL))}
         for id in requests.keys() - self._requests.keys():
