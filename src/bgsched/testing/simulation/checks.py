@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NoReturn
 
+from bgsched._engine import HEARTBEAT
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, UnreadableTiming
 from bgsched.run import RUN_TRANSITIONS, Run, RunStatus
@@ -53,6 +54,7 @@ class Promises:
         self._expected: dict[tuple[str, int], datetime | None] = {}
         self._keys: set[tuple[str, int, datetime]] = set()
         self._begun: set[tuple[int, int]] = set()
+        self._finished: dict[str, list[tuple[int, int]]] = {}
         self._written: dict[tuple[int, int], list[str]] = {}
         self._owners: dict[str, tuple[datetime, float]] = {}
         self._gone: set[str] = set()
@@ -88,6 +90,24 @@ class Promises:
         """Hear that an owner is gone, or seems so: from now on it may be reaped."""
         self._gone.add(owner)
 
+    def finished(self, run_id: int, attempt: int, owner: str) -> None:
+        """Hear that an attempt came to its end, where *owner* executed it."""
+        self._finished.setdefault(owner, []).append((run_id, attempt))
+
+    def passed(self, owner: str, elapsed: float) -> None:
+        """Hear that a scheduler made a whole pass, in which nothing went wrong.
+
+        So it has shown that it lives, of late, and has reported what ended there.
+        """
+        beat, heard_at = self._owners.get(owner, (None, elapsed))
+        for record in self._reader.schedulers():
+            if record.owner == owner and record.heartbeat_at == beat and elapsed - heard_at > HEARTBEAT.total_seconds():
+                self._broken(f"scheduler {owner} passes, and showed that it lives {elapsed - heard_at:.1f} s ago")
+        for run_id, attempt in self._finished.pop(owner, ()):
+            stored = self._reader.find_run(run_id)
+            if stored is not None and stored.is_active and (stored.owner, stored.attempt) == (owner, attempt):
+                self._broken(f"run {run_id} has ended, and {owner} passed without reporting it")
+
     # -- what is looked at ---------------------------------------------------------------------------------------
 
     def check(self, elapsed: float, *, deleted: str | None = None, purged: bool = False) -> None:
@@ -119,9 +139,14 @@ class Promises:
         self._check_owners([run for run in runs.values() if run.is_active and run.owner is not None])
         self._requests, self._runs = requests, runs
 
+    @property
+    def ended(self) -> int:
+        """How many runs have ended."""
+        return sum(not run.is_active for run in self._runs.values())
+
     def all_ended(self) -> bool:
         """Return whether no run is left that has not ended."""
-        return not any(run.is_active for run in self._runs.values())
+        return self.ended == len(self._runs)
 
     def check_rest(self, now: datetime) -> None:
         """Look whether anything is left undone that somebody alive could have done."""

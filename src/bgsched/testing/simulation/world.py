@@ -43,7 +43,7 @@ __all__ = ["simulate"]
 _SECOND = timedelta(seconds=1)
 _SKEW = 2 * _SECOND  # by how much the clocks of two schedulers may differ, one machine or many
 _LONGEST_DELAY = 8.0
-_LONGEST_REST = 1000  # passes that all that waits may take: what is caught up with runs one by one
+_LONGEST_LULL = 40  # rounds without an end of any run, each some seconds, after which nothing will come any more
 
 PROCESSES: dict[str, Policies] = {
     "plain": Policies(),
@@ -219,7 +219,14 @@ class _World:
         return True
 
     def delay(self, fault: str, machine: _Machine | None = None) -> None:
-        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on."""
+        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on.
+
+        In a skew no time passes, but the clock of its host is adjusted, within what hosts may differ by.
+        """
+        if fault == "skew":
+            if machine is not None:
+                machine.clock.skew = _SKEW * self.random.uniform(-0.5, 0.5)
+            return
         self.clock.advance(self.random.uniform(0, _LONGEST_DELAY))
         others = [other for other in self._machines if other is not machine]
         if fault == "stall" and machine is not None and others:
@@ -251,7 +258,7 @@ class _World:
     def _suffer(self, machine: _Machine, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
         """Let a machine do something, which may go wrong."""
         fault = self.random.choice(FAULTS) if self.random.random() < often else None
-        calls = self.random.randrange(5)
+        calls = min(self.random.randrange(5), self.random.randrange(5))  # the first calls of a pass come in every one
         machine.faults.arm(fault, calls)
         said = f"{machine.name} {what}" + (f", {fault} call {calls}" if fault else "")
         try:
@@ -281,7 +288,10 @@ class _World:
         if machine is None:
             return None
         self._unaware = [other for other in self._unaware if other is not machine]
-        return self._suffer(machine, "passes", machine.engine.one_pass)
+        said = self._suffer(machine, "passes", machine.engine.one_pass)
+        if said.endswith("passes"):
+            self._promises.passed(machine.engine.owner, self.clock.monotonic())
+        return said
 
     def _crash(self) -> str | None:
         machine = self._pick_machine()
@@ -357,6 +367,7 @@ class _World:
             return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
 
         live.close(end)
+        self._promises.finished(live.run.id, live.run.attempt, live.owner)
         machine.engine.ended(live)
         return f"{machine.name} ends run {live.run.id}: {live.run.status.value}"
 
@@ -455,13 +466,17 @@ class _World:
         for id in self._ids:
             self._tell(partial(self._stop_quietly, id))
         self.clock.advance(12 * 3600.0)  # the wall clock may have been set back by hours
-        for _ in range(_LONGEST_REST):
+        ended, lull = 0, 0
+        while lull < _LONGEST_LULL and not self._is_at_rest():
             self.clock.advance(self.random.uniform(1, 10))
             self._work_off()
-            if self._promises.all_ended() and self.store.reader().next_due(self.registry.names()) is None:
-                break
+            lull = lull + 1 if self._promises.ended == ended else 0
+            ended = self._promises.ended
         self._promises.check_rest(self.clock.now())
         return "all is at rest"
+
+    def _is_at_rest(self) -> bool:
+        return self._promises.all_ended() and self.store.reader().next_due(self.registry.names()) is None
 
     def _be_safely_born(self) -> str:
         self._born += 1
