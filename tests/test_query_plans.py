@@ -109,17 +109,17 @@ class TestSQLite:
     @pytest.mark.parametrize("name", QUESTIONS)
     def test_a_question_scans_no_table(self, sqlite_store: SQLiteStore, name: str) -> None:
         sqlite_store.reader().find_run(1)  # there is a connection now
-        assert self.scans(sqlite_store, lambda: QUESTIONS[name](Monitor(sqlite_store)), sqlite_store._readers) == []
+        assert self.scans(sqlite_store, lambda: QUESTIONS[name](Monitor(sqlite_store)), sqlite_store._open.idle) == []
 
     def test_a_purge_scans_no_table(self, sqlite_store: SQLiteStore) -> None:
         sqlite_store.reader().find_run(1)
-        assert sqlite_store._writer is not None
+        assert sqlite_store._open.writer is not None
         retention = Retention(success=timedelta(days=30), per_process=900, complete=timedelta(days=30))
         bites = []
         found = self.scans(
             sqlite_store,
             lambda: bites.append(sqlite_store.purge(retention, NOW, limit=20)),
-            [*sqlite_store._readers, sqlite_store._writer],
+            [*sqlite_store._open.idle, sqlite_store._open.writer],
         )
         assert bites[0].runs == 20
         assert found == []

@@ -32,6 +32,7 @@ from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnschedul
 from bgsched._evolve import evolve
 from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
+from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._filing import check_id, new_id
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
@@ -42,8 +43,8 @@ from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
-from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing
+from bgsched.stores import MemoryStore, Store, not_a_store, open_store
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -54,6 +55,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
+_MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
+        TypeError: *store* is neither.
         ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
     """
 
@@ -108,15 +111,16 @@ class Scheduler:
             if bound < 1:
                 raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
-        self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
-        self.processes = processes if processes is not None else ProcessRegistry()
+        self.store: Store = _opened(store)
+        self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
         self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self.monitor: Monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
+        self._executor = executor
         self._new_crew = partial(
             Crew, executor, workers=workers, async_limit=async_limit, hooks=self._hooks, done=self._came_home
         )
@@ -331,7 +335,7 @@ class Scheduler:
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
                 channel=channel,
-                sensitive=found.sensitive,
+                sensitive=found.hidden_by(policies),
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
@@ -384,9 +388,21 @@ class Scheduler:
     def start(self) -> Self:
         """Start the thread, declare the timings of the code, and end what dead schedulers left. Twice is once.
 
+        In a worker of a `ProcessPool`, which imports the host's modules, it does nothing, and says so.
+
         Raises:
             StoreError: the store cannot be reached now.
+            ExecutorError: the executor of a process whose timing is declared cannot execute it.
+            SchedulerStateError: a worker imports the main module, and that starts a scheduler.
         """
+        if is_importing_main():
+            raise SchedulerStateError(
+                "a worker process imports your main module, which starts a scheduler; "
+                "put start() under if __name__ == '__main__':"
+            )
+        if is_worker():
+            LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
+            return self
         with self._lifecycle:
             if self._thread is not None:
                 return self
@@ -680,6 +696,11 @@ class Scheduler:
 
     def _warn_of_fork(self) -> None:
         """Say it when a request is filed where nobody will run it."""
+        if is_worker() and isinstance(self.store, MemoryStore):
+            LOGGER.warning(
+                "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "
+                "use a SQLiteStore"
+            )
         if self._forked and isinstance(self.store, MemoryStore):
             self._forked = False
             LOGGER.warning(
@@ -687,10 +708,22 @@ class Scheduler:
                 "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
             )
 
+    def _warn_of_forgotten(self) -> None:
+        """Say it when the program ends and requests that were due go with the memory that they were kept in."""
+        if not isinstance(self.store, MemoryStore):
+            return
+        now = self._clock.now()
+        for request in self.monitor.upcoming(_MOST_FORGOTTEN):
+            if request.due_at is not None and request.due_at <= now and not isinstance(request.timing, Schedule):
+                LOGGER.warning(
+                    "request %r of process %r was due, has not run, and is forgotten with its MemoryStore; start the "
+                    "scheduler and wait before the program ends, or keep requests: Scheduler('sqlite:///app.db')",
+                    request.id,
+                    request.process,
+                )
+
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        if not isinstance(timing, Timing):
-            raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
-        return timing.pinned(now, self._zone)
+        return checked_timing(timing).pinned(now, self._zone)
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self.processes.find(request.process)
@@ -718,12 +751,19 @@ class Scheduler:
         self._wake.set()
         return changed
 
+    def _as_declared(self, timing: Timing) -> str:
+        """Return what the code says: the timing, and the time zone that it is read in."""
+        said = timing.to_dict()
+        if isinstance(timing, Schedule):
+            said.setdefault("timezone", self._zone)
+        return json.dumps(said, sort_keys=True)
+
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
         if process.timing is not None:
             self._crew.check(process)
         now = self._clock.now()
-        declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
+        declared = None if process.timing is None else self._as_declared(process.timing)
 
         def change(request: Request | None) -> Request | None:
             if process.timing is None or declared is None:
@@ -750,6 +790,16 @@ class Scheduler:
         self.store.change(process.name, change, now)
 
 
+def _opened(store: Store | str | None) -> Store:
+    if store is None:
+        return MemoryStore()
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise not_a_store(store)
+    return store
+
+
 def _with_fire_time(request: Request) -> Request:
     if request.next_fire_time is None:
         raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
@@ -759,10 +809,15 @@ def _with_fire_time(request: Request) -> Request:
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
+_AT_HOME = os.getpid()
+
+
 def _at_exit() -> None:
     for scheduler in list(_ALL):
         with contextlib.suppress(Exception):
             scheduler.shutdown(timeout=_EXIT_TIMEOUT)
+            if os.getpid() == _AT_HOME:  # in a forked child the requests are a copy; the parent runs its own
+                scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
 
 
 def _after_fork() -> None:

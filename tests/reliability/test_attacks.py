@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from bgsched import MemoryStore, ProcessRegistry, Retry, Run, RunStatus, Scheduler, SQLiteStore, _engine, _worker
+from bgsched import (
+    MemoryStore,
+    ProcessRegistry,
+    Retry,
+    Run,
+    RunStatus,
+    Scheduler,
+    SQLiteStore,
+    _reports,
+    _worker,
+    current_run,
+)
 from bgsched._current import LiveRun
 from bgsched._engine import LEASE
 from bgsched._worker import execute
@@ -225,6 +236,28 @@ def test_a_thread_that_cannot_be_had_leaves_a_scheduler_that_can_start(monkeypat
         assert scheduler.running
 
 
+def test_a_run_that_no_thread_could_be_had_for_starts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, refusals, started = [], iter([True, True]), threading.Event()
+    start = threading.Thread.start
+
+    def begin() -> None:
+        starts.append(current_run().attempt)
+        started.set()
+
+    def refuse_at_first(thread: threading.Thread) -> None:
+        if thread.name.startswith("bgsched-worker") and next(refusals, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_at_first)
+    with running(p=begin) as scheduler:
+        request = scheduler.run_now("p")
+        assert started.wait(PATIENCE)
+        until(lambda: not scheduler.monitor.runs(request=request.id)[0].is_active)
+        scheduler.shutdown()
+    assert starts == [1]
+
+
 def test_an_answer_that_is_lost_at_the_start_leaves_nobody_signed_on(tmp_path: Path) -> None:
     with closing(SQLiteStore(tmp_path / "app.db")) as store:
         sign_on = store.sign_on
@@ -290,7 +323,7 @@ def test_a_follower_that_cannot_be_filed_holds_up_no_result(
 
     host = Host(store, clock, p=lambda: None)
     host.scheduler.processes.process("q", after="p")(lambda: None)
-    monkeypatch.setattr(_engine, "follow_up", broken)
+    monkeypatch.setattr(_reports, "follow_up", broken)
     store.file([make_request("r")])
     host.engine.one_pass()
     host.work()
@@ -319,7 +352,7 @@ def test_two_readers_that_take_the_last_connection(tmp_path: Path) -> None:
             return True
 
     with closing(SQLiteStore(tmp_path / "app.db")) as store:
-        store._readers = Contested()
+        store._open.idle = Contested()
         assert store.reader().schedulers() == []
 
 
@@ -340,5 +373,5 @@ def test_what_waits_for_a_store_that_is_away_is_bounded(store: MemoryStore, cloc
         clock.advance(0.3)
         with pytest.raises(StoreUnavailableError):
             host.engine.one_pass()
-    kept = sum(len(unsent.log) for unsent in host.engine._unsent.values())
+    kept = sum(len(unsent.log) for unsent in host.engine._reports._unsent.values())
     assert kept < 7000

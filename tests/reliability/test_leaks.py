@@ -70,7 +70,7 @@ def test_runs_leave_nothing_behind(runs: int, tmp_path: Path) -> None:
     with closing(quick(tmp_path / "app.db")) as store:
         scheduler = Scheduler(store, clock=ManualClock(T0))
         scheduler.process("works")(work)
-        scheduler.process("fails")(lambda: {}["x"])
+        scheduler.process("fails")(lambda: 1 // 0)
         hundreds(scheduler, 3)
         before = what_is_held()
         hundreds(scheduler, runs // 100)

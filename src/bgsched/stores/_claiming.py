@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from bgsched._evolve import evolve
 from bgsched.request import Plan, Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores._questions import Ended
 from bgsched.stores._steps import Planner, Report, Transaction
 
-__all__ = ["Lanes", "claim_due", "holds", "kill_waiting", "log_fenced", "note_refused", "release", "tally"]
+__all__ = ["Lanes", "claim_due", "holds", "kill", "log_fenced", "note_refused", "release", "stop_members", "tally"]
 
 
 class Lanes:
@@ -70,6 +71,7 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     displaced = [run for made in plans for run in made.displaced]
     if displaced:
         tx.update_runs(displaced, None)
+        stop_members(tx, displaced, now)
     kills = [run_id for made in plans for run_id in made.kills]
     if kills:
         tx.ask_kill(kills, now)
@@ -94,16 +96,6 @@ def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> No
         tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
 
 
-def kill_waiting(tx: Transaction, run: Run, now: datetime) -> Run:
-    """End a run that waits and that nobody owns; return it as it ended."""
-    asked_at = run.kill_asked_at or now
-    killed = run.move(RunStatus.KILLED, kill_asked_at=asked_at, finished_at=now, reason="killed while it waited")
-    tx.update_runs([killed], None)
-    tx.complete_requests({run.request_id})
-    tally(tx, [killed], now, "")
-    return killed
-
-
 def log_fenced(tx: Transaction, owner: str, report: Report) -> None:
     """Write the lines of runs that *owner* still holds, at the attempt that wrote them; then drop what is too much."""
     ids = {line.run_id for line in report.log} | {trim.run_id for trim in report.trims}
@@ -112,6 +104,27 @@ def log_fenced(tx: Transaction, owner: str, report: Report) -> None:
     for trim in report.trims:
         if held.get(trim.run_id) == trim.attempt:
             tx.trim_log(trim)
+
+
+def kill(tx: Transaction, run: Run, now: datetime) -> Run:
+    """Ask an active run to stop; one that waits and that nobody owns is ended at once. Return it as it is then."""
+    if run.owner is not None:
+        tx.ask_kill([run.id], now)
+        return evolve(run, kill_asked_at=run.kill_asked_at or now)
+    run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
+    tx.update_runs([run], None)
+    stop_members(tx, [run], now)
+    tx.complete_requests({run.request_id})
+    tally(tx, [run], now, "")
+    return run
+
+
+def stop_members(tx: Transaction, ended: Iterable[Run], now: datetime) -> None:
+    """Kill what goes on of groups that were ended from outside: nobody leads them any more."""
+    for run in ended:
+        for member in tx.child_runs(run.id):
+            if member.is_active:
+                kill(tx, member, now)
 
 
 def holds(run: Run, owner: str) -> bool:
@@ -147,6 +160,7 @@ def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bo
     if left:
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
+        stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now)
         _park(tx, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tx.complete_requests({run.request_id for run in ended})
         tally(tx, ended, now, owner)
