@@ -42,11 +42,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._sql",
         "stores._sql_filters",
         "stores._locks",
-        "stores._links",
-        "stores._listener",
+        "stores._address",
     ),
-    ("stores._sqlite_reader",),
-    ("stores.memory", "stores._sqlite_steps"),
+    ("stores._wire",),
+    ("stores._links", "stores._listener", "stores._postgres_rows"),
+    ("stores._sqlite_reader", "stores._postgres_reader", "stores._postgres_schema"),
+    ("stores.memory", "stores._sqlite_steps", "stores._postgres_steps"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog", "_why"),
     ("monitor",),
@@ -62,6 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.crew", "_executors"),
     ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
+    ("_loop",),
     ("scheduler",),
     ("testing",),
     ("integrations",),
@@ -130,6 +132,7 @@ REJECTED_IN_TEXT = {"actor", "job", "jobstore", "max_instances", "task", "trigge
 ALLOWED_TEXT = {
     "docs/how-to/migrat*:*": "a migration guide quotes another library",
     "*:*asyncio*task*": "asyncio's own word",
+    "*:*max_tasks_per_child*": "an argument of Python's ProcessPoolExecutor",
 }
 
 

@@ -39,7 +39,7 @@ _one_at_a_time = threading.Lock()  # multiprocessing looks after all children at
 class Children:
     """Up to as many workers as the pool has, started when they are needed. *done* hears of each run that is over."""
 
-    def __init__(self, pool: ProcessPool, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, pool: ProcessPool, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._pool = pool
         self._done = done
         self._hooks = hooks

@@ -50,7 +50,7 @@ class Crew:
         workers: int,
         async_limit: int,
         hooks: Hooks,
-        done: Callable[[LiveRun], None],
+        done: Callable[[LiveRun], object],
     ) -> None:
         self._default: ExecutorOption = "threads" if executor is None else executor
         self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
@@ -104,6 +104,12 @@ class Crew:
     def overdue(self, live: LiveRun) -> None:
         """Have a run ended whose time is over."""
         self._room(self.lane(live.process)).overdue(live)
+
+    def replace(self, live: LiveRun) -> None:
+        """Let others take the place of what is in a run that others hold now, and that may not hear it for long."""
+        room = self._room(self.lane(live.process))
+        if isinstance(room, Workers | EventLoops):  # elsewhere, who does not stop when he is asked is made to
+            room.replace(live)
 
     def stop(self) -> None:
         """Let everything go; what is submitted later begins anew."""

@@ -57,7 +57,7 @@ class _Given:
 class Foreign:
     """Gives runs to an executor of the host's. *done* hears of each run that is over."""
 
-    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._executor = remote.executor
         self._done = done
         self._hooks = hooks
