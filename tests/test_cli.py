@@ -31,6 +31,7 @@ from bgsched import (
 from bgsched._cli_options import moment, span
 from bgsched._cli_text import Cell, Column, Terminal, clock_time, one_line, span_text
 from bgsched.cli import main
+from bgsched.stores import _sql_filters
 from bgsched.testing import ManualClock
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -138,6 +139,12 @@ class TestRuns:
 
     def test_say_how_to_turn_the_page(self, say: Say) -> None:
         assert say("runs", "--limit", "2").endswith("older ones: --before 2\n")
+        assert "older" not in say("runs", "--limit", "4")
+
+    def test_look_on_for_a_text_until_the_page_is_full(self, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_sql_filters, "LOOK", 1)
+        assert say("runs", "--text", "for acme", "--limit", "1").splitlines()[1].split()[0] == "1"
+        assert say("runs", "--text", "nowhere") == "no run matches\n"
 
     def test_say_when_there_are_none(self, say: Say) -> None:
         assert say("runs", "--process", "nobody") == "no run matches\n"
@@ -404,6 +411,7 @@ class TestHowItEnds:
 FOLLOW = """
 import sys
 from bgsched.cli import main
+from bgsched.stores import _sql_filters
 from bgsched.monitor import Monitor
 follow = Monitor.follow
 def follow_and_tell(*words):

@@ -12,6 +12,7 @@ from bgsched.errors import StoreUnavailableError
 from bgsched.monitor import Health, Monitor
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
+from bgsched.stores.base import Page
 
 __all__ = ["add_parsers", "outcome", "requests_table", "runs_table", "write_line"]
 
@@ -103,26 +104,36 @@ def _add_run_filters(runs: argparse.ArgumentParser) -> None:
 
 
 def _runs(args: argparse.Namespace, terminal: Terminal) -> int:
-    found = open_monitor(args.store).runs(
-        process=args.process,
-        request=args.request,
-        status=args.status,
-        since=args.since,
-        until=args.until,
-        text=args.text,
-        user=args.user,
-        limit=args.limit,
-        before=args.before,
-    )
+    found = _looked_for(open_monitor(args.store), args)
     if args.json:
         terminal.json([run.to_dict() for run in found])
     elif not found:
         terminal.say("no run matches", "dim")
     else:
         runs_table(terminal, found)
-        if len(found) == args.limit:
-            terminal.say(f"older ones: --before {found[-1].id}", "dim")
+        if found.before is not None:
+            terminal.say(f"older ones: --before {found.before}", "dim")
     return 0
+
+
+def _looked_for(monitor: Monitor, args: argparse.Namespace) -> Page:
+    """Return as many runs as are asked for, question by question: each looks at a bounded number."""
+    found = Page(before=args.before)
+    while True:
+        page = monitor.runs(
+            process=args.process,
+            request=args.request,
+            status=args.status,
+            since=args.since,
+            until=args.until,
+            text=args.text,
+            user=args.user,
+            limit=args.limit - len(found),
+            before=found.before,
+        )
+        found = Page([*found, *page], page.before)
+        if found.before is None or len(found) == args.limit:
+            return found
 
 
 def runs_table(terminal: Terminal, runs: Iterable[Run]) -> None:

@@ -17,7 +17,7 @@ from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import open_store
-from bgsched.stores.base import Ended, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
@@ -106,11 +106,16 @@ class Monitor:
         *,
         user: str | None = None,
         parent: int | None = None,
-    ) -> list[Run]:
-        """Return runs, newest first.
+    ) -> Page:
+        """Return runs, newest first; ``page.before`` is the *before* of the next page, ``None`` after the last.
 
         *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
-        error and the log, without regard to case; *before* is the id of the last run of the page before.
+        error and the log, without regard to case.
+
+        Where an index tells which runs are meant, a page is full while there are more: by process, request or user,
+        each with or without statuses, and by time. What must be looked for (a text, or several of the others at once)
+        is looked for in about the next thousand runs of those: such a page may be short, or empty, and have a
+        *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
@@ -123,11 +128,12 @@ class Monitor:
             user=user,
             since=_aware("since", since),
             until=_aware("until", until),
-            text=text,
+            text=text or None,
             before=before,
             limit=_positive(limit),
         )
-        return [run.masked() for run in self._reader.runs(wanted)]
+        page = self._reader.runs(wanted)
+        return Page((run.masked() for run in page), page.before)
 
     def run(self, id: int) -> Run:
         """Return the run of that id.

@@ -24,6 +24,7 @@ __all__ = [
     "SCHEDULER_COLUMNS",
     "aged_from_rows",
     "dump",
+    "error_text",
     "instant",
     "line_from_row",
     "line_to_row",
@@ -377,6 +378,12 @@ def _names_text(names: tuple[str, ...]) -> str | None:
 
 def _progress(text: str) -> Progress:
     return Progress(**json.loads(text))
+
+
+def error_text(text: str | None) -> str:
+    """Return the words of a stored error, to look for a text in."""
+    error: RunError | None = _lenient(_error, text, None)
+    return "" if error is None else f"{error.type} {error.message} {error.traceback}"
 
 
 def _error(text: str) -> RunError:

@@ -32,11 +32,12 @@ from bgsched.errors import MissingExtraError, StoreSchemaError, StoreUnavailable
 from bgsched.request import OWN_KEY, Request
 from bgsched.run import FINAL, LogLine, LogTrim, Run, RunStatus
 from bgsched.stores import _sql
-from bgsched.stores._sql_filters import conditions, lanes, request_conditions
+from bgsched.stores._sql_filters import request_conditions
 from bgsched.stores.base import (
     LAST,
     Aged,
     Ended,
+    Page,
     RequestFilter,
     RunFilter,
     SchedulerRecord,
@@ -50,6 +51,7 @@ try:
 
     from bgsched.stores._links import LONG, Address, ConflictError, Link, Links
     from bgsched.stores._listener import Listener
+    from bgsched.stores._postgres_pages import page, select_runs
 except ModuleNotFoundError as error:
     if error.name is None or not error.name.startswith("psycopg"):
         raise
@@ -587,7 +589,7 @@ class _Transaction:
         return rows[0][0] or 0
 
     def _select_runs(self, where: str, *values: Any) -> list[Run]:
-        return _select_runs(self._link, self._schema, where, values)
+        return select_runs(self._link, self._schema, where, values)
 
     # -- schedulers and retention --------------------------------------------------------------------------------
 
@@ -697,11 +699,6 @@ def _update_runs(schema: str) -> str:
     )
 
 
-def _select_runs(link: Link, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = link.ask(f"SELECT {_RUN} FROM {schema}.runs AS run WHERE {where}", *values)
-    return [_sql.run_from_row(row) for row in rows]
-
-
 def _schedulers(link: Link, schema: str) -> list[SchedulerRecord]:
     rows = link.ask(f"SELECT {_SCHEDULER} FROM {schema}.schedulers ORDER BY started_at, owner")
     return [_sql.scheduler_from_row(row) for row in rows]
@@ -747,30 +744,11 @@ class _Reader:
 
     def find_run(self, id: int) -> Run | None:
         with self._store.reading() as link:
-            return next(iter(_select_runs(link, self._schema, "id = %s", [id])), None)
+            return next(iter(select_runs(link, self._schema, "id = %s", [id])), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:
-        every, every_values = conditions(filter, log=f"{self._schema}.log", find="strpos")
-        for condition, value in (
-            ("id < ?", filter.before),
-            ("recorded_at >= ?", filter.since),
-            ("recorded_at <= ?", filter.until),
-        ):
-            if value is not None:
-                every.append(condition)
-                every_values.append(value)
-        pages, values = [], []
-        for lane, lane_values, id in lanes(filter):
-            where = _spelled(" AND ".join([lane, *every]))
-            pages.append(f"(SELECT {_RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY {id} DESC LIMIT %s)")
-            values += [*lane_values, *every_values, filter.limit]
+    def runs(self, filter: RunFilter) -> Page:
         with self._store.reading() as link:
-            if filter.text is not None:
-                link.patience = LONG
-            rows = link.ask(
-                f"SELECT * FROM ({' UNION ALL '.join(pages)}) AS page ORDER BY id DESC LIMIT %s", *values, filter.limit
-            )
-        return [_sql.run_from_row(row) for row in rows]
+            return page(link, self._schema, filter)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         with self._store.reading() as link:
@@ -788,7 +766,8 @@ class _Reader:
         if process is not None:
             where += " AND process = %s"
             values.append(process)
-        spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {})"
+        # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
+        spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
         with self._store.reading() as link:
             link.patience = LONG
             counts = link.ask(
@@ -812,15 +791,16 @@ class _Reader:
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        names = [] if process is None else [process]
         with self._store.reading() as link:
             rows = link.ask(
-                f"SELECT hour, process, status, sum(count)::bigint FROM {self._schema}.ended "
-                "WHERE hour BETWEEN %s AND %s AND process = coalesce(%s, process) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+                f"SELECT hour, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour BETWEEN %s AND %s "
+                f"{'AND process = %s ' * len(names)}GROUP BY 1, 2 ORDER BY 1, 2",
                 since.replace(minute=0, second=0, microsecond=0),
                 until,
-                process,
+                *names,
             )
-        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+        return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _sql.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)

@@ -702,6 +702,55 @@ class StoreContract:
         assert asked(text="PRINTING") == ["b"]
         assert asked(text="nowhere") == []
 
+    def test_pages_go_on_until_every_run_that_mentions_a_text_is_found(self, store: Store) -> None:
+        with store.transaction() as tx:
+            runs = tx.insert_runs([_ended(T0 + n * _SECOND) for n in range(2_100)])
+            tx.append_log([LogLine(runs[place].id, 1, T0, "INFO", "x", "a Needle") for place in (0, 1_500, 2_099)])
+        found, before, questions = [], None, 0
+        while questions == 0 or before is not None:
+            page = store.reader().runs(RunFilter(text="needle", before=before))
+            found += [run.id for run in page]
+            before, questions = page.before, questions + 1
+        assert found == [runs[place].id for place in (2_099, 1_500, 0)]
+        assert questions < 100
+
+    def test_the_last_page_says_so(self, store: Store) -> None:
+        with store.transaction() as tx:
+            ids = [run.id for run in tx.insert_runs([_ended(T0 + n * _SECOND) for n in range(5)])]
+        first = store.reader().runs(RunFilter(limit=3))
+        last = store.reader().runs(RunFilter(limit=3, before=first.before))
+        assert (first.before, [run.id for run in last], last.before) == (ids[2], ids[1::-1], None)
+
+    def test_runs_are_filtered_by_several_things_at_once(self, store: Store) -> None:
+        failed = {"status": RunStatus.ERROR, "error": RunError("ValueError", 'a "quoted" word', "trace")}
+        with store.transaction() as tx:
+            runs = tx.insert_runs(
+                [
+                    _ended(
+                        T0 + n * _SECOND,
+                        user="ann" if n % 2 else None,
+                        process=f"p{n % 3}",
+                        **(failed if n > 7 else {}),
+                    )
+                    for n in range(12)
+                ]
+            )
+        places = {run.id: place for place, run in enumerate(runs)}
+
+        def asked(**filters: Any) -> list[int]:
+            return [places[run.id] for run in store.reader().runs(RunFilter(**filters))]
+
+        error = frozenset({RunStatus.ERROR})
+        assert asked(user="ann", status=error) == [11, 9]
+        assert asked(user="ann", process="p0") == [9, 3]
+        assert asked(request="r", process="p0", user="ann", status=error) == [9]
+        assert asked(request="r", status=error, limit=3) == [11, 10, 9]
+        assert asked(request="r", status=error | {RunStatus.SUCCESS}, limit=1) == [11]
+        assert asked(request="other", status=error) == []
+        assert asked(text='a "QUOTED" word', process="p2") == [11, 8]
+        assert asked(process="p1", since=T0 + 2 * _SECOND, until=T0 + 7 * _SECOND) == [7, 4]
+        assert asked(text="quoted", since=T0 + 9 * _SECOND, until=T0 + 10 * _SECOND) == [10, 9]
+
     def test_a_summary_counts_and_measures(self, store: Store) -> None:
         store.file([make_request(str(n)) for n in range(1, 5)])
         runs = _claim(store)
@@ -836,3 +885,8 @@ class StoreContract:
         found = store.reader().find_request(id)
         assert found is not None
         return found.status
+
+
+def _ended(at: datetime, **fields: Any) -> Run:
+    run = Run(request_id="r", process="p", fire_time=at, recorded_at=at, finished_at=at, status=RunStatus.SUCCESS)
+    return replace(run, **fields)

@@ -69,7 +69,8 @@ CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at 
 CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_user ON bgsched_runs (user, id) WHERE user IS NOT NULL;
+CREATE INDEX bgsched_runs_failed ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
+CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
