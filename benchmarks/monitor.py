@@ -188,7 +188,9 @@ def busy(store: Store, requests: int, retention: Retention) -> Iterator[Schedule
     scheduler = Scheduler(store, retention=retention)
     ran = threading.Event()
     scheduler.process("beside")(ran.set)
-    scheduler.schedule_many([("beside", Schedule(EverySeconds(1)), None)] * requests)
+    soon, step = datetime.now(UTC) + timedelta(seconds=1), timedelta(seconds=1) / requests
+    timings = [Schedule(EverySeconds(1), start=soon + place * step) for place in range(requests)]
+    scheduler.schedule_many([("beside", timing, None) for timing in timings])
     with scheduler:
         ran.wait()
         yield scheduler

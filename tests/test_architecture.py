@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_events",),  # what a host hears of, and what it wraps around runs
     ("_prints", "_outcome"),
     ("_worker",),
-    ("_async", "_group_runs"),
+    ("_async", "_group_runs", "_purging"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),
