@@ -46,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stores._sqlite_reader",),
     ("stores.memory", "stores._sqlite_steps"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
-    ("_runlog", "_why"),
+    ("_runlog", "_why", "_health"),
     ("monitor",),
     ("_current",),  # what a process sees of its own run
     ("_events",),  # what a host hears of, and what it wraps around runs

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
+from bgsched._health import Health, Signs, judge
 from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
@@ -23,37 +24,10 @@ __all__ = ["Bucket", "Health", "Monitor"]
 
 S = TypeVar("S", RunStatus, RequestStatus)
 
-_OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
-_SKEW = timedelta(seconds=5)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """Whether the work gets done: *ok*, and if not, the *problems* in words.
-
-    *overdue_by*: how long the most overdue request has waited for a claim; zero when none does. *last_heartbeat*: when
-    a scheduler was last heard of.
-    """
-
-    ok: bool
-    problems: tuple[str, ...] = ()
-    overdue_by: timedelta = timedelta(0)
-    last_heartbeat: datetime | None = None
-    schedulers: tuple[SchedulerRecord, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the health as JSON-able values: spans in seconds."""
-        return {
-            "ok": self.ok,
-            "problems": list(self.problems),
-            "overdue_by": self.overdue_by.total_seconds(),
-            "last_heartbeat": self.last_heartbeat.isoformat() if self.last_heartbeat else None,
-            "schedulers": [record.to_dict() for record in self.schedulers],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +217,10 @@ class Monitor:
         Raises:
             UnknownRequestError: there is no such request.
         """
+        request, now = self.request(id), self._clock.now()
         runs = self._reader.runs(RunFilter(request=id, limit=10))
-        return explain(Facts(self.request(id), runs, self._reader.schedulers(), self._clock.now()))
+        absences = self._reader.absences(min((run.fire_time for run in runs), default=now), now)
+        return explain(Facts(request, runs, self._reader.schedulers(), now, absences))
 
     # -- the whole -----------------------------------------------------------------------------------------------
 
@@ -298,38 +274,18 @@ class Monitor:
         """Return whether the work gets done; a store that does not answer is a problem too, not an exception."""
         now = self._clock.now()
         try:
-            schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
+            newest = next(iter(self._reader.runs(RunFilter(limit=1))), None)
+            facts = Signs(
+                now=now,
+                schedulers=tuple(self._reader.schedulers()),
+                absences=self._reader.absences(now, now),
+                first=first,
+                recorded_at=newest.recorded_at if newest is not None else None,
+            )
         except StoreError as error:
             return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
-        due_at = first.due_at if first is not None else None
-        overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
-        problems = [
-            f"scheduler {r.owner} on {r.host}: {r.problem} (since {r.problem_since})" for r in schedulers if r.problem
-        ]
-        problems += [
-            f"scheduler {r.owner} on {r.host} was last heard of at {r.heartbeat_at.isoformat()}"
-            for r in schedulers
-            if r.lease_until < now
-        ]
-        problems += [
-            f"the clock of scheduler {r.owner} on {r.host} is {r.heartbeat_at - now} ahead of the clock here"
-            for r in schedulers
-            if r.heartbeat_at > now + _SKEW
-        ]
-        problems += () if any(record.problem for record in schedulers) else self._witness()
-        if not schedulers:
-            problems.append("no scheduler is signed on")
-        if first is not None and overdue_by > _OVERDUE:
-            overdue = timedelta(seconds=overdue_by // timedelta(seconds=1))
-            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue}")
-        return Health(
-            ok=not problems,
-            problems=tuple(problems),
-            overdue_by=overdue_by,
-            last_heartbeat=max((record.heartbeat_at for record in schedulers), default=None),
-            schedulers=schedulers,
-        )
+        return judge(facts, self._witness())
 
 
 def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:

@@ -241,7 +241,9 @@ class Scheduler:
         """
         request = self._change(
             id,
-            lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
+            lambda request: (
+                request.unscheduled(self._clock.now()) if request.status is RequestStatus.SCHEDULED else request
+            ),
             end_waiting="its request was unscheduled while it waited",
         )
         self._hooks.emit(RequestUnscheduled(request.masked()))
@@ -716,7 +718,7 @@ class Scheduler:
             if process.timing is None or declared is None:
                 if request is None or request.declared is None or request.process != process.name:
                     return None
-                gone = request.unscheduled("its timing is no longer declared in the code")
+                gone = request.unscheduled(now, "its timing is no longer declared in the code")
                 return evolve(gone, declared=None)
             timing = self._pinned(process.timing, now)
             if request is None:

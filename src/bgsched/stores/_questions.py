@@ -10,6 +10,7 @@ from bgsched.run import FINAL, LogLine, Run, RunStatus
 
 __all__ = [
     "LAST",
+    "Absence",
     "Aged",
     "Bite",
     "Ended",
@@ -27,7 +28,8 @@ __all__ = [
 class SchedulerRecord:
     """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file).
 
-    *processes*: those it can run; *problem*: what keeps it from its work, if anything does.
+    *processes*: those it can run; *problem*: what keeps it from its work, if anything does. *clock_skew*: how far its
+    clock is ahead of the one that decides who is alive; ``None`` where they are one and the same.
     """
 
     owner: str
@@ -41,6 +43,16 @@ class SchedulerRecord:
     problem: str | None = None
     problem_since: datetime | None = None
     processes: tuple[str, ...] = ()
+    clock_skew: timedelta | None = None
+
+    @property
+    def heard_at(self) -> datetime:
+        """When it was last heard of, by the clock that decides who is alive."""
+        return self.heartbeat_at - (self.clock_skew or timedelta(0))
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether its lease has not run out by *now*."""
+        return self.lease_until - (self.clock_skew or timedelta(0)) >= now
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-able values."""
@@ -56,6 +68,7 @@ class SchedulerRecord:
             "problem": self.problem,
             "problem_since": self.problem_since.isoformat() if self.problem_since else None,
             "processes": list(self.processes),
+            "clock_skew": None if self.clock_skew is None else self.clock_skew.total_seconds(),
         }
 
 
@@ -171,6 +184,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """A time in which no scheduler lived; *until* is ``None`` while none does."""
+
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Aged:
     """What retention must know of an ended run. *is_newest*: whether its request has no newer one."""
 
@@ -273,6 +294,10 @@ class StoreReader(Protocol):
 
     def nth_newest(self, process: str, n: int) -> int | None:
         """Return the id of the *n*-th newest (from 1) ended run of the process; ``None`` when it has fewer."""
+        ...
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        """Return the times without any scheduler that touch those from *since* to *until*, oldest first."""
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:

@@ -18,6 +18,7 @@ from bgsched.timing import Timing, timing_from_dict
 __all__ = [
     "ACTIVE_STATUS",
     "CHANGING_COLUMNS",
+    "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
@@ -57,6 +58,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "unscheduled_at",
     "sensitive",
 )
 
@@ -111,6 +113,9 @@ CHANGING_COLUMNS = (
     "error",
 )
 """What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+KEEP_ABSENCES = 60 * 86_400_000_000
+"""For how long absences are known, in microseconds: longer than the runs that they explain."""
 
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
@@ -214,6 +219,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        micros(request.unscheduled_at),
         _names_text(request.sensitive),
     )
 
@@ -257,7 +263,8 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
-        sensitive=_lenient(_names, row[15], ()),
+        unscheduled_at=instant(row[15]),
+        sensitive=_lenient(_names, row[16], ()),
     )
 
 

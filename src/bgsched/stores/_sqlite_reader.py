@@ -10,7 +10,18 @@ from typing import Any
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores import _sql, _sql_filters
-from bgsched.stores.base import LAST, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary, summarize
+from bgsched.stores.base import (
+    LAST,
+    Absence,
+    Aged,
+    Ended,
+    Page,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Summary,
+    summarize,
+)
 
 __all__ = ["QUEUED", "SQLiteReader", "look_into", "priorities", "schedulers", "select_runs"]
 
@@ -247,6 +258,15 @@ class SQLiteReader:
                 )
                 newest += [row[0] for row in rows]
         return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT since, until FROM bgsched_absences WHERE since <= ? AND (until >= ? OR until IS NULL) "
+                "ORDER BY since",
+                (_sql.micros(until), _sql.micros(since)),
+            ).fetchall()
+        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._reading() as connection:

@@ -11,7 +11,7 @@ from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _sql
 from bgsched.stores._sqlite_reader import QUEUED, priorities, schedulers, select_runs
-from bgsched.stores.base import Ended, SchedulerRecord
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["SQLiteTransaction"]
 
@@ -79,7 +79,7 @@ class SQLiteTransaction:
     def advance_requests(self, requests: Sequence[Request]) -> None:
         self._connection.executemany(
             "UPDATE bgsched_requests SET status = ?, revision = ?, next_fire_time = ?, due_at = ?, last_fire_time = ?, "
-            "reason = ? WHERE id = ?",
+            "reason = ?, unscheduled_at = ? WHERE id = ?",
             [
                 (
                     request.status.value,
@@ -88,6 +88,7 @@ class SQLiteTransaction:
                     _sql.micros(request.due_at),
                     _sql.micros(request.last_fire_time),
                     request.reason,
+                    _sql.micros(request.unscheduled_at),
                     request.id,
                 )
                 for request in requests
@@ -220,6 +221,19 @@ class SQLiteTransaction:
 
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
+
+    def put_absence(self, absence: Absence) -> None:
+        since = _sql.micros(absence.since) or 0
+        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (since - _sql.KEEP_ABSENCES,))
+        self._connection.execute(
+            "INSERT INTO bgsched_absences (since, until) VALUES (?, ?) ON CONFLICT (since) DO NOTHING",
+            (since, _sql.micros(absence.until)),
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._connection.execute(
+            "UPDATE bgsched_absences SET until = max(since, ?) WHERE until IS NULL", (_sql.micros(at),)
+        )
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         deleted = lines = 0

@@ -19,6 +19,7 @@ from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores._memory_tables import Tables, own
 from bgsched.stores.base import (
     LAST,
+    Absence,
     Aged,
     Ended,
     Page,
@@ -208,6 +209,11 @@ class _Reader:
         with self._lock:
             found = (r for r in reversed(self._tables.all_runs.values()) if r.process == process and not r.is_active)
             return next((run.id for run in islice(found, n - 1, None)), None)
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        with self._lock:
+            known = sorted(self._tables.absences.items())
+            return [Absence(start, end) for start, end in known if start <= until and (end is None or end >= since)]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

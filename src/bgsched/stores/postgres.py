@@ -23,7 +23,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -35,6 +36,7 @@ from bgsched.stores import _sql
 from bgsched.stores._sql_filters import request_conditions
 from bgsched.stores.base import (
     LAST,
+    Absence,
     Aged,
     Ended,
     Page,
@@ -354,7 +356,7 @@ _SCHEDULER = ", ".join(map(_quoted, _sql.SCHEDULER_COLUMNS))
 _ACTIVE = _sql.ACTIVE_STATUS
 _NEW_RUN = _sql.RUN_COLUMNS[1:]
 _UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
-_ADVANCE = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason")
+_ADVANCE = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 _RUN_PLACE = {name: place for place, name in enumerate(_sql.RUN_COLUMNS)}
 _REQUEST_PLACE = {name: place for place, name in enumerate(_sql.REQUEST_COLUMNS)}
 
@@ -631,6 +633,18 @@ class _Transaction:
     def delete_scheduler(self, owner: str) -> None:
         self._link.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
 
+    def put_absence(self, absence: Absence) -> None:
+        keep = timedelta(microseconds=_sql.KEEP_ABSENCES)
+        self._link.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
+        self._link.do(
+            f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
+            absence.since,
+            absence.until,
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._link.do(f"UPDATE {self._schema}.absences SET until = greatest(since, %s) WHERE until IS NULL", at)
+
     def purge_runs(self, ids: Sequence[int]) -> int:
         """Leave out what another purge has locked: it is about to be gone."""
         self._link.patience = LONG
@@ -700,8 +714,12 @@ def _update_runs(schema: str) -> str:
 
 
 def _schedulers(link: Link, schema: str) -> list[SchedulerRecord]:
-    rows = link.ask(f"SELECT {_SCHEDULER} FROM {schema}.schedulers ORDER BY started_at, owner")
-    return [_sql.scheduler_from_row(row) for row in rows]
+    """Return the schedulers; how far their clocks are ahead of the server's shows in their lease by each of the two."""
+    rows = link.ask(
+        f"SELECT {_SCHEDULER}, CASE WHEN isfinite(lease_until) AND isfinite(expires_at) "
+        f"THEN lease_until - expires_at END FROM {schema}.schedulers ORDER BY started_at, owner"
+    )
+    return [replace(_sql.scheduler_from_row(row), clock_skew=_sql.span(row[-1])) for row in rows]
 
 
 def _spelled(text: str) -> str:
@@ -842,6 +860,16 @@ class _Reader:
                 )
                 newest += [row[0] for row in rows]
         return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        with self._store.reading() as link:
+            rows = link.ask(
+                f"SELECT since, until FROM {self._schema}.absences WHERE since <= %s "
+                "AND (until >= %s OR until IS NULL) ORDER BY since",
+                until,
+                since,
+            )
+        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._store.reading() as link:

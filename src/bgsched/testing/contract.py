@@ -30,7 +30,7 @@ from bgsched.request import (
     plan,
 )
 from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import Bite, Report, RequestFilter, RunFilter, SchedulerRecord, Store
+from bgsched.stores.base import Absence, Bite, Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
 __all__ = ["T0", "FixedPlanner", "StoreContract", "make_request"]
@@ -138,7 +138,7 @@ class StoreContract:
 
     def test_a_change_replaces_a_request(self, store: Store) -> None:
         store.file([make_request()])
-        changed = store.change("r", lambda request: request and request.unscheduled("no more"), T0)
+        changed = store.change("r", lambda request: request and request.unscheduled(T0, "no more"), T0)
         assert changed is not None
         assert changed.status is RequestStatus.UNSCHEDULED
         assert store.reader().find_request("r") == changed
@@ -164,7 +164,7 @@ class StoreContract:
         store.file([make_request()])
         _claim(store)
         store.enqueue(replace(store.reader().runs(RunFilter())[0], id=0, fire_time=T0 + _SECOND, owner=None, attempt=0))
-        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store) == [RunStatus.WAITING, RunStatus.SKIPPED]
         assert store.reader().runs(RunFilter())[0].reason == "unscheduled"
 
@@ -415,7 +415,7 @@ class StoreContract:
         (parent,) = _claim(store)
         member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
         store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
-        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
 
     # -- reporting -----------------------------------------------------------------------------------------------
@@ -590,11 +590,27 @@ class StoreContract:
             record, heartbeat_at=T0 + _SECOND, problem="no disk", problem_since=T0, paused=True, processes=("p", "q")
         )
         assert store.heartbeat(later)
-        assert store.reader().schedulers() == [later]
+        assert [replace(known, clock_skew=None) for known in store.reader().schedulers()] == [later]
         assert store.sign_off("a", T0) == []
         assert store.reader().schedulers() == []
         assert not store.heartbeat(later)
         assert store.reader().schedulers() == []
+
+    def test_when_no_scheduler_lived_is_known(self, store: Store) -> None:
+        minute = timedelta(minutes=1)
+        _sign_on(store, "a", T0)
+        _sign_on(store, "b", T0 + minute)
+        store.sign_off("a", T0 + 2 * minute)
+        assert store.reader().absences(T0, T0 + 9 * minute) == []
+        store.sign_off("b", T0 + 3 * minute)
+        assert store.reader().absences(T0, T0 + 9 * minute) == [Absence(T0 + 3 * minute)]
+        _sign_on(store, "c", T0 + 5 * minute)
+        left = Absence(T0 + 3 * minute, T0 + 5 * minute)
+        assert store.reader().absences(T0 + 4 * minute, T0 + 4 * minute) == [left]
+        assert store.reader().absences(T0 + 6 * minute, T0 + 9 * minute) == []
+        _sign_on(store, "d", T0 + 20 * minute)  # c was last heard of when it signed on
+        self.die(store, "c", T0 + 19 * minute)
+        assert store.reader().absences(T0, T0 + 30 * minute) == [left, Absence(T0 + 5 * minute, T0 + 20 * minute)]
 
     def test_what_a_scheduler_leaves_behind_is_abandoned(self, store: Store) -> None:
         store.file([make_request()])

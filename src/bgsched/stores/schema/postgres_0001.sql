@@ -26,6 +26,7 @@ CREATE TABLE bgsched.requests (
     last_fire_time timestamptz,
     declared       text,
     reason         text,
+    unscheduled_at timestamptz,
     sensitive      text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
@@ -120,6 +121,12 @@ CREATE TABLE bgsched.schedulers (
     processes     json NOT NULL,
     expires_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- When no scheduler lived; one that is not over has no end.
+CREATE TABLE bgsched.absences (
+    since timestamptz PRIMARY KEY,
+    until timestamptz
+);
 
 -- For people and dashboards. Its columns stay what they are; the tables may change with any version.
 CREATE VIEW bgsched.process_monitor AS

@@ -16,6 +16,7 @@ CREATE TABLE bgsched_requests (
     last_fire_time INTEGER,
     declared       TEXT,
     reason         TEXT,
+    unscheduled_at INTEGER,
     sensitive      TEXT
 ) WITHOUT ROWID;
 
@@ -107,3 +108,9 @@ CREATE TABLE bgsched_schedulers (
     problem_since INTEGER,
     processes     TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- When no scheduler lived; one that is not over has no end.
+CREATE TABLE bgsched_absences (
+    since INTEGER PRIMARY KEY NOT NULL,
+    until INTEGER
+);
