@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("request",),
     ("_codec",),
     ("_params",),  # how params become JSON, by type hints
+    ("_executors.choice",),  # what may be given as executor=
     ("process",),
     ("_group",),
     ("_filing",),
@@ -53,6 +54,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_prints", "_outcome"),
     ("_worker",),
     ("_async", "_group_runs", "_purging"),
+    ("_executors.errand",),  # a run on its way to another OS process
+    ("_executors.bench",),  # the side of the worker there
+    ("_executors.wire",),  # the scheduler's side
+    ("_executors.children", "_executors.foreign", "_executors.host_threads"),
+    ("_executors.crew", "_executors"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),
@@ -66,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Runtime dependencies, and what they bring along. Anything else is an extra, loaded when it is asked for.
 MAY_BE_IMPORTED = {"bgsched", "croniter", "dateutil", "six", "typing_extensions", "tzdata"}
+MAY_BE_IMPORTED |= {"__mp_main__"}  # what multiprocessing calls __main__, too
 
 # The right column of the table of words in the design. Values: what to say instead.
 REJECTED_WORDS = {

@@ -4,10 +4,12 @@ import typing
 
 from bgsched._current import CurrentRun, current_run
 from bgsched._events import Event, RequestScheduled, RequestUnscheduled, RunFinished, RunRetried, RunStarted
+from bgsched._executors.choice import ProcessPool, RemoteExecutor
 from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
+    ExecutorError,
     IllegalTransitionError,
     MissingExtraError,
     NoCurrentRunError,
@@ -24,6 +26,7 @@ from bgsched.errors import (
     UnknownProcessError,
     UnknownRequestError,
     UnknownRunError,
+    WorkerDiedError,
 )
 from bgsched.monitor import Bucket, Health, Monitor
 from bgsched.process import Process, ProcessRegistry
@@ -80,6 +83,7 @@ __all__ = [
     "Event",
     "EveryMinutes",
     "EverySeconds",
+    "ExecutorError",
     "Health",
     "Hourly",
     "IllegalTransitionError",
@@ -100,9 +104,11 @@ __all__ = [
     "Process",
     "ProcessGroup",
     "ProcessNameError",
+    "ProcessPool",
     "ProcessRegistry",
     "Progress",
     "Recurrence",
+    "RemoteExecutor",
     "Request",
     "RequestExistsError",
     "RequestScheduled",
@@ -137,6 +143,7 @@ __all__ = [
     "UnknownRequestError",
     "UnknownRunError",
     "Weekly",
+    "WorkerDiedError",
     "current_run",
     "open_store",
     "timing_from_dict",

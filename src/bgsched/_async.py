@@ -14,12 +14,11 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any
 
-from bgsched._current import LiveRun, StopCause
+from bgsched._current import LiveRun
 from bgsched._events import Hooks
-from bgsched._outcome import failed, returned
+from bgsched._outcome import failed, returned, time_out
 from bgsched._runlog import LOGGER
-from bgsched._worker import began, close, surroundings
-from bgsched.errors import RunKilled
+from bgsched._worker import as_killed, began, close, surroundings
 
 __all__ = ["EventLoops"]
 
@@ -43,8 +42,10 @@ class EventLoops:
             self._by_run[live.run.id] = thread
         thread.call(self._start, live, thread)
 
-    def replace(self, live: LiveRun) -> None:
-        """Let a fresh loop take what comes, if *live*, whose time is over, holds up the one it is on."""
+    def overdue(self, live: LiveRun) -> None:
+        """End a run whose time is over; if it holds up the loop it is on, let a fresh one take what comes."""
+        if time_out(live):
+            self._done(live)
         with self._lock:
             thread = self._by_run.get(live.run.id)
             if thread is not None and thread.current is live:
@@ -63,7 +64,7 @@ class EventLoops:
         running.add_done_callback(thread.running.discard)
         live.thread = threading.get_ident()
         live.interrupt = lambda: thread.call(running.cancel)
-        if live.stop.is_set():
+        if live.asked:
             running.cancel()
 
     async def _run(self, live: LiveRun, thread: "_LoopThread") -> None:
@@ -72,7 +73,7 @@ class EventLoops:
                 await self._execute(live, thread)
         except asyncio.CancelledError:  # before it began, or after its end was decided
             if not live.closed:
-                live.close(failed(live, _as_killed(live)))
+                live.close(failed(live, as_killed(live)))
         except BaseException:  # noqa: BLE001  nothing may get out into the loop, which would end for all
             LOGGER.exception("run %s of %s", live.run.id, live.run.process)
         finally:
@@ -88,16 +89,11 @@ class EventLoops:
                 live.stack = watched.stack
                 result = await watched
         except asyncio.CancelledError as cancelled:
-            close(live, failed(live, _as_killed(live) if live.stop.is_set() else cancelled))
+            close(live, failed(live, as_killed(live) if live.asked else cancelled))
         except BaseException as error:  # noqa: BLE001  as in execute()
             close(live, failed(live, error))
         else:
             close(live, returned(live, result))
-
-
-def _as_killed(live: LiveRun) -> RunKilled:
-    live.looked = True
-    return RunKilled(f"run {live.run.id} was asked to stop: {(live.cause or StopCause.KILLED).value}")
 
 
 class _Watched(Coroutine[Any, Any, Any]):
@@ -130,7 +126,7 @@ class _Watched(Coroutine[Any, Any, Any]):
             self._thread.current = None
 
     def throw(self, error: Any, *more: Any) -> Any:
-        if isinstance(error, asyncio.CancelledError) and self._live.stop.is_set():
+        if isinstance(error, asyncio.CancelledError) and self._live.asked:
             self._live.looked = True
         self._thread.current = self._live
         try:

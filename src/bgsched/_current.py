@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ParamSpec, TypeVar, overload
 
 from bgsched._evolve import evolve
@@ -51,14 +51,15 @@ class LiveRun:
         *,
         last_seq: int = 0,
         may_begin: Callable[[], bool] = lambda: True,
+        make_log: Callable[..., RunLog] = RunLog,
     ) -> None:
         self.process = process
         self._may_begin = may_begin
         self.clock = clock
         self.owner = run.owner or ""
-        self.log = RunLog(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
+        self.log = make_log(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
         self.params: dict[str, Any] = {}
-        self.stop = Signal()
+        self.asked = False  # to stop
         self.cause: StopCause | None = None
         self.looked = False  # the process has seen that it should stop
         self.interrupt: Callable[[], None] | None = None  # wakes a process that cannot look, because it awaits
@@ -66,18 +67,35 @@ class LiveRun:
         self.stack: Callable[[], str] = self._stack_of_thread
         self.replaced = False  # another worker took the place of the one that is stuck in it
         self.left = False  # its worker came back
+        self.overdue = False  # its time is over, and that was said to whoever executes it
         self.interrupted = False  # by Ctrl-C, if it ran on the thread that gets it
         self.began: float | None = None
         self.ended: float | None = None
         self._run = run
         self._changed = False
         self._closed = False
+        self._stop: Signal | None = None
         self._lock = threading.Lock()
+
+    @property
+    def stop(self) -> Signal:
+        """Set when the run is asked to stop; made for those who wait for it, few runs have one."""
+        with self._lock:
+            if self._stop is None:
+                self._stop = Signal()
+                if self.asked:
+                    self._stop.set()
+            return self._stop
 
     @property
     def run(self) -> Run:
         """The run as it stands here."""
         return self._run
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """What tells this attempt from every other."""
+        return self._run.id, self._run.attempt
 
     @property
     def closed(self) -> bool:
@@ -131,9 +149,13 @@ class LiveRun:
 
     def ask_to_stop(self, cause: StopCause) -> None:
         """Tell the process, at its next look, that it should stop."""
-        if self.cause is None:
-            self.cause = cause
-        self.stop.set()
+        with self._lock:
+            if self.cause is None:
+                self.cause = cause
+            self.asked = True
+            stop = self._stop
+        if stop is not None:
+            stop.set()
         if self.interrupt is not None:
             self.interrupt()
 
@@ -149,8 +171,10 @@ class LiveRun:
             return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
 
 
-def _secrets(run: Run) -> set[str]:
+def _secrets(run: Run) -> frozenset[str]:
     """Return the texts in sensitive params that are long enough to be told from ordinary words."""
+    if not run.sensitive:
+        return frozenset()
     found: set[str] = set()
     waiting = [run.params[name] for name in run.sensitive if name in run.params]
     while waiting:
@@ -159,7 +183,7 @@ def _secrets(run: Run) -> set[str]:
             found.add(value)
         elif isinstance(value, dict | list):
             waiting.extend(value.values() if isinstance(value, Mapping) else value)
-    return found
+    return frozenset(found)
 
 
 class CurrentRun:
@@ -167,7 +191,6 @@ class CurrentRun:
 
     def __init__(self, live: LiveRun) -> None:
         self._live = live
-        self._log = RunLogger("bgsched.run", live.log)
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.process!r}, attempt {self.attempt}>"
@@ -226,15 +249,15 @@ class CurrentRun:
         """
         return self.id, self.attempt
 
-    @property
+    @cached_property
     def log(self) -> RunLogger:
         """A logger whose every level reaches the run log."""
-        return self._log
+        return RunLogger("bgsched.run", self._live.log)
 
     @property
     def killed(self) -> bool:
         """Whether the run was asked to stop; a process that sees this and returns is recorded as killed."""
-        asked = self._live.stop.is_set()
+        asked = self._live.asked
         self._live.looked |= asked
         return asked
 

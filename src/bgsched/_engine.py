@@ -22,6 +22,7 @@ from uuid import uuid4
 from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks, RunFinished, RunRetried
 from bgsched._evolve import evolve
+from bgsched._executors.crew import Crew, Lane
 from bgsched._filing import follow_up
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
@@ -65,11 +66,10 @@ class Engine:
         processes: ProcessRegistry,
         clock: Clock,
         *,
-        bounds: Mapping[Pool, int],
+        crew: Crew,
         retention: Retention,
         hooks: Hooks,
         start_run: Callable[[LiveRun], None],
-        release_worker: Callable[[LiveRun], None],
         new_owner: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._new_owner = new_owner
@@ -80,12 +80,11 @@ class Engine:
         self._store = store
         self._processes = processes
         self._clock = clock
-        self._bounds = bounds
-        self._workers = bounds[Pool.THREADS]
+        self._crew = crew
+        self._workers = crew.bound(Pool.THREADS)
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._start_run = start_run
-        self._release_worker = release_worker
         self._live: dict[int, LiveRun] = {}
         self._ended: list[LiveRun] = []
         self._ended_lock = threading.Lock()
@@ -172,7 +171,7 @@ class Engine:
         elapsed = self._clock.monotonic()
         for live in self._live.values():
             limit = live.process.policies.timeout
-            if limit is not None and live.began is not None and not live.closed:
+            if limit is not None and live.began is not None and not (live.closed or live.overdue):
                 longest = min(longest, max(0.0, limit.total_seconds() - (elapsed - live.began)))
         due = [] if self.paused else [self._due_of(lane.names) for lane in self._lanes(ahead=False)]
         now = self._clock.now()
@@ -247,11 +246,13 @@ class Engine:
     def _end_overdue(self, elapsed: float) -> None:
         for live in self.live:
             limit = live.process.policies.timeout
-            if limit is not None and live.began is not None and elapsed - live.began >= limit.total_seconds():
-                if time_out(live):
-                    self.ended(live)
-                if live.process.pool is not Pool.GROUPS:
-                    self._release_worker(live)
+            if limit is None or live.began is None or live.overdue or elapsed - live.began < limit.total_seconds():
+                continue
+            live.overdue = True
+            if live.process.pool is not Pool.GROUPS:
+                self._crew.overdue(live)
+            elif time_out(live):
+                self.ended(live)
 
     def report(self, *, finally_: bool = False) -> None:
         """Send what ended at once; what was only written or said, a little later, together."""
@@ -263,7 +264,7 @@ class Engine:
                 continue
             del self._live[live.run.id]
             self._groups.poked |= live.run.parent_id is not None
-            if live.began is not None and live.ended is not None and live.process.pool is Pool.THREADS:
+            if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
         elapsed = self._clock.monotonic()
         if finally_ or elapsed >= self._next_report:
@@ -389,14 +390,14 @@ class Engine:
         """Return the processes of which runs may be claimed now, by what executes them, each lane with its room."""
         under_way: Counter[Any] = Counter()
         for live in self._live.values():
-            under_way.update((live.process.pool, live.process.name))
-        lanes: dict[Pool, _Lane] = {}
+            under_way.update((self._crew.lane(live.process), live.process.name))
+        lanes: dict[Lane, _Lane] = {}
         for process in self._processes:
-            pool, bound = process.pool, process.policies.limit
-            lane = lanes.get(pool)
+            where, bound = self._crew.lane(process), process.policies.limit
+            lane = lanes.get(where)
             if lane is None:
-                most = self._room() if ahead and pool is Pool.THREADS else self._bounds[pool]
-                lane = lanes[pool] = _Lane(most - under_way[pool] if limit is None else limit)
+                most = self._room() if ahead and where is Pool.THREADS else self._crew.bound(where)
+                lane = lanes[where] = _Lane(most - under_way[where] if limit is None else limit)
             if bound is None:
                 lane.add(process.name)
             elif bound > under_way[process.name]:

@@ -176,12 +176,17 @@ class Hooks:
         """Whether there is any around hook."""
         return bool(self._around)
 
+    @property
+    def surroundings(self) -> tuple[Around, ...]:
+        """The around hooks, the outermost first."""
+        return tuple(self._around)
+
     @contextmanager
     def surround(self, run: CurrentRun) -> Iterator[None]:
         """Enter the around hooks for *run*. None of them can swallow what the process raised."""
         failure: BaseException | None = None
         with ExitStack() as stack:
-            for hook in tuple(self._around):
+            for hook in self.surroundings:
                 stack.enter_context(hook(run))
             try:
                 yield

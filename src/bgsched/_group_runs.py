@@ -71,12 +71,12 @@ class GroupRuns:
         assert isinstance(group, ProcessGroup)  # noqa: S101  no other process is in this pool
         now = self._clock.now()
         runs = self._members(live.run, len(group.members))
-        if live.stop.is_set():
+        if live.asked:
             self._kill(runs, now)
         if live.closed:  # its time was over
             return not (runs and runs[-1].is_active)
         live.say(Progress(sum(not run.is_active for run in runs), len(group.members)))
-        step = group.next_step(runs, asked=live.stop.is_set())
+        step = group.next_step(runs, asked=live.asked)
         if isinstance(step, int):
             step = self._start(live, group, step, now)
         if step is not None:

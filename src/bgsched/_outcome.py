@@ -7,11 +7,12 @@ characters) must not get any further than here.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bgsched._current import LiveRun, StopCause
 from bgsched._params import as_json
@@ -19,80 +20,129 @@ from bgsched._runlog import clean
 from bgsched.errors import ParamsError, RunKilled
 from bgsched.run import Run, RunError, RunStatus
 
-__all__ = ["End", "failed", "never_began", "returned", "text_of", "time_out"]
+__all__ = [
+    "Outcome",
+    "broken_off",
+    "failed",
+    "never_began",
+    "returned",
+    "text_of",
+    "time_out",
+    "timed_out",
+    "write_stack",
+]
 
-End = Callable[[Run, datetime, timedelta], Run]
-
+_MICROSECOND = timedelta(microseconds=1)
 _LONGEST_MESSAGE = 10_000
 _LONGEST_TRACEBACK = 100_000
 _HERE = str(Path(__file__).parent)
 
 
-def returned(live: LiveRun, result: Any) -> End:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ends, as plain values, so that it can travel. Called with its run, it returns the run's end.
+
+    *retry_after*: the run waits so long for its next attempt, and *status* is that of this one.
+    """
+
+    status: RunStatus
+    reason: str | None = None
+    result: Any = None
+    error: RunError | None = None
+    retry_after: timedelta | None = None
+
+    def __call__(self, run: Run, now: datetime, spent: timedelta) -> Run:
+        """Return *run* as it ended at *now*, after *spent*."""
+        reason = run.reason if self.reason is None else self.reason
+        if self.retry_after is not None:
+            due_at = now + self.retry_after
+            return run.again(self.status, now, due_at, reason=reason or "", error=self.error)
+        duration = None if run.started_at is None else spent
+        return run.move(
+            self.status, finished_at=now, duration=duration, result=self.result, reason=reason, error=self.error
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON-able values."""
+        return {
+            "status": self.status.value,
+            "reason": self.reason,
+            "result": self.result,
+            "error": None if self.error is None else self.error.to_dict(),
+            "retry_after": None if self.retry_after is None else self.retry_after / _MICROSECOND,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the outcome that `to_dict` returned."""
+        error, delay = plain["error"], plain["retry_after"]
+        return cls(
+            status=RunStatus(plain["status"]),
+            reason=plain["reason"],
+            result=plain["result"],
+            error=None if error is None else RunError(**error),
+            retry_after=None if delay is None else delay * _MICROSECOND,
+        )
+
+
+def returned(live: LiveRun, result: Any) -> Outcome:
     """Return the end of a run whose process returned *result*."""
     try:
-        result = as_json(result, "result")
+        result = None if result is None else as_json(result, "result")
     except Exception as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
-    killed = live.stop.is_set() and live.looked
-
-    def end(run: Run, now: datetime, spent: timedelta) -> Run:
-        if killed:
-            reason = f"{_asked(live)}; it saw that and returned"
-            return run.move(RunStatus.KILLED, finished_at=now, duration=spent, result=result, reason=reason)
-        return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent, result=result)
-
-    return end
+    if live.asked and live.looked:
+        return Outcome(status=RunStatus.KILLED, result=result, reason=f"{_asked(live)}; it saw that and returned")
+    return Outcome(status=RunStatus.SUCCESS, result=result)
 
 
-def failed(live: LiveRun, failure: BaseException) -> End:
+def failed(live: LiveRun, failure: BaseException) -> Outcome:
     """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
-        return _killed(text_of(failure), None)
+        return Outcome(status=RunStatus.KILLED, reason=text_of(failure))
     error = _described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
-    if live.stop.is_set() and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
-        return _killed(f"{_asked(live)}; it failed while it stopped", error)
+    if live.asked and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
+        return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it failed while it stopped", error=error)
     retry = live.process.policies.retry
-    again = not (isinstance(failure, ParamsError) or live.stop.is_set()) and isinstance(failure, retry.retry_on)
-
-    def end(run: Run, now: datetime, spent: timedelta) -> Run:
-        delay = retry.delay_after(run.attempt, run.id) if again else None
-        if delay is None:
-            return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
-        reason = f"attempt {run.attempt} of {retry.attempts} failed ({error.type}); the next one waits {delay}"
-        return run.again(RunStatus.ERROR, now, now + delay, reason=reason, error=error)
-
-    return end
+    again = not (isinstance(failure, ParamsError) or live.asked) and isinstance(failure, retry.retry_on)
+    delay = retry.delay_after(live.run.attempt, live.run.id) if again else None
+    reason = None
+    if delay is not None:
+        attempt = f"attempt {live.run.attempt} of {retry.attempts}"
+        reason = f"{attempt} failed ({error.type}); the next one waits {delay}"
+    return Outcome(status=RunStatus.ERROR, error=error, retry_after=delay, reason=reason)
 
 
-def never_began(live: LiveRun) -> End:
+def never_began(live: LiveRun) -> Outcome:
     """Return the end of a run that was asked to stop before its process was called."""
-    return _killed(f"{_asked(live)} before it began", None)
+    return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)} before it began")
+
+
+def broken_off(live: LiveRun) -> Outcome:
+    """Return the end of a run that was asked to stop, and whose worker was killed because it did not in time."""
+    return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it did not, and its worker was killed")
+
+
+def timed_out(live: LiveRun) -> Outcome:
+    """Return the end of a run whose time is over."""
+    return Outcome(status=RunStatus.TIMED_OUT, reason=f"it took longer than {live.process.policies.timeout}")
 
 
 def time_out(live: LiveRun) -> bool:
     """End a run whose time is over, tell its process, and write down where it stands; ``False``: it had ended."""
-    limit = live.process.policies.timeout
-    stack = live.stack()
-    if stack:
-        live.log.write("ERROR", "bgsched", f"its time of {limit} is over; it stood here:\n{stack}")
-    ended = live.close(
-        lambda run, now, spent: run.move(
-            RunStatus.TIMED_OUT, finished_at=now, duration=spent, reason=f"it took longer than {limit}"
-        )
-    )
+    write_stack(live, live.stack())
+    ended = live.close(timed_out(live))
     live.ask_to_stop(StopCause.TIMED_OUT)
     return ended
 
 
-def _killed(reason: str, error: RunError | None) -> End:
-    def end(run: Run, now: datetime, spent: timedelta) -> Run:
-        duration = None if run.started_at is None else spent
-        return run.move(RunStatus.KILLED, finished_at=now, duration=duration, reason=reason, error=error)
-
-    return end
+def write_stack(live: LiveRun, stack: str) -> None:
+    """Write into the log of a run whose time is over where it stood then."""
+    if stack:
+        limit = live.process.policies.timeout
+        live.log.write("ERROR", "bgsched", f"its time of {limit} is over; it stood here:\n{stack}")
 
 
 def _asked(live: LiveRun) -> str:

@@ -52,6 +52,24 @@ class RunLog:
     *after*: the ``seq`` of the run's last line so far; *secrets*: texts that are masked wherever they are written.
     """
 
+    __slots__ = (
+        "_attempt",
+        "_bounds",
+        "_head_end",
+        "_head_lines",
+        "_head_size",
+        "_lock",
+        "_now",
+        "_run_id",
+        "_secrets",
+        "_seq",
+        "_stored_from",
+        "_tail",
+        "_tail_size",
+        "_unsent_head",
+        "_unsent_tail",
+    )
+
     def __init__(
         self,
         run_id: int,
@@ -62,7 +80,7 @@ class RunLog:
         bounds: LogBounds | None = None,
         secrets: Collection[str] = (),
     ) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._secrets = sorted(secrets, key=len, reverse=True) if secrets else ()
         self._run_id = run_id
         self._attempt = attempt
         self._now = now
@@ -79,7 +97,7 @@ class RunLog:
 
     def write(self, level: str, logger: str, text: str) -> None:
         """Add a line; one that is too long is cut, and says so."""
-        text = clean(self.redacted(text), self._bounds.line_size)
+        text = self.cleaned(text)
         with self._lock:
             self._seq += 1
             line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
@@ -90,6 +108,10 @@ class RunLog:
                 self._unsent_tail.append(line)
                 self._grow_tail(len(text))
 
+    def cleaned(self, text: str) -> str:
+        """Return *text* as a line of this log."""
+        return clean(self.redacted(text), self._bounds.line_size)
+
     def redacted(self, text: str) -> str:
         """Return *text* with the values of sensitive params masked."""
         for secret in self._secrets:
@@ -99,6 +121,8 @@ class RunLog:
     def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
         """Return the lines not drained yet, and which of those drained before should go from the store by now."""
         with self._lock:
+            if not (self._unsent_head or self._unsent_tail or self._tail):
+                return [], None
             lines = [*self._unsent_head, *self._unsent_tail]
             self._unsent_head.clear()
             self._unsent_tail.clear()

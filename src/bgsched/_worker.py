@@ -6,6 +6,7 @@ its pools before a host's exit handlers run, and then nothing could be drained.
 """
 
 import asyncio
+import contextlib
 import inspect
 import queue
 import threading
@@ -16,11 +17,12 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import End, failed, never_began, returned
+from bgsched._outcome import Outcome, failed, never_began, returned, time_out
 from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
+from bgsched.errors import RunKilled
 
-__all__ = ["Workers", "began", "close", "execute", "surroundings"]
+__all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surroundings"]
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
@@ -33,10 +35,13 @@ def _execute(live: LiveRun, hooks: Hooks) -> None:
         return
     try:
         live.params = live.process.load(live.run.params)
-        with surroundings(live, hooks):
-            result = live.process.function(**live.params)
-            if inspect.iscoroutine(result):  # an async function behind a decorator that hides it
-                result = asyncio.run(_awaited(result))
+        if hooks.surrounds or live.process.policies.prints:
+            with surroundings(live, hooks):
+                result = _result(live)
+        else:
+            result = _result(live)
+    except asyncio.CancelledError as cancelled:
+        close(live, failed(live, as_killed(live) if live.asked else cancelled))
     except BaseException as error:  # noqa: BLE001  SystemExit and its kin end the run, not the thread
         live.interrupted = isinstance(error, KeyboardInterrupt)
         close(live, failed(live, error))
@@ -44,21 +49,52 @@ def _execute(live: LiveRun, hooks: Hooks) -> None:
         close(live, returned(live, result))
 
 
-async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def _result(live: LiveRun) -> Any:
+    result = live.process.function(**live.params)
+    if inspect.iscoroutine(result):  # of a process that a decorator hides, or that is not on our loop
+        result = asyncio.run(_awaited(result, live))
+    return result
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any], live: LiveRun) -> Any:
+    """Await it on a loop of its own; a run that is asked to stop is cancelled."""
+    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+    assert running is not None  # noqa: S101  asyncio.run has made it
+
+    def interrupt() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it came to its end
+            loop.call_soon_threadsafe(running.cancel)
+
+    live.interrupt = interrupt
+    if live.asked:
+        interrupt()
     return await coroutine
 
 
-def began(live: LiveRun, hooks: Hooks) -> bool:
-    """Make *live* the current run of this context and begin it, unless it was asked to stop before.
+def as_killed(live: LiveRun) -> RunKilled:
+    """Return what a run raises that was cancelled because it was asked to stop."""
+    live.looked = True
+    return RunKilled(f"run {live.run.id} was asked to stop: {(live.cause or StopCause.KILLED).value}")
 
-    One that only its scheduler's end stops is left as it is, for others to take.
-    """
-    if live.stop.is_set():
-        if live.cause is StopCause.KILLED:
-            live.close(never_began(live))
+
+def began(live: LiveRun, hooks: Hooks) -> bool:
+    """Make *live* the current run of this context and begin it, as `set_off` does."""
+    if not set_off(live, hooks):
         return False
     capturing.set(live.log)
     current.set(CurrentRun(live))
+    return True
+
+
+def set_off(live: LiveRun, hooks: Hooks) -> bool:
+    """Begin *live*, unless it was asked to stop before.
+
+    One that only its scheduler's end stops is left as it is, for others to take.
+    """
+    if live.asked:
+        if live.cause is StopCause.KILLED:
+            live.close(never_began(live))
+        return False
     if not live.begin():
         return False
     if hooks.listening:
@@ -78,7 +114,7 @@ def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:
     return stack
 
 
-def close(live: LiveRun, end: End) -> None:
+def close(live: LiveRun, end: Outcome) -> None:
     """End the run; what comes after its end has been decided is dropped, and said."""
     if not live.close(end):
         LOGGER.warning(
@@ -109,8 +145,10 @@ class Workers:
             self._busy += 1
         self._queue.put(live)
 
-    def replace(self, live: LiveRun) -> None:
-        """Let another thread take the place of the one that is stuck in *live*, whose time is over."""
+    def overdue(self, live: LiveRun) -> None:
+        """End a run whose time is over, and let another thread take the place of the one that is stuck in it."""
+        if time_out(live):
+            self._done(live)
         with self._lock:
             if not live.left:
                 live.replaced = True

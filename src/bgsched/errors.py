@@ -11,6 +11,7 @@ from difflib import get_close_matches
 __all__ = [
     "BgschedError",
     "CronError",
+    "ExecutorError",
     "IllegalTransitionError",
     "NoCurrentRunError",
     "OwnerGoneError",
@@ -27,6 +28,7 @@ __all__ = [
     "UnknownProcessError",
     "UnknownRequestError",
     "UnknownRunError",
+    "WorkerDiedError",
     "did_you_mean",
 ]
 
@@ -86,6 +88,27 @@ class ParamsError(BgschedError, ValueError):
 
 class ProcessNameError(BgschedError, ValueError):
     """A process that cannot be registered: its name is taken or it is not a callable that params can be given to."""
+
+
+class ExecutorError(BgschedError, ValueError):
+    """A process that its executor cannot execute.
+
+    Attributes:
+        process: the process's name.
+        problem: why not, and what to write instead.
+    """
+
+    def __init__(self, process: str, problem: str) -> None:
+        super().__init__(process, problem)
+        self.process = process
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"process {self.process!r}: {self.problem}"
+
+
+class WorkerDiedError(BgschedError):
+    """What ends a run whose worker, an OS process, ended before it did. `Retry` may try it again."""
 
 
 class UnknownProcessError(BgschedError, LookupError):

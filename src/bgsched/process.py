@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVa
 from typing_extensions import Unpack
 
 from bgsched._codec import Codec, MisfitError, Plain, show
+from bgsched._executors.choice import ExecutorOption, chosen
 from bgsched._params import codec_for, hints_of
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
@@ -66,6 +67,8 @@ class Filer(Protocol):
 class Pool(StrEnum):
     """What executes the runs of a process; each has a bound of its own."""
 
+    __hash__ = str.__hash__  # as of RunStatus
+
     THREADS = "threads"
     ASYNC = "async"
     GROUPS = "groups"
@@ -82,6 +85,7 @@ class Process(Generic[P, R]):
         timing: Timing | None = None,
         policies: Policies | None = None,
         registry: "ProcessRegistry | None" = None,
+        executor: ExecutorOption | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -90,9 +94,13 @@ class Process(Generic[P, R]):
         self.policies = policies or Policies()
         self.is_async = _is_async(function)
         self.registry = registry
+        self.executor = executor
         self._signature = _signature(name, function)
         self._codecs = {param: codec_for(hint) for param, hint in hints_of(function, self._signature).items()}
-        self._any_name = next((p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+        parameters = self._signature.parameters.values()
+        self._any_name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self._named = frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        self._needed = frozenset(p.name for p in parameters if p.name in self._named and p.default is p.empty)
         self._check_names("overlap_scope", self._scope)
         self._check_names("sensitive", [param for param in self.policies.sensitive if param != "return"])
         if self.policies.after:
@@ -167,8 +175,10 @@ class Process(Generic[P, R]):
         for name in given:
             if not isinstance(name, str):
                 raise ParamsError(self.name, f"the name of a param is a string, got {show(name)}")
+        if self._needed <= given.keys() and (self._any_name is not None or given.keys() <= self._named):
+            return given
         try:
-            self._signature.bind(**given)
+            self._signature.bind(**given)  # fails, and says why
         except TypeError as error:
             raise ParamsError(self.name, self._explain(error, given)) from None
         return given
@@ -242,23 +252,40 @@ class ProcessRegistry:
 
     @overload
     def process(
-        self, name: str | None = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
+        self,
+        name: str | None = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
     ) -> Callable[[Callable[P, R]], Process[P, R]]: ...
 
-    def process(self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]) -> Any:
+    def process(
+        self,
+        name: Any = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> Any:
         """Register the decorated function, under its own name or *name*.
 
-        *timing* is declared under the process's name as request id when a scheduler starts; *options* are the fields of
-        `Policies`.
+        *timing* is declared under the process's name as request id when a scheduler starts; *executor* executes its
+        runs, instead of the scheduler's; *options* are the fields of `Policies`.
 
         Raises:
             ProcessNameError: another function has the name, or the function takes what cannot be stored by name.
             TypeError: an option is unknown.
+            ValueError: an option has no meaning.
         """
         if callable(name):
             return self._register(name, None, timing, Policies())
         policies = policies_of(options)
-        return lambda function: self._register(function, name, timing, policies)
+        if executor is not None:
+            chosen(executor)
+        return lambda function: self._register(function, name, timing, policies, executor)
 
     def add(self, process: PR) -> PR:
         """Register a process that was made without a registry, such as a `ProcessGroup`; return it.
@@ -308,7 +335,12 @@ class ProcessRegistry:
         return self._filers[-1]
 
     def _register(
-        self, function: Callable[..., Any], name: str | None, timing: Timing | None, policies: Policies
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        timing: Timing | None,
+        policies: Policies,
+        executor: ExecutorOption | None = None,
     ) -> Process[Any, Any]:
         if isinstance(function, Process):
             function = function.function
@@ -321,7 +353,7 @@ class ProcessRegistry:
                 f"process {name!r} is registered already, by {_place(known.function)}; "
                 f"give {_place(function)} another name: @process('another-name')"
             )
-        return self._keep(Process(function, name=name, timing=timing, policies=policies))
+        return self._keep(Process(function, name=name, timing=timing, policies=policies, executor=executor))
 
     def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
         process.registry = self

@@ -39,6 +39,8 @@ __all__ = [
 class RunStatus(StrEnum):
     """Where a run stands."""
 
+    __hash__ = str.__hash__  # that of an Enum is written in Python, and statuses are looked up at every step
+
     WAITING = "waiting"
     RUNNING = "running"
     SUCCESS = "success"
@@ -215,7 +217,7 @@ class Run:
     @property
     def is_active(self) -> bool:
         """Whether the run has not ended yet."""
-        return self.status in ACTIVE
+        return self.status is _S.RUNNING or self.status is _S.WAITING
 
     def move(self, status: RunStatus, **changes: Any) -> "Run":
         """Return the run in *status* with *changes*.

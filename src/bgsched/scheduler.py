@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -23,17 +24,18 @@ from zoneinfo import ZoneInfo
 from typing_extensions import Unpack
 
 from bgsched import _runlog
-from bgsched._async import EventLoops
 from bgsched._calendar.fields import zone_key
 from bgsched._codec import MisfitError, Plain
 from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
 from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._evolve import evolve
+from bgsched._executors.choice import ExecutorOption
+from bgsched._executors.crew import Crew
 from bgsched._filing import check_id, new_id
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
-from bgsched._worker import Workers, execute
+from bgsched._worker import execute
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
@@ -52,7 +54,6 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
-_MOST_GROUPS = 1000  # that one scheduler leads at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,10 @@ class Scheduler:
     Args:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
-        workers: how many runs go on at once; async ones are not counted.
+        workers: how many runs go on at once; async ones are not counted, and those elsewhere have bounds of their own.
         async_limit: how many async runs go on at once.
+        executor: what executes the runs of processes that are not async and have no executor of their own: a
+            `ProcessPool` or any `concurrent.futures.Executor`. ``None``: threads of the scheduler's own.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
@@ -84,7 +87,7 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        ValueError: *workers* or *async_limit* is not positive.
+        ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Scheduler:
         processes: ProcessRegistry | None = None,
         workers: int = 10,
         async_limit: int = 1000,
+        executor: ExecutorOption | None = None,
         timezone: str | ZoneInfo = "UTC",
         retention: Retention | None = None,
         clock: Clock | None = None,
@@ -107,13 +111,15 @@ class Scheduler:
         self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         self.processes = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
-        self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
         self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
         self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
+        self._new_crew = partial(
+            Crew, executor, workers=workers, async_limit=async_limit, hooks=self._hooks, done=self._came_home
+        )
         self._reset()
         _ALL.add(self)
 
@@ -123,8 +129,7 @@ class Scheduler:
         self._wake = Signal()
         self._stopping = Signal()
         self._engine: Engine | None = None
-        self._workers: Workers | None = None
-        self._loops = EventLoops(self._ended, self._hooks)
+        self._crew = self._new_crew()
         self._thread: threading.Thread | None = None
         self._inline: list[LiveRun] = []
         self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
@@ -142,12 +147,26 @@ class Scheduler:
 
     @overload
     def process(
-        self, name: str | None = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]
+        self,
+        name: str | None = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
     ) -> Callable[[Callable[P, R]], Process[P, R]]: ...
 
-    def process(self, name: Any = None, /, *, timing: Timing | None = None, **options: Unpack[ProcessOptions]) -> Any:
+    def process(
+        self,
+        name: Any = None,
+        /,
+        *,
+        timing: Timing | None = None,
+        executor: ExecutorOption | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> Any:
         """Register the decorated function as a process; as `ProcessRegistry.process`."""
-        return self.processes.process(name, timing=timing, **options)
+        return self.processes.process(name, timing=timing, executor=executor, **options)
 
     def registered(self, process: Process[Any, Any]) -> None:
         """Declare the timing of a process that was registered while the scheduler runs."""
@@ -377,9 +396,7 @@ class Scheduler:
             self._stopping.clear()
             self._deadline = None
             self._forked = False
-            self._workers = Workers(self._bounds[Pool.THREADS], self._ended, self._hooks)
-            self._loops = EventLoops(self._ended, self._hooks)
-            self._engine = self._sign_on(self._start_run, self._release_worker)
+            self._engine = self._sign_on(self._crew.submit)
             self.store.listen(self._hear)
             _runlog.capture()
             self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
@@ -400,7 +417,7 @@ class Scheduler:
         if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
-            thread, engine, workers = self._thread, self._engine, self._workers
+            thread, engine = self._thread, self._engine
             if thread is None:
                 self._leave_inline()
                 return ShutdownReport()
@@ -411,13 +428,11 @@ class Scheduler:
             self._stopping.set()
             self._wake.set()
             thread.join()
-            if workers is not None:
-                workers.stop()
             self.store.unlisten(self._hear)
-            self._loops.stop()
+            self._crew.stop()
             self._hooks.settle()
             _runlog.release()
-            self._thread = self._engine = self._workers = None
+            self._thread = self._engine = None
             left, self._left = tuple(self._left), []
             return ShutdownReport(left)
 
@@ -463,13 +478,12 @@ class Scheduler:
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
             if self._engine is None:
-                self._loops = EventLoops(self._came_back.put, self._hooks)
-                self._engine = self._sign_on(self._inline.append, lambda _: None)
+                self._engine = self._sign_on(self._inline.append)
                 self._engine.paused = self._paused
             engine = self._engine
             _runlog.capture()
             try:
-                engine.one_pass(limit=max(100, self._bounds[Pool.THREADS]))
+                engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
                 self._execute_inline(engine)
             finally:
                 _runlog.release()
@@ -489,11 +503,11 @@ class Scheduler:
         engine.lead_groups()
 
     def _execute_one(self, live: LiveRun) -> None:
-        """Run it on this thread; an async one on the event loop's, which is waited for."""
-        if live.process.pool is not Pool.ASYNC:
+        """Run it on this thread; what belongs elsewhere goes there, and is waited for."""
+        if self._crew.is_here(live.process):
             execute(live, self._hooks)
             return
-        self._loops.submit(live)
+        self._crew.submit(live)
         while self._came_back.get() is not live:
             pass
 
@@ -575,11 +589,15 @@ class Scheduler:
         engine = self._engine
         return engine.live if engine is not None else ()
 
-    def _ended(self, live: LiveRun) -> None:
+    def _came_home(self, live: LiveRun) -> None:
+        """Hear of a run that is over. From any thread."""
         engine = self._engine
-        if engine is not None:
+        if self._thread is None:
+            self._came_back.put(live)
+        elif engine is not None:
             engine.ended(live)
-            self._wake.set()
+            if not self._wake.is_set():
+                self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""
@@ -589,16 +607,15 @@ class Scheduler:
                 engine.look_now()
             self._wake.set()
 
-    def _sign_on(self, start_run: Callable[[LiveRun], None], release: Callable[[LiveRun], None]) -> Engine:
+    def _sign_on(self, start_run: Callable[[LiveRun], None]) -> Engine:
         engine = Engine(
             self.store,
             self.processes,
             self._clock,
-            bounds=self._bounds,
+            crew=self._crew,
             retention=self._retention,
             hooks=self._hooks,
             start_run=start_run,
-            release_worker=release,
         )
         engine.paused = self._paused
         engine.sign_on()
@@ -619,23 +636,11 @@ class Scheduler:
                 hint = did_you_mean(leader, self.processes.names())
                 LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
 
-    def _start_run(self, live: LiveRun) -> None:
-        if live.process.pool is Pool.ASYNC:
-            self._loops.submit(live)
-        elif self._workers is not None:
-            self._workers.submit(live)
-
-    def _release_worker(self, live: LiveRun) -> None:
-        if live.process.pool is Pool.ASYNC:
-            self._loops.replace(live)
-        elif self._workers is not None:
-            self._workers.replace(live)
-
     def _leave_inline(self) -> None:
         if self._engine is not None and self._thread is None:
             self._engine.sign_off()
             self._engine = None
-            self._loops.stop()
+            self._crew.stop()
             self._hooks.settle()
 
     # -- parts of filing -----------------------------------------------------------------------------------------
@@ -652,6 +657,7 @@ class Scheduler:
     ) -> Request:
         name = process.name if isinstance(process, Process) else process
         registered = self.processes.get(name)
+        self._crew.check(registered)
         if id is not None:
             check_id(id)
         now = self._clock.now()
@@ -711,6 +717,8 @@ class Scheduler:
 
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
+        if process.timing is not None:
+            self._crew.check(process)
         now = self._clock.now()
         declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
 

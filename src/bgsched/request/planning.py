@@ -8,11 +8,10 @@ range, and `next_fire_time` moves past all of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, fresh
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
 from bgsched.request.value import Request, UnreadableTiming, overlap_key
 from bgsched.run import Run, RunStatus
@@ -27,8 +26,7 @@ _BATCH = 100
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What becomes of a due request, to be written in one transaction.
 
     *request*: as it stands afterwards. *runs*: the new records, at most one of them claimed (it has an owner), the
@@ -41,8 +39,7 @@ class Plan:
     kills: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
+class Beside(NamedTuple):
     """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
 
     run: Run
@@ -84,8 +81,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
+class _Due(NamedTuple):
     """The fire times that have come: those *to_run*, oldest first, the *misfired* range, and what comes next."""
 
     to_run: list[datetime]
@@ -164,8 +160,7 @@ def _newest(
     return _range(timing, first, oldest - _MICROSECOND), oldest
 
 
-@dataclass(frozen=True, slots=True)
-class _Overlaps:
+class _Overlaps(NamedTuple):
     """Turns due fire times into runs, by the overlap rule of the process."""
 
     request: Request
@@ -258,7 +253,8 @@ class _Overlaps:
 
     def _run(self, fire_time: datetime, **values: Any) -> Run:
         request, policies = self.request, self.policies
-        return Run(
+        return fresh(
+            Run,
             request_id=request.id,
             revision=request.revision,
             process=request.process,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from bgsched._evolve import fresh
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Aged, SchedulerRecord
@@ -24,6 +25,7 @@ __all__ = [
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
     "aged_from_rows",
+    "changes_to_row",
     "dump",
     "error_text",
     "instant",
@@ -62,39 +64,6 @@ REQUEST_COLUMNS = (
     "sensitive",
 )
 
-RUN_COLUMNS = (
-    "id",
-    "request_id",
-    "revision",
-    "parent_id",
-    "process",
-    "params",
-    "user",
-    "channel",
-    "fire_time",
-    "fire_until",
-    "fire_count",
-    "recorded_at",
-    "due_at",
-    "claimed_at",
-    "started_at",
-    "finished_at",
-    "duration",
-    "lateness",
-    "status",
-    "reason",
-    "attempt",
-    "attempts",
-    "reruns_left",
-    "owner",
-    "overlap_key",
-    "kill_asked_at",
-    "progress",
-    "result",
-    "error",
-    "sensitive",
-)
-
 CHANGING_COLUMNS = (
     "due_at",
     "claimed_at",
@@ -113,6 +82,25 @@ CHANGING_COLUMNS = (
     "error",
 )
 """What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+RUN_COLUMNS = (
+    "id",
+    "request_id",
+    "revision",
+    "parent_id",
+    "process",
+    "params",
+    "user",
+    "channel",
+    "fire_time",
+    "fire_until",
+    "fire_count",
+    "recorded_at",
+    "overlap_key",
+    "sensitive",
+    *CHANGING_COLUMNS,
+    "kill_asked_at",
+)
 
 KEEP_ABSENCES = 60 * 86_400_000_000
 """For how long absences are known, in microseconds: longer than the runs that they explain."""
@@ -156,8 +144,13 @@ def dump(value: Any) -> str | None:
     """Return *value* as JSON text, ``None`` as it is."""
     if value is None:
         return None
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if value == {}:  # most params
+        return "{}"
+    text = _encode(value)
     return text if _is_storable(text) else json.dumps(value, separators=(",", ":"))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _is_storable(text: str) -> bool:
@@ -247,7 +240,8 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
-    return Request(
+    return fresh(
+        Request,
         id=row[0],
         process=row[1],
         params=params,
@@ -283,31 +277,32 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         micros(run.fire_until),
         run.fire_count,
         micros(run.recorded_at),
+        run.overlap_key,
+        _names_text(run.sensitive),
+        *changes_to_row(run),
+    )
+
+
+def changes_to_row(run: Run) -> tuple[Any, ...]:
+    """Return what a report may change of the run, in the order of `CHANGING_COLUMNS`, then ``kill_asked_at``."""
+    lateness = run.lateness
+    return (
         micros(run.due_at),
         micros(run.claimed_at),
         micros(run.started_at),
         micros(run.finished_at),
-        *_spans(run),
+        None if run.duration is None else run.duration // _MICROSECOND,
+        None if lateness is None else lateness // _MICROSECOND,
         run.status.value,
         _plain(run.reason),
         run.attempt,
         dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
         run.reruns_left,
         run.owner,
-        run.overlap_key,
-        micros(run.kill_asked_at),
         dump(run.progress.to_dict()) if run.progress else None,
         dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
-        _names_text(run.sensitive),
-    )
-
-
-def _spans(run: Run) -> tuple[int | None, int | None]:
-    lateness = run.lateness
-    return (
-        None if run.duration is None else run.duration // _MICROSECOND,
-        None if lateness is None else lateness // _MICROSECOND,
+        micros(run.kill_asked_at),
     )
 
 
@@ -323,10 +318,10 @@ def run_from_row(row: Sequence[Any]) -> Run:
             params={"unreadable": str(row[5])},
             fire_time=_EPOCH,
             recorded_at=_EPOCH,
-            status=_lenient(RunStatus, row[18], RunStatus.ABANDONED),
+            status=_lenient(RunStatus, row[20], RunStatus.ABANDONED),
             reason=f"its row is damaged: {type(error).__name__}: {error}",
-            attempt=row[20] if isinstance(row[20], int) else 0,
-            owner=row[23],
+            attempt=row[22] if isinstance(row[22], int) else 0,
+            owner=row[25],
         )
 
 
@@ -334,7 +329,8 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
-    return Run(
+    return fresh(
+        Run,
         id=row[0],
         request_id=row[1],
         revision=row[2],
@@ -347,23 +343,23 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         fire_until=instant(row[9]),
         fire_count=row[10],
         recorded_at=recorded_at,
-        due_at=instant(row[12]),
-        claimed_at=instant(row[13]),
-        started_at=instant(row[14]),
-        finished_at=instant(row[15]),
-        duration=span(row[16]),
-        status=RunStatus(row[18]),
-        reason=row[19],
-        attempt=row[20],
-        attempts=_lenient(_attempts, row[21], ()),
-        reruns_left=row[22],
-        owner=row[23],
-        overlap_key=row[24],
-        kill_asked_at=instant(row[25]),
+        due_at=instant(row[14]),
+        claimed_at=instant(row[15]),
+        started_at=instant(row[16]),
+        finished_at=instant(row[17]),
+        duration=span(row[18]),
+        status=RunStatus(row[20]),
+        reason=row[21],
+        attempt=row[22],
+        attempts=_lenient(_attempts, row[23], ()),
+        reruns_left=row[24],
+        owner=row[25],
+        overlap_key=row[12],
+        kill_asked_at=instant(row[29]),
         progress=_lenient(_progress, row[26], None),
         result=_lenient(_load, row[27], None),
         error=_lenient(_error, row[28], None),
-        sensitive=_lenient(_names, row[29], ()),
+        sensitive=_lenient(_names, row[13], ()),
     )
 
 

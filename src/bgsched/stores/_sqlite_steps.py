@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from bgsched._evolve import evolve
@@ -21,17 +22,71 @@ _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
 _MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
 _ACTIVE = _sql.ACTIVE_STATUS
-_CHANGING = _sql.CHANGING_COLUMNS
-_CHANGING_PLACES = tuple(_sql.RUN_COLUMNS.index(name) for name in _CHANGING)
-_KILL_PLACE = _sql.RUN_COLUMNS.index("kill_asked_at")
-_UPDATE_RUN = (
-    f"UPDATE bgsched_runs SET {', '.join(f'{name} = ?' for name in _CHANGING)}, "  # noqa: S608  names of our own
-    f"kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND owner IS ? AND attempt = ? AND {_ACTIVE}"
+_CHUNKS = (64, 8, 1)
+
+
+class _Bulk:
+    """A statement over many rows, executed a chunk of rows at a time. In *text*, ``{rows}`` stands for their values.
+
+    Each execution lets go of the interpreter, and waits to have it back while processes run Python code: with one for
+    each row, a batch of a hundred would wait a hundred times. A column that is empty in a whole chunk stands in the
+    text as NULL: to bind ``None`` costs ``sqlite3`` more than all the rest, for it looks for an adapter each time.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._spelled: dict[tuple[int, tuple[bool, ...]], str] = {}
+
+    def __call__(self, connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Execute it for *rows*; return what it returns."""
+        found: list[Any] = []
+        place = 0
+        for count in _CHUNKS:
+            while len(rows) - place >= count:
+                columns = list(zip(*rows[place : place + count], strict=True))
+                empty = tuple(column.count(None) == count for column in columns)
+                bound = [column for column, is_empty in zip(columns, empty, strict=True) if not is_empty]
+                values = list(chain.from_iterable(zip(*bound, strict=True)))
+                found += connection.execute(self._spell(count, empty), values).fetchall()
+                place += count
+        return found
+
+    def _spell(self, count: int, empty: tuple[bool, ...]) -> str:
+        text = self._spelled.get((count, empty))
+        if text is None:
+            row = ", ".join("NULL" if is_empty else "?" for is_empty in empty)
+            text = self._spelled[count, empty] = self._text.replace("{rows}", ", ".join([f"({row})"] * count))
+        return text
+
+
+def _settings(names: Sequence[str]) -> str:
+    return ", ".join(f"{name} = said.{name}" for name in names)
+
+
+_ADVANCING = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
+_PUT_REQUESTS = _Bulk(
+    f"INSERT OR REPLACE INTO bgsched_requests ({_REQUEST}) VALUES {{rows}}",  # noqa: S608
 )
-
-
-def _places(count: int) -> str:
-    return ", ".join("?" * count)
+_ADVANCE_REQUESTS = _Bulk(
+    f"WITH said (id, {', '.join(_ADVANCING)}) AS (VALUES {{rows}}) "  # noqa: S608  names of our own
+    f"UPDATE bgsched_requests SET {_settings(_ADVANCING)} FROM said WHERE bgsched_requests.id = said.id",
+)
+_INSERT_RUNS = _Bulk(
+    f"INSERT INTO bgsched_runs ({_RUN}) VALUES {{rows}} "  # noqa: S608
+    "ON CONFLICT (request_id, revision, fire_time) DO NOTHING",
+)
+# The unary plus keeps the planner from any other way to a run than its id.
+_UPDATE_RUNS = _Bulk(
+    f"WITH said (id, held_by, at_attempt, {', '.join(_sql.CHANGING_COLUMNS)}, kill_asked_at) AS (VALUES {{rows}}) "  # noqa: S608
+    f"UPDATE bgsched_runs SET {_settings(_sql.CHANGING_COLUMNS)}, "
+    "kill_asked_at = coalesce(bgsched_runs.kill_asked_at, said.kill_asked_at) FROM said "
+    "WHERE bgsched_runs.id = said.id AND +bgsched_runs.owner IS said.held_by "
+    "AND bgsched_runs.attempt = said.at_attempt AND +bgsched_runs.status IN ('waiting', 'running') "
+    "RETURNING bgsched_runs.id",
+)
+_APPEND_LOG = _Bulk(
+    f"INSERT INTO bgsched_log ({_LOG}) VALUES {{rows}} ON CONFLICT (run_id, seq) DO NOTHING",  # noqa: S608
+)
 
 
 class SQLiteTransaction:
@@ -50,10 +105,7 @@ class SQLiteTransaction:
         return [_sql.request_from_row(row) for row in rows]
 
     def put_requests(self, requests: Sequence[Request]) -> None:
-        self._connection.executemany(
-            f"INSERT OR REPLACE INTO bgsched_requests ({_REQUEST}) VALUES ({_places(len(_sql.REQUEST_COLUMNS))})",  # noqa: S608
-            [_sql.request_to_row(request) for request in requests],
-        )
+        _PUT_REQUESTS(self._connection, [_sql.request_to_row(request) for request in requests])
 
     def delete_request(self, id: str) -> None:
         self._connection.execute(
@@ -77,30 +129,27 @@ class SQLiteTransaction:
         return due
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
-        self._connection.executemany(
-            "UPDATE bgsched_requests SET status = ?, revision = ?, next_fire_time = ?, due_at = ?, last_fire_time = ?, "
-            "reason = ?, unscheduled_at = ? WHERE id = ?",
-            [
-                (
-                    request.status.value,
-                    request.revision,
-                    _sql.micros(request.next_fire_time),
-                    _sql.micros(request.due_at),
-                    _sql.micros(request.last_fire_time),
-                    request.reason,
-                    _sql.micros(request.unscheduled_at),
-                    request.id,
-                )
-                for request in requests
-            ],
-        )
+        rows = [
+            (
+                request.id,
+                request.status.value,
+                request.revision,
+                _sql.micros(request.next_fire_time),
+                _sql.micros(request.due_at),
+                _sql.micros(request.last_fire_time),
+                request.reason,
+                _sql.micros(request.unscheduled_at),
+            )
+            for request in requests
+        ]
+        _ADVANCE_REQUESTS(self._connection, rows)
 
     def complete_requests(self, ids: Collection[str]) -> None:
-        self._connection.executemany(
-            "UPDATE bgsched_requests SET status = 'complete' WHERE id = ?1 AND status = 'scheduled' "  # noqa: S608
-            "AND next_fire_time IS NULL "
-            f"AND NOT EXISTS (SELECT 1 FROM bgsched_runs WHERE request_id = ?1 AND {_ACTIVE})",
-            [(id,) for id in ids],
+        self._connection.execute(
+            "UPDATE bgsched_requests SET status = 'complete' WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608
+            "AND status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS "
+            f"(SELECT 1 FROM bgsched_runs WHERE request_id = bgsched_requests.id AND {_ACTIVE})",
+            (json.dumps(list(ids)),),
         )
 
     # -- runs ----------------------------------------------------------------------------------------------------
@@ -115,11 +164,7 @@ class SQLiteTransaction:
             for place, run in enumerate(runs)
         ]
         before = self._connection.total_changes
-        self._connection.executemany(
-            f"INSERT INTO bgsched_runs ({_RUN}) VALUES ({_places(len(_sql.RUN_COLUMNS))}) "  # noqa: S608
-            "ON CONFLICT (request_id, revision, fire_time) DO NOTHING",
-            [_sql.run_to_row(run) for run in numbered],
-        )
+        _INSERT_RUNS(self._connection, [_sql.run_to_row(run) for run in numbered])
         if self._connection.total_changes - before == len(numbered):
             return numbered
         kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
@@ -169,14 +214,11 @@ class SQLiteTransaction:
         return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
-        accepted = set()
-        for run in runs:
-            row = _sql.run_to_row(run)
-            attempt = run.attempt - (owner is None and run.owner is not None)
-            values = (*(row[place] for place in _CHANGING_PLACES), row[_KILL_PLACE], run.id, owner, attempt)
-            if self._connection.execute(_UPDATE_RUN, values).rowcount:
-                accepted.add(run.id)
-        return accepted
+        rows = [
+            (run.id, owner, run.attempt - (owner is None and run.owner is not None), *_sql.changes_to_row(run))
+            for run in runs
+        ]
+        return {row[0] for row in _UPDATE_RUNS(self._connection, rows)}
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self._connection.executemany(
@@ -185,11 +227,7 @@ class SQLiteTransaction:
         )
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
-        self._connection.executemany(
-            f"INSERT INTO bgsched_log ({_LOG}) VALUES ({_places(len(_sql.LOG_COLUMNS))}) "  # noqa: S608
-            "ON CONFLICT (run_id, seq) DO NOTHING",
-            [_sql.line_to_row(line) for line in lines],
-        )
+        _APPEND_LOG(self._connection, [_sql.line_to_row(line) for line in lines])
 
     def trim_log(self, trim: LogTrim) -> None:
         self._connection.execute(
@@ -215,7 +253,7 @@ class SQLiteTransaction:
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._connection.execute(
             f"INSERT OR REPLACE INTO bgsched_schedulers ({_SCHEDULER}) "  # noqa: S608
-            f"VALUES ({_places(len(_sql.SCHEDULER_COLUMNS))})",
+            f"VALUES ({', '.join('?' * len(_sql.SCHEDULER_COLUMNS))})",
             _sql.scheduler_to_row(record),
         )
 

@@ -10,10 +10,12 @@ from random import Random
 from bgsched._current import LiveRun
 from bgsched._engine import LEASE, Engine
 from bgsched._events import Hooks
+from bgsched._executors.crew import Crew
+from bgsched._outcome import time_out
 from bgsched._runlog import LOGGER
 from bgsched.clock import Signal
 from bgsched.errors import BgschedError
-from bgsched.process import Pool, ProcessRegistry
+from bgsched.process import ProcessRegistry
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
 from bgsched.run import Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler
@@ -106,6 +108,18 @@ class _Clock:
         raise NotImplementedError("nobody waits in a simulation")
 
 
+class _Crew(Crew):
+    """Executes nothing: that is for the world to do."""
+
+    def __init__(self, workers: int, done: Callable[[LiveRun], None]) -> None:
+        super().__init__(None, workers=workers, async_limit=1, hooks=Hooks(), done=done)
+        self._heard = done
+
+    def overdue(self, live: LiveRun) -> None:
+        if time_out(live):
+            self._heard(live)
+
+
 class _Machine:
     """An OS process with a scheduler: its engine, what it claimed and has not begun, and what goes on in it."""
 
@@ -120,11 +134,10 @@ class _Machine:
             beset(world.store, self.faults),
             world.registry,
             self.clock,
-            bounds={Pool.THREADS: world.random.randint(1, 4), Pool.ASYNC: 0, Pool.GROUPS: 1},
+            crew=_Crew(world.random.randint(1, 4), done=lambda live: self.engine.ended(live)),  # noqa: PLW0108  it comes later
             retention=Retention(),
             hooks=Hooks(),
             start_run=self.waiting.append,
-            release_worker=lambda _: None,
             new_owner=self._new_owner,
         )
 
@@ -331,7 +344,7 @@ class _World:
         retry = live.process.policies.retry
 
         def end(run: Run, now: datetime, spent: timedelta) -> Run:
-            if live.stop.is_set():
+            if live.asked:
                 return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
             if succeeds:
                 return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
