@@ -255,7 +255,10 @@ class Engine:
                 self.ended(live)
 
     def report(self, *, finally_: bool = False) -> None:
-        """Send what ended at once; what was only written or said, a little later, together."""
+        """Send what ended at once; what was only written or said, a little later, together.
+
+        While the store has not taken the last report, lines stay where they are bounded: in the logs of their runs.
+        """
         with self._ended_lock:
             ended, self._ended = self._ended, []
         for live in ended:
@@ -267,7 +270,7 @@ class Engine:
             if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
                 self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
         elapsed = self._clock.monotonic()
-        if finally_ or elapsed >= self._next_report:
+        if finally_ or (elapsed >= self._next_report and not self._unsent):
             self._next_report = elapsed + _REPORT_EVERY
             for live in list(self._live.values()):
                 self._collect(live)
