@@ -2,9 +2,14 @@
 
     scheduler = Scheduler(around=span_per_run())
 
-What a process does inside its run becomes a child of the span. Nothing that a tracer does ends or fails a run.
+What a process does inside its run becomes a child of the span. Nothing that a tracer does ends, fails or delays a run:
+spans are ended on a thread of their own, for a span processor may export there and then, and wait for the network.
 """
 
+import atexit
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -22,9 +27,13 @@ except ModuleNotFoundError as error:
 
 __all__ = ["span_per_run"]
 
+_MOST_WAITING = 10_000
+_LAST_WORDS = 2.0  # seconds that the interpreter's end waits for spans
+
 
 def span_per_run(tracer_provider: TracerProvider | None = None) -> Callable[[CurrentRun], AbstractContextManager[None]]:
     """Return the hook for ``Scheduler(around=...)``. *tracer_provider*: by default the global one."""
+    ending = _Ending()
 
     @contextmanager
     def surround(run: CurrentRun) -> Iterator[None]:
@@ -40,9 +49,45 @@ def span_per_run(tracer_provider: TracerProvider | None = None) -> Callable[[Cur
                 _try(lambda: _note(span, failure))
                 raise
             finally:
-                _try(span.end)
+                ending.end(span)
 
     return surround
+
+
+class _Ending:
+    """Ends spans one after another, each as of the instant at which it was handed in. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Span, int]] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        atexit.register(self.settle, _LAST_WORDS)
+
+    def end(self, span: Span) -> None:
+        """End *span* soon; where ten thousand others wait, its exporter hangs, and it is dropped."""
+        with self._changed:
+            if len(self._waiting) >= _MOST_WAITING:
+                return
+            self._waiting.append((span, time.time_ns()))
+            if self._thread is None or not self._thread.is_alive():  # as in a child after fork
+                self._thread = threading.Thread(target=self._work, name="bgsched-spans", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until all spans are ended, for *timeout* seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                span, at = self._waiting[0]
+            _try(lambda span=span, at=at: span.end(at))  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
+            with self._changed:
+                self._waiting.popleft()
+                self._changed.notify_all()
 
 
 def _begin(run: CurrentRun, tracer_provider: TracerProvider | None) -> Span:
