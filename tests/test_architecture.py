@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("request",),
     ("_codec",),
     ("_params",),  # how params become JSON, by type hints
-    ("_executors.choice",),  # what may be given as executor=
+    ("_executors.choice", "_executors.place"),  # what may be given as executor=
     ("process",),
     ("_group",),
     ("_filing",),
@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.wire",),  # the scheduler's side
     ("_executors.children", "_executors.foreign", "_executors.host_threads"),
     ("_executors.crew", "_executors"),
+    ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
     ("scheduler",),
     ("testing",),

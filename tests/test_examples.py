@@ -14,6 +14,9 @@ SHOWN = {
     "close-ledger: success\nreports: success\nmonth-end: success",
     "async_processes": "100 answers, the sum is 4950",
     "progress_and_kill": "killed after at least 10 pages: True",
+    "process_pool": "count_primes success 168 None\nspin timed_out None None\ncrash error None WorkerDiedError\n"
+    "about to crash",
+    "dask_executor": "the sum is 285\nsquaring 0",
 }
 
 

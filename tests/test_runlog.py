@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bgsched import Monitor, Scheduler, SQLiteStore, StoreUnavailableError, current_run
+from bgsched._current import LiveRun
 from bgsched._runlog import LogBounds, RunLog
 from bgsched.run import LogLine, LogTrim
 from bgsched.stores import MemoryStore
@@ -170,9 +171,15 @@ def test_lines_are_in_the_store_within_a_second() -> None:
         current_run().log.info("hello")
         assert engine.longest_wait() < 0.5  # so long until the scheduler's thread looks again
         clock.advance(0.5)
+        engine.ended(other)  # another run that ends just now is no reason to wait
         engine.report()
         seen.extend(line.text for line in scheduler.monitor.log(current_run().id))
 
+    scheduler.process("other")(lambda: None)
+    scheduler.run_now("other")
+    scheduler.run_pending()
+    other = LiveRun(scheduler.monitor.runs()[0], scheduler.processes.get("other"), clock)
+    assert other.close(lambda run, _now, _spent: run)
     scheduler.run_now("work")
     scheduler.run_pending()
     assert seen == ["hello"]
@@ -200,7 +207,7 @@ def test_a_store_that_is_away_holds_up_no_process_and_fills_no_memory(monkeypatc
                     clock.advance(1)
                     with pytest.raises(StoreUnavailableError):
                         engine.report()
-                    kept.append(sum(len(unsent.log) for unsent in engine._unsent.values()))
+                    kept.append(sum(len(unsent.log) for unsent in engine._reports._unsent.values()))
 
     scheduler.run_now("flood")
     scheduler.run_until_idle()

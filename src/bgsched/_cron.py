@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from croniter import CroniterError, croniter
 
-from bgsched._calendar.days import YearDays, day_in_month
+from bgsched._calendar.days import DailyDays, Days, WeeklyDays, YearDays, day_in_month
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import date_of, weekday_of
 from bgsched.errors import CronError, did_you_mean
@@ -95,9 +95,13 @@ class CronFields:
         """Return the times of the day."""
         return Times(minutes_of(self.hours, self.minutes), self.seconds)
 
-    def year_days(self) -> YearDays:
-        """Return the days."""
-        return YearDays(partial(_days_of_year, self), self.years)
+    def dates(self) -> Days:
+        """Return the days: by division where only weekdays matter, else from a table of the year."""
+        special = self.special_day is not None or self.special_weekday is not None
+        partly = self.years is not None or len(self.months) < len(MONTHS) or len(self.days) < _DAY.high
+        if special or partly or not self.both_days:
+            return YearDays(partial(_days_of_year, self), self.years)
+        return WeeklyDays(self.weekdays) if len(self.weekdays) < len(WEEKDAYS) else DailyDays()
 
     @property
     def has_seconds(self) -> bool:
@@ -421,7 +425,7 @@ def parse_cron(expression: str, dialect: str = "unix", seconds: str | None = Non
         years=parser.field(texts["year"]) if "year" in texts and texts["year"].text != "*" else None,
         **_days(parser, texts),  # type: ignore[arg-type]  # one dict for two kinds of values
     )
-    if fields.year_days().is_empty():
-        day = texts["day of month"]
-        raise day.fail(words, "no year has such a day, so that it would never fire")
+    days = fields.dates()
+    if isinstance(days, YearDays) and days.is_empty():
+        raise texts["day of month"].fail(words, "no year has such a day, so that it would never fire")
     return fields

@@ -11,29 +11,26 @@ goes out under the old one, and is refused.
 
 import os
 import socket
-import threading
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
+from bgsched._claims import Claims, OpenLane, Planning, UnderWay
 from bgsched._current import LiveRun, StopCause
-from bgsched._events import Hooks, RunFinished, RunRetried
-from bgsched._evolve import evolve
-from bgsched._executors.crew import Crew, Lane
-from bgsched._filing import follow_up
+from bgsched._events import Hooks, RunFinished
+from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
 from bgsched._purging import Purging
+from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock
-from bgsched.errors import OwnerGoneError, StoreError
+from bgsched.errors import OwnerGoneError
 from bgsched.process import Pool, ProcessRegistry
-from bgsched.request import Plan, Policies, Request, Retention, overlap_key, plan
-from bgsched.run import LogLine, LogTrim, Run, RunError, RunStatus
-from bgsched.stores.base import Report, SchedulerRecord, Store
+from bgsched.request import Retention
+from bgsched.run import Run
+from bgsched.stores.base import SchedulerRecord, Store
 
 __all__ = ["HEARTBEAT", "LEASE", "Engine"]
 
@@ -44,17 +41,6 @@ _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
-_AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
-_MOST_AHEAD = 256
-
-
-@dataclass(slots=True)
-class _Unsent:
-    """What the store has not taken yet, of one owner."""
-
-    runs: dict[int, Run] = field(default_factory=dict)
-    log: list[LogLine] = field(default_factory=list)
-    trims: list[LogTrim] = field(default_factory=list)
 
 
 class Engine:
@@ -81,14 +67,13 @@ class Engine:
         self._processes = processes
         self._clock = clock
         self._crew = crew
-        self._workers = crew.bound(Pool.THREADS)
+        self._live = UnderWay(crew)
+        self._claims = Claims(processes, crew, self._live)
+        self._reports = Reports(store, processes, clock, hooks, self._was_refused)
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._start_run = start_run
-        self._live: dict[int, LiveRun] = {}
-        self._ended: list[LiveRun] = []
-        self._ended_lock = threading.Lock()
-        self._unsent: dict[str, _Unsent] = {}
+        self._ended: deque[LiveRun] = deque()
         self._unanswered = False
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
@@ -102,7 +87,6 @@ class Engine:
         self._purging = Purging(store, retention, clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
-        self._mean_run = 1.0
 
     # -- the life ------------------------------------------------------------------------------------------------
 
@@ -169,18 +153,17 @@ class Engine:
             return 0.0
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
         elapsed = self._clock.monotonic()
-        for live in self._live.values():
-            limit = live.process.policies.timeout
-            if limit is not None and live.began is not None and not (live.closed or live.overdue):
-                longest = min(longest, max(0.0, limit.total_seconds() - (elapsed - live.began)))
-        due = [] if self.paused else [self._due_of(lane.names) for lane in self._lanes(ahead=False)]
-        now = self._clock.now()
-        return min([longest, *(max(0.0, (instant - now).total_seconds()) for instant in due if instant is not None)])
+        waits = [longest, *(left for _, left in self._live.times_left(elapsed))]
+        if not self.paused:
+            now = self._clock.now()
+            due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
+            waits += [(instant - now).total_seconds() for instant in due if instant is not None]
+        return max(0.0, min(waits))
 
     @property
     def live(self) -> Sequence[LiveRun]:
         """The runs that are under way here."""
-        return [live for live in list(self._live.values()) if not live.closed]
+        return [live for live in self._live if not live.closed]
 
     @property
     def busy(self) -> bool:
@@ -197,12 +180,11 @@ class Engine:
 
     def is_under_way(self, live: LiveRun) -> bool:
         """Whether the run is still ours to execute."""
-        return self._live.get(live.run.id) is live
+        return self._live.find(live.run.id) is live
 
     def ended(self, live: LiveRun) -> None:
         """Hear of a run that came back from its worker. From any thread."""
-        with self._ended_lock:
-            self._ended.append(live)
+        self._ended.append(live)
 
     def look_now(self) -> None:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
@@ -244,9 +226,8 @@ class Engine:
         return self._store.vouches_for(self.owner)
 
     def _end_overdue(self, elapsed: float) -> None:
-        for live in self.live:
-            limit = live.process.policies.timeout
-            if limit is None or live.began is None or live.overdue or elapsed - live.began < limit.total_seconds():
+        for live, left in self._live.times_left(elapsed):
+            if left > 0:
                 continue
             live.overdue = True
             if live.process.pool is not Pool.GROUPS:
@@ -259,92 +240,24 @@ class Engine:
 
         While the store has not taken the last report, lines stay where they are bounded: in the logs of their runs.
         """
-        with self._ended_lock:
-            ended, self._ended = self._ended, []
-        for live in ended:
-            self._collect(live)
-            if self._live.get(live.run.id) is not live:  # of the owner before, or of a life before this one
-                continue
-            del self._live[live.run.id]
-            self._groups.poked |= live.run.parent_id is not None
-            if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
-                self._mean_run += 0.1 * (live.ended - live.began - self._mean_run)
+        held_up = self._reports.waiting
+        while self._ended:
+            live = self._ended.popleft()
+            self._reports.collect(live)
+            if self._live.remove(live):
+                self._groups.poked |= live.run.parent_id is not None
+                self._claims.took(live)
         elapsed = self._clock.monotonic()
-        if finally_ or (elapsed >= self._next_report and not self._unsent):
+        if finally_ or (elapsed >= self._next_report and not held_up):
             self._next_report = elapsed + _REPORT_EVERY
-            for live in list(self._live.values()):
-                self._collect(live)
-        for owner in list(self._unsent):
-            self._send(owner, self._unsent[owner])
-            del self._unsent[owner]
+            for live in self._live:
+                self._reports.collect(live)
+        self._reports.send()
 
-    def _collect(self, live: LiveRun) -> None:
-        changed, lines, trim = live.news()
-        if changed is None and trim is None and not lines and not live.closed:
-            return
-        unsent = self._unsent.setdefault(live.owner, _Unsent())
-        unsent.log.extend(lines)
-        unsent.trims.extend([trim] if trim is not None else [])
-        if changed is not None or live.closed:
-            unsent.runs[live.run.id] = live.run
-
-    def _send(self, owner: str, unsent: _Unsent) -> None:
-        now = self._clock.now()
-        try:
-            runs = list(unsent.runs.values())
-            refused = self._store.record(
-                owner, now, Report(runs, unsent.log, unsent.trims, self._follow_ups(runs, now))
-            )
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001  one value that the store cannot take must not hold up the others
-            LOGGER.error("a report could not be stored, each run goes alone: %s", error, exc_info=error)
-            refused = self._send_singly(owner, now, unsent)
-        for run in refused:
-            LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
-            if (live := self._live.get(run.id)) is not None:
-                live.ask_to_stop(StopCause.REAPED)
-        if self._hooks.listening:
-            self._tell(unsent.runs.values(), {run.id for run in refused})
-
-    def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
-        """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
-        return [
-            (run.id, follow_up(process, run, now))
-            for run in runs
-            if run.status is RunStatus.SUCCESS
-            for process in self._processes.followers(run.process)
-        ]
-
-    def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
-        for run in runs:
-            if run.id not in refused and not run.is_active:
-                self._hooks.emit(RunFinished(run.masked()))
-            elif run.id not in refused and run.owner is None and run.attempts:
-                self._hooks.emit(RunRetried(run.masked()))
-
-    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent) -> list[Run]:
-        """Store run by run; one that cannot be stored as it is ends without what its process gave it."""
-        refused: list[Run] = []
-        for line in unsent.log:
-            self._try_to_record(owner, now, Report((), [line]))
-        self._try_to_record(owner, now, Report((), (), unsent.trims))
-        for run in unsent.runs.values():
-            answer = self._try_to_record(owner, now, Report([run], follow_ups=self._follow_ups([run], now)))
-            if answer is None:
-                error = RunError("ValueError", "what the run ended with could not be stored")
-                bare = evolve(run, result=None, progress=None, attempts=(), error=error, reason=error.message)
-                answer = self._try_to_record(owner, now, Report([bare]))
-            refused += answer or ()
-        return refused
-
-    def _try_to_record(self, owner: str, now: datetime, report: Report) -> list[Run] | None:
-        try:
-            return self._store.record(owner, now, report)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001  the cause was logged with the report that it came with
-            return None
+    def _was_refused(self, run: Run) -> None:
+        live = self._live.find(run.id)
+        if live is not None:
+            live.ask_to_stop(StopCause.REAPED)
 
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
@@ -381,46 +294,22 @@ class Engine:
     def _pass_on_kills(self) -> None:
         if self._live:
             for run_id in self._store.reader().kills_asked(self.owner):
-                if (live := self._live.get(run_id)) is not None:
+                if (live := self._live.find(run_id)) is not None:
                     live.ask_to_stop(StopCause.KILLED)
-
-    def _room(self) -> int:
-        """Return how many runs may be claimed: as many as workers are free, and a few more where runs are short."""
-        ahead = int(self._workers * _AHEAD.total_seconds() / max(self._mean_run, 1e-6))
-        return self._workers + min(ahead, _MOST_AHEAD)
-
-    def _lanes(self, limit: int | None = None, *, ahead: bool = True) -> list["_Lane"]:
-        """Return the processes of which runs may be claimed now, by what executes them, each lane with its room."""
-        under_way: Counter[Any] = Counter()
-        for live in self._live.values():
-            under_way.update((self._crew.lane(live.process), live.process.name))
-        lanes: dict[Lane, _Lane] = {}
-        for process in self._processes:
-            where, bound = self._crew.lane(process), process.policies.limit
-            lane = lanes.get(where)
-            if lane is None:
-                most = self._room() if ahead and where is Pool.THREADS else self._crew.bound(where)
-                lane = lanes[where] = _Lane(most - under_way[where] if limit is None else limit)
-            if bound is None:
-                lane.add(process.name)
-            elif bound > under_way[process.name]:
-                lane.add(process.name)
-                lane.bounds[process.name] = bound - under_way[process.name]
-        return [lane for lane in lanes.values() if lane.room > 0 and lane.names]
 
     def _claim(self, now: datetime, limit: int | None) -> None:
         if self._unanswered:
             self._adopt(self._store.held(self.owner))
             self._unanswered = False
-        for lane in self._lanes(limit):
+        for lane in self._claims.open_lanes(limit):
             due = self._due_of(lane.names)
             if due is not None and due <= now:
                 self._claim_lane(lane, now)
 
-    def _claim_lane(self, lane: "_Lane", now: datetime) -> None:
+    def _claim_lane(self, lane: OpenLane, now: datetime) -> None:
         self._unanswered = True  # until all of it is started: whatever fails on the way, the next pass finds it
         try:
-            claimed = self._store.claim(_Planning(self._processes, lane, self.owner), self.owner, now, lane.room)
+            claimed = self._store.claim(Planning(self._processes, lane, self.owner), self.owner, now, lane.room)
         except OwnerGoneError:
             self._start_over()
             return
@@ -439,7 +328,7 @@ class Engine:
                 self._groups.begin(live)
             else:
                 self._start_run(live)
-            self._live[run.id] = live
+            self._live.add(live)
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()
@@ -450,44 +339,9 @@ class Engine:
             started_at=self._started_at,
             heartbeat_at=now,
             lease_until=now + LEASE,
-            workers=self._workers,
+            workers=self._crew.bound(Pool.THREADS),
             paused=self.paused,
             problem=self.problem,
             problem_since=self.problem_since,
             processes=tuple(sorted(self._processes.names())),
         )
-
-
-class _Lane:
-    """Processes with one kind of executor: how many runs of them may be claimed, and of some of them in particular."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.bounds: dict[str, int] = {}
-        self._names: set[str] = set()
-
-    def add(self, name: str) -> None:
-        self._names.add(name)
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self._names)
-
-
-class _Planning:
-    """What a claim asks: the policies of the processes of one lane, applied for one owner."""
-
-    def __init__(self, processes: ProcessRegistry, lane: _Lane, owner: str) -> None:
-        self._registry = processes
-        self._owner = owner
-        self.processes: Collection[str] = lane.names
-        self.bounds: Mapping[str, int] = lane.bounds
-
-    def overlap_key(self, request: Request) -> str | None:
-        return overlap_key(request, self._policies(request))
-
-    def plan(self, request: Request, now: datetime, blockers: Sequence[Run]) -> Plan:
-        return plan(request, self._policies(request), self._owner, now, blockers)
-
-    def _policies(self, request: Request) -> Policies:
-        return self._registry.get(request.process).policies

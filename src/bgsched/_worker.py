@@ -8,8 +8,8 @@ its pools before a host's exit handlers run, and then nothing could be drained.
 import asyncio
 import contextlib
 import inspect
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -126,24 +126,29 @@ def close(live: LiveRun, end: Outcome) -> None:
 
 
 class Workers:
-    """Up to *count* threads that execute runs, in the order of their coming."""
+    """Up to *count* threads that execute runs, in the order of their coming.
+
+    They are called one at a time: who comes takes a run, and calls the next one while there is more to do. So runs that
+    wait, for a disk or a network, get as many threads as they need, each within microseconds of the one before; short
+    ones stay with the threads that are awake, and nobody is woken only to queue for the interpreter.
+    """
 
     def __init__(self, count: int, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
         self._count = count
         self._done = done
         self._hooks = hooks
-        self._queue: queue.SimpleQueue[LiveRun | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._busy = 0
+        self._queue: deque[LiveRun] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._resting: list[threading.Lock] = []  # what each waits for; the last one is called first
+        self._one_comes = False
+        self._stopped = False
         self._lock = threading.Lock()
 
     def submit(self, live: LiveRun) -> None:
-        """Hand a run over; a thread is added while all are busy and there are fewer than *count*."""
+        """Hand a run over."""
         with self._lock:
-            if self._busy >= len(self._threads) and len(self._threads) < self._count:
-                self._add()
-            self._busy += 1
-        self._queue.put(live)
+            self._queue.append(live)
+            self._call_one()
 
     def overdue(self, live: LiveRun) -> None:
         """End a run whose time is over, and let another thread take the place of the one that is stuck in it."""
@@ -153,38 +158,68 @@ class Workers:
             if not live.left:
                 live.replaced = True
                 self._count += 1
-                self._add()
+                self._call_one()
 
     def stop(self) -> None:
         """Let the threads end once they have nothing to do; whoever is stuck stays until the OS process ends."""
         with self._lock:
-            for _ in self._threads:
-                self._queue.put(None)
-            self._threads = []
+            self._stopped = True
+            for resting in self._resting:
+                resting.release()
+            self._resting.clear()
 
-    def _add(self) -> None:
+    def _call_one(self) -> None:
+        """Have a thread come for what waits: one that rests, or a new one while there are fewer than allowed."""
+        if self._one_comes or not self._queue:
+            return
+        if self._resting:
+            self._one_comes = True
+            self._resting.pop().release()
+        elif len(self._threads) < self._count:
+            self._one_comes = self._add()
+
+    def _add(self) -> bool:
         """Start a thread; when the system has none left, the busy ones must do."""
-        name = f"bgsched-worker-{len(self._threads) + 1}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread = threading.Thread(target=self._work, name=f"bgsched-worker-{len(self._threads) + 1}", daemon=True)
         try:
             thread.start()
         except RuntimeError:
             if not self._threads:
                 raise
-        else:
-            self._threads.append(thread)
+            return False
+        self._threads.add(thread)
+        return True
 
     def _work(self) -> None:
-        while (live := self._queue.get()) is not None:
-            execute(live, self._hooks)
+        called = threading.Lock()
+        called.acquire()
+        came = True
+        while True:
             with self._lock:
-                self._busy -= 1
-                live.left = True
-                surplus = live.replaced
-                if surplus:
-                    self._count -= 1
-                    self._threads = [thread for thread in self._threads if thread is not threading.current_thread()]
-            self._done(live)
-            del live
-            if surplus:
+                self._one_comes &= not came
+                live = self._queue.popleft() if self._queue else None
+                if live is not None:
+                    self._call_one()
+                elif self._stopped:
+                    self._threads.discard(threading.current_thread())
+                    return
+                else:
+                    self._resting.append(called)
+            if live is None:
+                called.acquire()
+                came = True
+                continue
+            came = False
+            execute(live, self._hooks)
+            if self._leaves(live):
                 return
+
+    def _leaves(self, live: LiveRun) -> bool:
+        """Take leave of *live*; return whether another thread has taken this one's place meanwhile."""
+        with self._lock:
+            live.left = True
+            if live.replaced:
+                self._count -= 1
+                self._threads.discard(threading.current_thread())
+        self._done(live)
+        return live.replaced

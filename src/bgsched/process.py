@@ -237,6 +237,7 @@ class ProcessRegistry:
         self._processes: dict[str, Process[Any, Any]] = {}
         self._followers: dict[str, list[Process[Any, Any]]] = {}
         self._filers: list[Filer] = []
+        self.version = 0  # grows with every process that is registered
 
     def __iter__(self) -> Iterator[Process[Any, Any]]:
         return iter(list(self._processes.values()))
@@ -358,6 +359,7 @@ class ProcessRegistry:
     def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
         process.registry = self
         self._processes[process.name] = process
+        self.version += 1
         self._followers = {}
         for follower in self._processes.values():
             for leader in follower.policies.after:

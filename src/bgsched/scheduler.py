@@ -32,6 +32,7 @@ from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnschedul
 from bgsched._evolve import evolve
 from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
+from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._filing import check_id, new_id
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
@@ -117,6 +118,7 @@ class Scheduler:
         self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
+        self._executor = executor
         self._new_crew = partial(
             Crew, executor, workers=workers, async_limit=async_limit, hooks=self._hooks, done=self._came_home
         )
@@ -386,9 +388,21 @@ class Scheduler:
     def start(self) -> Self:
         """Start the thread, declare the timings of the code, and end what dead schedulers left. Twice is once.
 
+        In a worker of a `ProcessPool`, which imports the host's modules, it does nothing, and says so.
+
         Raises:
             StoreError: the store cannot be reached now.
+            ExecutorError: the executor of a process whose timing is declared cannot execute it.
+            SchedulerStateError: a worker imports the main module, and that starts a scheduler.
         """
+        if is_importing_main():
+            raise SchedulerStateError(
+                "a worker process imports your main module, which starts a scheduler; "
+                "put start() under if __name__ == '__main__':"
+            )
+        if is_worker():
+            LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
+            return self
         with self._lifecycle:
             if self._thread is not None:
                 return self
@@ -677,6 +691,11 @@ class Scheduler:
 
     def _warn_of_fork(self) -> None:
         """Say it when a request is filed where nobody will run it."""
+        if is_worker() and isinstance(self.store, MemoryStore):
+            LOGGER.warning(
+                "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "
+                "use a SQLiteStore"
+            )
         if self._forked and isinstance(self.store, MemoryStore):
             self._forked = False
             LOGGER.warning(

@@ -24,19 +24,18 @@ so that the phase stays when a time of day or a list of days is edited. `start` 
 fire time found by walking from the start: `bgsched._calendar` divides, or asks a table of one of the 28 kinds of years.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE
 
-from bgsched._calendar import words
-from bgsched._calendar.days import DailyDays
-from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
-from bgsched._calendar.fields import integer, moment, moment_instant, zone_key
+from bgsched._calendar import parts, words
+from bgsched._calendar.fields import aware, integer, moment, moment_instant, zone_key
 from bgsched._calendar.frequency import (
     WEEKDAYS,
     WEEKENDS,
@@ -51,11 +50,12 @@ from bgsched._calendar.frequency import (
     Weekly,
 )
 from bgsched._calendar.notes import TimingWarning, fire_time_note, next_gap_note
+from bgsched._calendar.parts import Excluded
 from bgsched._calendar.plan import Anchor, Plan
 from bgsched._calendar.stored import decoded
-from bgsched._calendar.units import DAY, FIRST_INSTANT, MICRO, datetime_of, day_of, instant_of, local_of, naive_of
+from bgsched._calendar.units import DAY, FIRST_INSTANT, HORIZON, MICRO, datetime_of, instant_of, local_of
 from bgsched._calendar.value import Value, init
-from bgsched._calendar.zone import Zone, zone_of
+from bgsched._calendar.zone import zone_of
 from bgsched.errors import TimingError
 
 __all__ = [
@@ -87,33 +87,31 @@ __all__ = [
 
 _FEASIBLE_TRIES = 4_000
 
-Excluded = date | tuple[datetime, datetime] | Frequency
-
 
 class _Timing(Value):
     """What the three timings have in common."""
 
     __slots__ = ()
 
+    @abstractmethod
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly later than *after* (aware), in UTC."""
-        raise NotImplementedError
 
+    @abstractmethod
     def first_fire_time(self, now: datetime) -> datetime | None:
         """Return what a request that is scheduled at *now* fires first, in UTC."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
         """Return the latest fire time not later than *until*, and later than *after* if given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count_fire_times(self, after: datetime, until: datetime) -> int:
         """Count the fire times later than *after* and not later than *until*."""
-        raise NotImplementedError
 
     def fire_times(self, after: datetime, until: datetime | None = None) -> Iterator[datetime]:
         """Iterate over the fire times later than *after* and not later than *until*."""
-        last = None if until is None else instant_of(_aware(until, "until"))
+        last = None if until is None else instant_of(aware(until, "until"))
         fire_time = self.next_fire_time(after)
         while fire_time is not None and (last is None or instant_of(fire_time) <= last):
             yield fire_time
@@ -128,34 +126,28 @@ class _Timing(Value):
         return fire_time
 
 
-def _aware(value: object, name: str) -> datetime:
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise TimingError(f"{name} must be a datetime with a time zone, got {value!r}; write tzinfo=UTC")
-    return value
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Immediate(_Timing):
     """Once, at the instant of scheduling."""
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return None: it has no fire time of its own, only the one of :meth:`first_fire_time`."""
-        _aware(after, "after")
+        aware(after, "after")
         return None
 
     def first_fire_time(self, now: datetime) -> datetime | None:
         """Return *now*."""
-        return datetime_of(instant_of(_aware(now, "now")))
+        return datetime_of(instant_of(aware(now, "now")))
 
     def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:  # noqa: ARG002
         """Return None, like :meth:`next_fire_time`."""
-        _aware(until, "until")
+        aware(until, "until")
         return None
 
     def count_fire_times(self, after: datetime, until: datetime) -> int:
         """Return 0, like :meth:`next_fire_time`."""
-        _aware(after, "after")
-        _aware(until, "until")
+        aware(after, "after")
+        aware(until, "until")
         return 0
 
     def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> Self:  # noqa: ARG002
@@ -185,19 +177,19 @@ class Later(_Timing):
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return `at` as UTC if it is later than *after*."""
         instant = self._instant()
-        return datetime_of(instant) if instant > instant_of(_aware(after, "after")) else None
+        return datetime_of(instant) if instant > instant_of(aware(after, "after")) else None
 
     def first_fire_time(self, now: datetime) -> datetime | None:
         """Return `at` as UTC, even if it is in the past: then it runs at once."""
-        _aware(now, "now")
+        aware(now, "now")
         return datetime_of(self._instant())
 
     def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
         """Return `at` as UTC if it lies between the two."""
         instant = self._instant()
-        if after is not None and instant <= instant_of(_aware(after, "after")):
+        if after is not None and instant <= instant_of(aware(after, "after")):
             return None
-        return datetime_of(instant) if instant <= instant_of(_aware(until, "until")) else None
+        return datetime_of(instant) if instant <= instant_of(aware(until, "until")) else None
 
     def count_fire_times(self, after: datetime, until: datetime) -> int:
         """Return 1 if `at` lies between the two, else 0."""
@@ -205,13 +197,13 @@ class Later(_Timing):
 
     def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> Self:
         """Return the same with the time zone filled in."""
-        _aware(now, "now")
+        aware(now, "now")
         return self if self.timezone else type(self)(self.at, timezone=zone_key(timezone or "UTC"))
 
     def describe(self) -> str:
         """Say in words when it fires."""
         zone = self.timezone or "UTC"
-        return f"once, on {words.instant_text(_on_clock(self.at, zone_of(zone)))}, {zone}"
+        return f"once, on {words.instant_text(parts.on_clock(self.at, zone_of(zone)))}, {zone}"
 
     def _instant(self) -> int:
         return moment_instant(self.at, self.timezone)
@@ -256,32 +248,44 @@ class Schedule(_Timing):
         zone = None if timezone is None else zone_key(timezone)
         init(
             self,
-            frequency=_frequencies(frequency),
+            frequency=parts.frequencies(frequency),
             start=None if start is None else moment(start, zone, "start"),
             finish=None if finish is None else moment(finish, zone, "finish"),
             timezone=zone,
             repetitions=None if repetitions is None else integer("repetitions", repetitions),
-            exclude=_exclusions(exclude, zone),
-            jitter=_jitter(jitter),
+            exclude=parts.exclusions(exclude, zone),
+            jitter=parts.jitter(jitter),
             _plan=None,
         )
         self._check_feasible()
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly later than *after* (aware), in UTC."""
-        instant = instant_of(after) if after.tzinfo is not None else instant_of(_aware(after, "after"))
+        try:
+            instant = instant_of(after)
+        except TypeError:
+            instant = instant_of(aware(after, "after"))  # which says what is wrong
         found = (self._plan or self._planned(instant)).next(instant)
         return None if found is None else datetime_of(found)
 
+    def fire_times(self, after: datetime, until: datetime | None = None) -> Iterator[datetime]:
+        """Iterate over the fire times later than *after* and not later than *until*."""
+        last = HORIZON if until is None else instant_of(aware(until, "until"))
+        instant = instant_of(aware(after, "after"))
+        plan = self._planned(instant)
+        while (found := plan.next(instant)) is not None and found <= last:
+            yield datetime_of(found)
+            instant = found
+
     def first_fire_time(self, now: datetime) -> datetime | None:
         """Return the first fire time not before *now* and `start`, in UTC."""
-        instant = instant_of(_aware(now, "now"))
+        instant = instant_of(aware(now, "now"))
         found = self._planned(instant).next(instant - 1)
         return None if found is None else datetime_of(found)
 
     def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:
         """Return the latest fire time not later than *until*, and later than *after* if given."""
-        last, first = instant_of(_aware(until, "until")), None if after is None else instant_of(_aware(after, "after"))
+        last, first = instant_of(aware(until, "until")), None if after is None else instant_of(aware(after, "after"))
         found = self._planned(last if first is None else first).last(last, first)
         return None if found is None else datetime_of(found)
 
@@ -291,12 +295,12 @@ class Schedule(_Timing):
         One frequency is counted by division and by whole years, with one correction for each transition of the zone.
         Several, or exclusions, are counted one by one where they are rare and day by day where they are not.
         """
-        first = instant_of(_aware(after, "after"))
-        return self._planned(first).count(first, instant_of(_aware(until, "until")))
+        first = instant_of(aware(after, "after"))
+        return self._planned(first).count(first, instant_of(aware(until, "until")))
 
     def due_at(self, fire_time: datetime, key: str) -> datetime:
         """Return *fire_time* plus 0 to `jitter`: the same for the same *key* and fire time, on every machine."""
-        instant = instant_of(_aware(fire_time, "fire_time"))
+        instant = instant_of(aware(fire_time, "fire_time"))
         if not self.jitter:
             return fire_time
         digest = blake2b(f"{key}\0{instant}".encode(), digest_size=8).digest()
@@ -305,7 +309,7 @@ class Schedule(_Timing):
 
     def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> "Schedule":
         """Return the same with `start` and `timezone` filled in where they are None."""
-        start = self.start if self.start is not None else datetime_of(instant_of(_aware(now, "now")))
+        start = self.start if self.start is not None else datetime_of(instant_of(aware(now, "now")))
         zone = self.timezone or zone_key(timezone or "UTC")
         if start is self.start and zone == self.timezone:
             return self
@@ -315,34 +319,34 @@ class Schedule(_Timing):
     def describe(self) -> str:
         """Say in words when it fires."""
         zone = zone_of(self.timezone or "UTC")
-        start = None if self.start is None else _on_clock(self.start, zone)
+        start = None if self.start is None else parts.on_clock(self.start, zone)
         default = words.AT_START if start is None else words.at_text(start.time().replace(microsecond=0), "")
-        parts = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
-        parts += [self.timezone] if self.timezone else []
-        parts += [] if start is None else [f"from {words.instant_text(start)}"]
-        parts += [] if self.finish is None else [words.until_text(_on_clock(self.finish, zone))]
-        parts += [] if self.repetitions is None else [words.count(self.repetitions, "time")]
-        parts += [words.excluded(_excluded_text(item, zone) for item in self.exclude)] if self.exclude else []
-        parts += [f"spread over {words.span_text(self.jitter)}"] if self.jitter else []
-        return ", ".join(parts)
+        said = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
+        said += [self.timezone] if self.timezone else []
+        said += [] if start is None else [f"from {words.instant_text(start)}"]
+        said += [] if self.finish is None else [words.until_text(parts.on_clock(self.finish, zone))]
+        said += [] if self.repetitions is None else [words.count(self.repetitions, "time")]
+        said += [words.excluded(parts.excluded_text(item, zone) for item in self.exclude)] if self.exclude else []
+        said += [f"spread over {words.span_text(self.jitter)}"] if self.jitter else []
+        return ", ".join(said)
 
     def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:
         """Return what is legal and probably not meant, for a host to show beside the preview."""
-        instant = instant_of(_aware(now, "now"))
+        instant = instant_of(aware(now, "now"))
         plan = self._planned(instant)
         found = [warning for frequency in self._all() for warning in frequency._warnings()]  # noqa: SLF001
         following = plan.next(instant)
         if following is None:
             found.append(TimingWarning("over", "there is no fire time left"))
         elif following > instant + 366 * DAY * MICRO:
-            days = (following - instant) // (DAY * MICRO)
-            found.append(TimingWarning("far", f"the next fire time is {days} days away, at {datetime_of(following)}"))
+            when = words.instant_text(parts.on_clock(datetime_of(following), plan.zone))
+            found.append(TimingWarning("far", f"the next fire time is over a year away, on {when}"))
         gap = next_gap_note(plan.clocks, plan.zone, instant)
         return (*found, TimingWarning("gap", gap)) if gap else tuple(found)
 
     def note_on(self, fire_time: datetime) -> str:
         """Say if *fire_time* stands for a local time that does not exist or happens twice, else ``""``."""
-        instant = instant_of(_aware(fire_time, "fire_time"))
+        instant = instant_of(aware(fire_time, "fire_time"))
         plan = self._planned(instant)
         return fire_time_note(plan.clocks, plan.zone, instant)
 
@@ -387,7 +391,7 @@ class Schedule(_Timing):
         plan = Plan(
             zone,
             tuple((frequency._engine(anchor), frequency._fraction(anchor)) for frequency in self._all()),  # noqa: SLF001
-            tuple(_exclusion(item, anchor, self.timezone) for item in self.exclude),
+            tuple(parts.exclusion(item, anchor, self.timezone) for item in self.exclude),
             start=instant if bounded else None,
             finish=None if self.finish is None else moment_instant(self.finish, self.timezone),
             repetitions=self.repetitions,
@@ -402,66 +406,6 @@ class Schedule(_Timing):
 
 
 Timing = Immediate | Later | Schedule
-
-
-def _frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
-    several = value if isinstance(value, tuple | list) else (value,)
-    for item in several:
-        if not isinstance(item, Frequency):
-            raise TimingError(f"frequency must be one such as Daily(at='09:00'), or a tuple of them, got {item!r}")
-    if not several:
-        raise TimingError("frequency is an empty tuple; it would never fire")
-    unique = tuple(dict.fromkeys(several))
-    return unique if len(unique) > 1 else unique[0]
-
-
-def _on_clock(moment_: datetime, zone: Zone) -> datetime:
-    """Return what the clock of a zone reads at a moment that :func:`moment` returned."""
-    if moment_.tzinfo is None:
-        return moment_
-    instant = instant_of(moment_)
-    return naive_of(instant // MICRO + zone.offset(instant // MICRO)).replace(microsecond=instant % MICRO)
-
-
-def _excluded_text(item: Excluded, zone: Zone) -> str:
-    if isinstance(item, tuple):
-        first, last = (words.instant_text(_on_clock(bound, zone)) for bound in item)
-        return f"{first} to {last}"
-    return words.day_text(item) if isinstance(item, date) else item._say("")  # noqa: SLF001 - the same family
-
-
-def _jitter(value: object) -> timedelta:
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise TimingError(f"jitter must be a timedelta that is not negative, got {value!r}")
-    return value
-
-
-def _exclusions(value: object, zone: str | None) -> tuple[Excluded, ...]:
-    several = value if isinstance(value, tuple | list) and not _is_pair(value) else (value,)
-    return tuple(_excluded(item, zone) for item in several)
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(item, datetime) for item in value)  # noqa: PLR2004
-
-
-def _excluded(item: Any, zone: str | None) -> Excluded:
-    if _is_pair(item):
-        start, end = (moment(bound, zone, "exclude") for bound in item)
-        if moment_instant(end, zone) <= moment_instant(start, zone):
-            raise TimingError(f"exclude has a pair that ends before it begins: {item!r}")
-        return start, end
-    if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
-        return item
-    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
-
-
-def _exclusion(item: Excluded, anchor: Anchor, zone: str | None) -> Exclusion:
-    if isinstance(item, tuple):
-        return RangeExcluded(*(moment_instant(bound, zone) for bound in item))
-    if isinstance(item, date):
-        return DaysExcluded(DailyDays(day_of(item), 10**7), anchor.zone)
-    return item._exclusion(anchor)  # noqa: SLF001 - the same family
 
 
 _TYPES = {

@@ -224,7 +224,7 @@ class TestExits:
         scheduler = Scheduler(SQLiteStore(path), processes=registry_of(p=work), workers=1).start()
         engine = scheduler._engine
         assert engine is not None
-        engine._mean_run = 0.001  # as if runs were short: it claims ahead
+        engine._claims._mean_run = 0.001  # as if runs were short: it claims ahead
         scheduler.schedule_many([("p", Immediate(), None) for _ in range(4)])
         assert started.wait(PATIENCE)
         report = scheduler.shutdown(timeout=0)

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bgsched import _engine
+from bgsched import _claims
 from bgsched._current import LiveRun
 from bgsched._engine import Engine
 from bgsched._evolve import evolve
+from bgsched._reports import Reports
 from bgsched.request import Plan, Request, planning
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import SQLiteStore, base
@@ -207,14 +208,14 @@ def forget_a_claim_whose_answer_did_not_come(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def forget_a_report_that_failed(patch: pytest.MonkeyPatch) -> None:
-    send = Engine._send
+    send = Reports._send
 
-    def send_once(self: Engine, owner: str, unsent: Any) -> None:
+    def send_once(self: Reports, owner: str, unsent: Any) -> None:
         self._unsent.pop(owner)
         send(self, owner, unsent)
         self._unsent[owner] = unsent
 
-    patch.setattr(Engine, "_send", send_once)
+    patch.setattr(Reports, "_send", send_once)
 
 
 @mutation
@@ -276,7 +277,7 @@ def drop_what_misfired(patch: pytest.MonkeyPatch) -> None:
         kept = tuple(run for run in made.runs if run.status is not RunStatus.MISFIRED)
         return Plan(made.request, kept, made.displaced, made.kills)
 
-    patch.setattr(_engine, "plan", plan)
+    patch.setattr(_claims, "plan", plan)
 
 
 @mutation

@@ -1,5 +1,7 @@
 """Nothing walks, nothing hangs, nothing but our own errors: far futures, hostile texts, the ends of time."""
 
+import os
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -15,13 +17,15 @@ from bgsched._calendar.zone import Zone
 from bgsched._cli_frequency import parse_frequency
 from bgsched.errors import TimingError
 
+EXAMPLES = int(os.environ.get("BGSCHED_EXAMPLES", "60"))
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 FAR = datetime(2426, 5, 4, 12, 30, tzinfo=UTC)
 END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=5 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 # The promise is 50 ms and 10 MB an input; a shared machine stalls, so that only ten times as much is a failure here.
-SECONDS, BYTES = 0.5, 10 * 2**20
+# A tracer (coverage) takes ten times as long as what it looks at.
+SECONDS, BYTES = 0.5 if sys.gettrace() is None else 60, 10 * 2**20
 
 
 def bounded(build: Callable[[], object]) -> None:

@@ -142,6 +142,8 @@ REFUSED = [
     ("0 0 * * 8", "day of week", "0..7"),
     ("0 0 * fbe *", "month", "did you mean 'feb'"),
     ("0 0 * * tuesday", "day of week", "did you mean 'tue'"),
+    ("0 0 * february *", "month", "did you mean 'feb'"),
+    ("0 0 * xyz *", "month", "allowed are 1..12 or jan..dec"),
     ("0 0 1,L * *", "day of month", "cannot be one of a list"),
     ("0 0 15W,1 * *", "day of month", "cannot be one of a list"),
     ("0 0 * * 5#2,1", "day of week", "cannot be one of a list"),
@@ -215,6 +217,7 @@ QUARTZ = [
     ("0 0 16 ? * 7L *", ["04-25 16:00", "05-30 16:00"]),  # 7 is Saturday
     ("0 0 12 ? * L", ["04-11 12:00", "04-18 12:00"]),  # alone, L is Saturday
     ("0 0 12 L-3 * ?", ["04-27 12:00", "05-28 12:00"]),
+    ("0 0 12 L-30 * ?", ["05-01 12:00", "07-01 12:00"]),  # months of 30 days have no such day
     ("0 0 12 LW * ?", ["04-30 12:00", "05-29 12:00"]),
     ("0 0 12 1W * ?", ["05-01 12:00", "06-01 12:00"]),
     ("0 0 12 15W 8 ?", ["08-14 12:00", "08-16 12:00"]),  # a Saturday in 2026, a Sunday in 2027

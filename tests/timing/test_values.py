@@ -77,6 +77,72 @@ def test_first_fire_time_is_inclusive_and_next_is_strict() -> None:
     assert t.Later(START).first_fire_time(START + timedelta(days=1)) == START
 
 
+class TestOneShots:
+    def test_immediate_has_no_fire_time_of_its_own(self) -> None:
+        later = START + timedelta(days=1)
+        assert t.Immediate().next_fire_time(START) is None
+        assert t.Immediate().last_fire_time(later, START) is None
+        assert t.Immediate().count_fire_times(START, later) == 0
+        assert list(t.Immediate().fire_times(START)) == []
+
+    def test_later_is_one_instant(self) -> None:
+        second, day = timedelta(seconds=1), timedelta(days=1)
+        later = t.Later(START)
+        assert list(later.fire_times(START - day, START + day)) == [START]
+        assert list(later.fire_times(START - day, START - second)) == []
+        assert later.next_fire_time(START) is None
+        assert later.last_fire_time(START) == START == later.last_fire_time(START, START - second)
+        assert later.last_fire_time(START - second) is None
+        assert later.last_fire_time(START + day, START) is None
+        assert later.count_fire_times(START - second, START) == 1
+        assert later.count_fire_times(START, START + day) == 0
+
+
+MOMENTS = [
+    ("Europe/Madrid", datetime(2026, 3, 29, 2, 30), "03-29 01:00"),  # a gap: its end
+    ("Europe/Madrid", datetime(2026, 10, 25, 2, 30), "10-25 00:30"),  # a fold: the first one
+    ("Europe/Madrid", datetime(2026, 10, 25, 2, 30, fold=1), "10-25 01:30"),  # or the second
+    ("Europe/Madrid", datetime(2026, 7, 1, 2, 30, fold=1), "07-01 00:30"),  # neither: fold has no meaning
+    ("Europe/Madrid", datetime(2026, 3, 29, 2, 30, fold=1), "03-29 01:00"),
+    ("Pacific/Apia", datetime(2011, 12, 30, 9), "12-30 10:00"),  # a vanished day is not lost: when the 31st began
+]
+
+
+@pytest.mark.parametrize(("zone", "at", "expected"), MOMENTS)
+def test_a_naive_moment_is_read_on_the_clock_of_its_zone(zone: str, at: datetime, expected: str) -> None:
+    for found in (
+        t.Later(at, timezone=zone).first_fire_time(START),
+        t.Schedule(t.EveryMinutes(5), start=at, timezone=zone).first_fire_time(datetime(2001, 1, 1, tzinfo=UTC)),
+    ):
+        assert f"{found:%m-%d %H:%M}" == expected
+
+
+class TestGapAndFold:
+    """One row each for what the oracle finds only by luck."""
+
+    def test_a_star_reads_the_second_pass_though_the_next_match_is_a_year_away(self) -> None:
+        schedule = t.Schedule(t.Cron("*/30 1 1 11 *"), timezone="America/New_York")  # the night of the fold of 2026
+        found = times(schedule, datetime(2026, 11, 1, 5, 15, tzinfo=UTC), 4)
+        assert found == ["11-01 05:30", "11-01 06:00", "11-01 06:30", "11-01 05:00"]
+
+    def test_a_fixed_time_is_not_counted_in_the_second_pass(self) -> None:
+        schedule = t.Schedule(t.Daily("02:30"), timezone="Europe/Madrid")
+        second_pass = datetime(2026, 10, 25, 1, 10, tzinfo=UTC), datetime(2026, 10, 25, 1, 50, tzinfo=UTC)
+        assert schedule.count_fire_times(*second_pass) == 0
+        assert schedule.next_fire_time(second_pass[0]) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+    def test_hourly_at_a_minute_that_a_gap_swallows(self) -> None:
+        start = datetime(2026, 3, 8, 1, 45)
+        schedule = t.Schedule(t.Hourly(minute=30), start=start, timezone="America/New_York")
+        assert times(schedule, datetime(2026, 3, 8, tzinfo=UTC), 1, "America/New_York") == ["03-08 03:30"]
+
+    def test_nothing_on_whole_seconds_lies_between_two_of_them(self) -> None:
+        schedule = t.Schedule(t.Cron("* * * * * *", seconds="first"))
+        after = datetime(2026, 1, 1, 0, 0, 0, 100, tzinfo=UTC)
+        assert schedule.count_fire_times(after, after.replace(microsecond=999)) == 0
+        assert schedule.count_fire_times(after, after + timedelta(seconds=1)) == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [

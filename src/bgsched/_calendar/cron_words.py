@@ -1,6 +1,6 @@
 """Cron expressions and recurrence rules in words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import time
 
 from bgsched._calendar.fields import time_text
@@ -100,7 +100,7 @@ def _within_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
 
 
 def _of_hours(hours: Sequence[int]) -> str:
-    if len(hours) > 1 and hours[-1] - hours[0] == len(hours) - 1:
+    if hours[-1] - hours[0] == len(hours) - 1:
         return f"from {hours[0]:02}:00 to {hours[-1]:02}:59"
     return f"in the hours {_ranges(hours, _number)}"
 
@@ -163,13 +163,17 @@ def recurrence(rule: Rule, default: str) -> str:
     parts += _rule_days(rule)
     parts += [_rule_times(rule, default)]
     if "BYSETPOS" in numbers:
-        unit = {"day": "day"}.get(unit, unit)
-        parts.append(f" (of these in each {unit} only {joined(_place(n) for n in numbers['BYSETPOS'])})")
+        parts.append(f" (of these in each {unit} only {joined(map(_place, _forward(numbers['BYSETPOS'])))})")
     if rule.count is not None:
         parts.append(f", {count(rule.count, 'time')}")
     if rule.until is not None:
         parts.append(f", until {instant_text(rule.until)}{' UTC' if rule.until_utc else ''}")
     return "".join(parts)
+
+
+def _forward(numbers: Iterable[int]) -> list[int]:
+    """Sort numbers that may count from the end: those that count from the beginning come first."""
+    return sorted(numbers, key=lambda n: (n < 0, n))
 
 
 def _place(n: int) -> str:
@@ -181,18 +185,27 @@ def _rule_days(rule: Rule) -> list[str]:
     if rule.days:
         plain = [day.weekday for day in rule.days if not day.n]
         counted = [nth_name(day.n, day.weekday) for day in rule.days if day.n]
-        named = [day_names(sorted(plain))] if plain else []
+        named = [_plain_days(rule, sorted(plain))] if plain else []
         parts.append(f" on {joined(named + counted)}")
     if "BYMONTHDAY" in numbers:
         word = " that is " if rule.days else " on "
-        parts.append(word + joined((month_day(day) for day in numbers["BYMONTHDAY"]), "or" if rule.days else "and"))
+        days = map(month_day, _forward(numbers["BYMONTHDAY"]))
+        parts.append(word + joined(days, "or" if rule.days else "and"))
     if "BYYEARDAY" in numbers:
-        parts.append(f" on day {joined(map(str, numbers['BYYEARDAY']))} of the year")
+        parts.append(f" on {joined(map(month_day, _forward(numbers['BYYEARDAY'])))} of the year")
     if "BYWEEKNO" in numbers:
-        parts.append(f" in week {joined(map(str, numbers['BYWEEKNO']))} of the year")
+        weeks = (f"week {n}" if n > 0 else f"{_place(n)} week" for n in _forward(numbers["BYWEEKNO"]))
+        parts.append(f" in {joined(weeks)} of the year")
     if "BYMONTH" in numbers:
         parts.append(f" in {_ranges(numbers['BYMONTH'], _month)}")
     return parts
+
+
+def _plain_days(rule: Rule, days: Sequence[int]) -> str:
+    """Say ``Monday and Friday``; within a month or year all of them: ``every Monday``, ``every weekday``."""
+    if rule.frequency not in {"MONTHLY", "YEARLY"}:
+        return day_names(days)
+    return f"every {'weekday' if tuple(days) == (0, 1, 2, 3, 4) else _listed_days(days)}"
 
 
 def _rule_times(rule: Rule, default: str) -> str:

@@ -9,12 +9,12 @@ from bisect import bisect_left
 from calendar import isleap, monthrange
 from collections.abc import Callable
 from datetime import date
-from functools import lru_cache
+from functools import partial
 from typing import Protocol
 
 from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
 
-__all__ = ["DailyDays", "Days", "MonthlyDays", "WeeklyDays", "YearDays", "day_in_month", "year_of"]
+__all__ = ["DailyDays", "Days", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
 LAST_YEAR = 9999
 
@@ -62,9 +62,9 @@ class WeeklyDays:
         week, weekday = divmod(day - self._monday, 7)
         ahead = -week % self._every
         if not ahead:
-            for candidate in self._weekdays:
-                if candidate >= weekday:
-                    return day + candidate - weekday
+            place = bisect_left(self._weekdays, weekday)
+            if place < len(self._weekdays):
+                return day + self._weekdays[place] - weekday
             ahead = self._every
         return self._monday + (week + ahead) * 7 + self._weekdays[0]
 
@@ -101,12 +101,22 @@ def day_in_month(year: int, month: int, rule: tuple[int, int | None], *, clamp: 
     return day_of(date(year, month, day)) if 1 <= day <= length else None
 
 
+def monthly_days(rule: tuple[int, int | None], anchor: int, every: int, *, clamp: bool) -> Days:
+    """Return the day of :func:`day_in_month` in every n-th month, counted from the month that holds the anchor day."""
+    return YearDays(partial(_one_a_month, rule, clamp)) if every == 1 else MonthlyDays(rule, anchor, every, clamp=clamp)
+
+
+def _one_a_month(rule: tuple[int, int | None], clamp: bool, year: int) -> tuple[int, ...]:  # noqa: FBT001 - for partial
+    found = (day_in_month(year, month, rule, clamp=clamp) for month in range(1, 13))
+    return tuple(day - _year_start(year) for day in found if day is not None)
+
+
 class MonthlyDays:
     """One day of every n-th month, counted from the month that holds the anchor day."""
 
     __slots__ = ("_anchor", "_clamp", "_every", "_rule")
 
-    def __init__(self, rule: tuple[int, int | None], anchor: int = 0, every: int = 1, *, clamp: bool = False) -> None:
+    def __init__(self, rule: tuple[int, int | None], anchor: int, every: int, *, clamp: bool) -> None:
         self._rule = rule
         self._clamp = clamp
         self._every = every
@@ -138,31 +148,30 @@ def _month_of(day: int) -> int:
     return value.year * 12 + value.month - 1
 
 
-@lru_cache(maxsize=1)
-def _year_starts() -> tuple[int, ...]:
-    """Return the day number of 1 January of every year; entry 0 and the last one stand for years that do not exist."""
-    starts = [day_of(date(year, 1, 1)) for year in range(1, LAST_YEAR + 1)]
-    return (starts[0] - 366, *starts, starts[-1] + 365, starts[-1] + 730)
-
-
-def year_of(day: int) -> int:
-    """Return the year that holds a day."""
-    return date_of(day).year
+def _year_start(year: int) -> int:
+    """Return the day number of 1 January; years beyond 9999 have one too."""
+    return _STARTS[year % 400] + year // 400 * _CYCLE
 
 
 def _kind_of(year: int) -> int:
     """Return which of the 28 kinds a year is."""
     leap = 1 if isleap(year) else 2 if isleap(year - 1) else 3 if isleap(year + 1) else 0
-    return weekday_of(_year_starts()[year]) * 4 + leap
+    return weekday_of(_year_start(year)) * 4 + leap
+
+
+_CYCLE = 146_097  # days in 400 years, which are whole weeks
+_STARTS = tuple(day_of(date(year, 1, 1)) - 5 * _CYCLE for year in range(2000, 2400))
+_KINDS = bytes(_kind_of(year) for year in range(400))
 
 
 class YearDays:
     """Days that a rule picks from a year by nothing but its kind, in all years or in a list of them.
 
     With *unit* 86,400 the same for seconds: then the numbers in the tables and in the questions count seconds.
+    The year asked about last is kept at hand.
     """
 
-    __slots__ = ("_pick", "_starts", "_tables", "_unit", "_years")
+    __slots__ = ("_pick", "_recent", "_tables", "_unit", "_years")
 
     def __init__(
         self, pick: Callable[[int], tuple[int, ...]], years: tuple[int, ...] | None = None, *, unit: int = 1
@@ -171,14 +180,14 @@ class YearDays:
         self._pick = pick
         self._years = None if years is None else frozenset(years)
         self._tables: list[tuple[int, ...] | None] = [None] * 28
-        self._starts = _year_starts()
         self._unit = unit
+        self._recent: tuple[int, int, int, tuple[int, ...]] = (0, 0, 0, ())
 
     def table(self, year: int) -> tuple[int, ...]:
         """Return the days of the year, counted from 0."""
         if self._years is not None and year not in self._years:
             return ()
-        kind = _kind_of(year)
+        kind = _KINDS[year % 400]
         table = self._tables[kind]
         if table is None:
             table = self._tables[kind] = self._pick(year)
@@ -186,31 +195,35 @@ class YearDays:
 
     def next(self, day: int) -> int | None:
         """Return the first day of the set that is not before *day*."""
-        unit = self._unit
-        if day // unit > LAST_DAY:
-            return None
-        year = year_of(day // unit)
-        starts = self._starts
-        table = self.table(year)
-        place = bisect_left(table, day - starts[year] * unit)
+        year, start, end, table = self._recent
+        if not start <= day < end:
+            if day // self._unit > LAST_DAY:
+                return None
+            year, start, end, table = self._recent = self._year_of(day)
+        place = bisect_left(table, day - start)
         if place < len(table):
-            return starts[year] * unit + table[place]
+            return start + table[place]
         for later in range(year + 1, LAST_YEAR + 1):
-            table = self.table(later)
+            known = self._tables[_KINDS[later % 400]] if self._years is None else None  # saves a call for each year
+            table = self.table(later) if known is None else known
             if table:
-                return starts[later] * unit + table[0]
+                return _year_start(later) * self._unit + table[0]
         return None
+
+    def _year_of(self, day: int) -> tuple[int, int, int, tuple[int, ...]]:
+        """Return the year that holds a day, its bounds, and its table."""
+        year = date_of(day // self._unit).year
+        return year, _year_start(year) * self._unit, _year_start(year + 1) * self._unit, self.table(year)
 
     def count(self, start: int, end: int) -> int:
         """Count the days of the set in ``start <= day < end``, year by year."""
-        unit = self._unit
-        end = min(end, (LAST_DAY + 1) * unit)
+        end = min(end, (LAST_DAY + 1) * self._unit)
         if start >= end:
             return 0
-        first, last = year_of(start // unit), year_of((end - 1) // unit)
+        first, begin, _, table = self._year_of(start)
+        last, last_begin, _, last_table = self._year_of(end - 1)
         count = sum(len(self.table(year)) for year in range(first, last))
-        count += bisect_left(self.table(last), end - self._starts[last] * unit)
-        return count - bisect_left(self.table(first), start - self._starts[first] * unit)
+        return count + bisect_left(last_table, end - last_begin) - bisect_left(table, start - begin)
 
     def is_empty(self) -> bool:
         """Tell whether no year has such a day; all kinds of years occur within 400 years."""

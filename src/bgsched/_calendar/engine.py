@@ -163,18 +163,16 @@ class Product:
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
+        times = self.times
         today, second = divmod(local, DAY)
+        if second > times.last:
+            today, second = today + 1, 0
         day = self.days.next(today)
         if day is None:
             return None
-        if day == today:
-            found = self.times.next(second)
-            if found is not None:
-                return today * DAY + found
-            day = self.days.next(today + 1)
-            if day is None:
-                return None
-        return day * DAY + self.times.first
+        if day > today or second <= times.first:
+            return day * DAY + times.first
+        return day * DAY + (times.next(second) or 0)
 
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""
@@ -204,25 +202,29 @@ class WallClock:
     """Local seconds on the clock of a zone.
 
     *Fixed* (``clock=False``): each local second is one instant at most, see :meth:`_next_fixed`. *Clock*: each instant
-    at which the clock reads such a second. Far from transitions the two are the same and a subtraction.
+    at which the clock reads such a second. Far from transitions the two are the same and a subtraction; the span asked
+    about last is kept at hand.
     """
 
-    __slots__ = ("_clock", "_nominal", "_zone")
+    __slots__ = ("_clock", "_nominal", "_recent", "_zone")
 
     def __init__(self, nominal: Nominal, zone: Zone, *, clock: bool = False) -> None:
         self._nominal = nominal
         self._zone = zone
         self._clock = clock
+        self._recent = zone.span(0)
 
     def next(self, after: int) -> int | None:
         """Return the first instant strictly later than *after*."""
         second = after // MICRO
-        span = self._zone.span(second)
-        local = second + span.offset + 1
-        if local >= span.lo:
+        start, end, offset, lo, hi = self._recent
+        if not start <= second < end:
+            start, end, offset, lo, hi = self._recent = self._zone.span(second)
+        local = second + offset + 1
+        if local >= lo:
             found = self._nominal.next(local)
-            if found is not None and found < span.hi:
-                return (found - span.offset) * MICRO
+            if found is not None and found < hi:
+                return (found - offset) * MICRO
         answer = self._next_clock(second + 1) if self._clock else self._next_fixed(second, local)
         return None if answer is None else answer * MICRO
 
@@ -319,7 +321,8 @@ class WallClock:
     def bits(self, start: int, end: int) -> int:
         """Return the seconds of ``start <= t < end``, which no transition interrupts, as the bits of a number."""
         span = self._zone.span(start)
-        calm = self._clock or (span.lo <= start + span.offset and end + span.offset <= span.hi)
+        # At the very beginning of a span stands what the gap before it holds.
+        calm = self._clock or (span.lo < start + span.offset and end + span.offset <= span.hi)
         if calm and isinstance(self._nominal, Product):
             return self._nominal.bits(start + span.offset, end + span.offset)
         return enumerate_bits(self, start, end)

@@ -5,6 +5,7 @@ without a time of day names whole local days, a Cron names the minutes (or secon
 matches.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from bgsched._calendar.days import Days
@@ -49,28 +50,29 @@ class RangeExcluded:
 class DaysExcluded:
     """Whole local days."""
 
-    __slots__ = ("_days", "_zone")
+    __slots__ = ("_next_day", "_zone")
 
-    def __init__(self, days: Days, zone: Zone) -> None:
-        self._days = days
+    def __init__(self, next_day: Callable[[int], int | None], zone: Zone) -> None:
+        """Take what returns the first of the days that is not before a day."""
+        self._next_day = next_day
         self._zone = zone
 
     def end(self, instant: int) -> int | None:
         """Return None if *instant* is not excluded, else a later instant before which all are."""
         span = self._zone.span(instant // MICRO)
         day = (instant // MICRO + span.offset) // DAY
-        if self._days.next(day) != day:
+        if self._next_day(day) != day:
             return None
         return min((day + 1) * DAY - span.offset, span.end) * MICRO
 
     def bits(self, start: int, end: int, _fraction: int) -> int:
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
         bits, offset = 0, self._zone.span(start).offset
-        day = self._days.next((start + offset) // DAY)
+        day = self._next_day((start + offset) // DAY)
         while day is not None and day * DAY - offset < end:
             first, last = max(day * DAY - offset, start), min((day + 1) * DAY - offset, end)
             bits |= ((1 << (last - first)) - 1) << (first - start)
-            day = self._days.next(day + 1)
+            day = self._next_day(day + 1)
         return bits
 
 
@@ -159,8 +161,6 @@ class Union:
 
     def count(self, after: int, until: int) -> int:
         """Count the instants in ``after < t <= until``: one by one where they are few, else day by day."""
-        if until <= after:
-            return 0
         if sum(engine.count(after, until) for engine, _ in self._engines) <= 16 * (
             1 + (until - after) // (DAY * MICRO)
         ):
@@ -193,7 +193,3 @@ class Union:
             count += (bits & ~excluded).bit_count()
             second = end
         return count
-
-    def bits(self, start: int, end: int) -> int:
-        """Return the whole seconds of ``start <= t < end`` as the bits of a number."""
-        raise NotImplementedError

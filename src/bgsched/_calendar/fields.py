@@ -15,6 +15,7 @@ from bgsched.errors import TimingError, did_you_mean
 __all__ = [
     "WEEKDAY_OBJECTS",
     "Weekdays",
+    "aware",
     "integer",
     "moment",
     "moment_instant",
@@ -42,6 +43,13 @@ def integer(name: str, value: object, *, minimum: int | None = 1) -> int:
         raise TimingError(f"{name} must be a whole number, got {value!r}")
     if minimum is not None and value < minimum:
         raise TimingError(f"{name} must be at least {minimum}, got {value}")
+    return value
+
+
+def aware(value: object, name: str) -> datetime:
+    """Return *value* if it is a datetime that knows its offset from UTC."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise TimingError(f"{name} must be a datetime with a time zone, got {value!r}; write tzinfo=UTC")
     return value
 
 

@@ -1,20 +1,22 @@
 """Frequencies: how a Schedule repeats. The public way to them is :mod:`bgsched.timing`."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import time
+from functools import lru_cache, partial
 from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
 
 from bgsched._calendar import cron_words, words
-from bgsched._calendar.days import DailyDays, Days, MonthlyDays, WeeklyDays
+from bgsched._calendar.days import DailyDays, Days, WeeklyDays, monthly_days
 from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, NominalDays, nominal_of
-from bgsched._calendar.rule import parse_rule
+from bgsched._calendar.recurrence import Ended, next_day_of, nominal_of
+from bgsched._calendar.rule import parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -53,12 +55,13 @@ class Frequency(Value):
         """Say in words when it fires."""
         return self._say(words.AT_START)
 
+    @abstractmethod
     def _say(self, default: str) -> str:
         """Say it, with *default* where the time of day comes from the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _engine(self, anchor: Anchor) -> Engine:
-        raise NotImplementedError
+        """Return its fire times, counted from *anchor*, as instants."""
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         """Return what it covers as an exclusion: its instants, unless it names days or clock times."""
@@ -68,9 +71,9 @@ class Frequency(Value):
         """Return the microseconds of its fire times."""
         return 0
 
+    @abstractmethod
     def _needs_start(self, *, excluding: bool = False) -> bool:
         """Tell whether the fire times depend on the start."""
-        raise NotImplementedError
 
     def _is_endless(self) -> bool:
         """Tell whether it fires again and again wherever it starts."""
@@ -84,8 +87,9 @@ class Frequency(Value):
 class _Elapsed(Frequency):
     __slots__ = ()
 
+    @abstractmethod
     def _step(self) -> int:
-        raise NotImplementedError
+        """Return the microseconds from one fire time to the next."""
 
     def _engine(self, anchor: Anchor) -> Engine:
         return Elapsed(anchor.instant, self._step())
@@ -104,8 +108,9 @@ class _Dated(Frequency):
     at: time | None
     every: int
 
+    @abstractmethod
     def _days(self, anchor: Anchor) -> Days:
-        raise NotImplementedError
+        """Return its local days, counted from that of *anchor*."""
 
     def _engine(self, anchor: Anchor) -> Engine:
         second = anchor.local % DAY if self.at is None else _second_of(self.at)
@@ -114,7 +119,7 @@ class _Dated(Frequency):
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         if self.at is not None:
             return super()._exclusion(anchor)
-        return DaysExcluded(self._days(anchor), anchor.zone)
+        return DaysExcluded(self._days(anchor).next, anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:
         return self.every > 1 or (self.at is None and not excluding)
@@ -174,13 +179,16 @@ class Hourly(_Elapsed):
     def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
 
+    def _step(self) -> int:
+        return self.every * _HOUR
+
     def _engine(self, anchor: Anchor) -> Engine:
         if self.minute is None:
-            return Elapsed(anchor.instant, self.every * _HOUR)
+            return super(Hourly, self)._engine(anchor)  # a plain super() is lost in dataclass(slots=True)
         return HourlyAt(anchor.instant, self.every, self.minute, anchor.zone)
 
     def _fraction(self, anchor: Anchor) -> int:
-        return anchor.instant % MICRO if self.minute is None else 0
+        return super(Hourly, self)._fraction(anchor) if self.minute is None else 0
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
@@ -276,7 +284,7 @@ class Monthly(_Dated):
 
     def _days(self, anchor: Anchor) -> Days:
         rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
-        return MonthlyDays(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
+        return monthly_days(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
 
     def _is_endless(self) -> bool:
         return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
@@ -284,7 +292,7 @@ class Monthly(_Dated):
     def _warnings(self) -> tuple[TimingWarning, ...]:
         if self.day is None or abs(self.day) <= 28 or self.short_month == "last":  # noqa: PLR2004 - February
             return ()
-        message = f"months with fewer than {abs(self.day)} days are skipped; short_month='last' takes their last day"
+        message = f"months with fewer than {abs(self.day)} days are skipped; short_month='last' takes their nearest day"
         return (TimingWarning("short-month", message),)
 
 
@@ -315,12 +323,12 @@ class Cron(Frequency):
         return parse_cron(self.expression, self.dialect, self.seconds)
 
     def _engine(self, anchor: Anchor) -> Engine:
-        read = self._fields()
-        return WallClock(Product(read.year_days(), read.times()), anchor.zone, clock=read.clock)
+        fields = self._fields()
+        return WallClock(_product(fields.expression, self.dialect, self.seconds), anchor.zone, clock=fields.clock)
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
-        read = self._fields()
-        return TimesExcluded(read.year_days(), read.times(), 1 if read.has_seconds else 60, anchor.zone)
+        fields = self._fields()
+        return TimesExcluded(fields.dates(), fields.times(), 1 if fields.has_seconds else 60, anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return False
@@ -338,6 +346,13 @@ class Cron(Frequency):
         return tuple(found)
 
 
+@lru_cache(maxsize=4096)
+def _product(expression: str, dialect: str, seconds: str | None) -> Product:
+    """Return the local seconds of an expression, shared by all schedules that have it."""
+    fields = parse_cron(expression, dialect, seconds)
+    return Product(fields.dates(), fields.times())
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Recurrence(Frequency):
     """What the text of an RFC 5545 RRULE says; the start of the Schedule is its DTSTART."""
@@ -348,7 +363,7 @@ class Recurrence(Frequency):
         if not isinstance(self.rule, str):
             raise TimingError(f"a recurrence rule must be text such as 'FREQ=DAILY;INTERVAL=2', got {self.rule!r}")
         parse_rule(self.rule)
-        init(self, rule=self.rule.strip().upper().removeprefix("RRULE:").rstrip(";"))
+        init(self, rule=plain_text(self.rule))
 
     def _say(self, default: str) -> str:
         return cron_words.recurrence(parse_rule(self.rule), default)
@@ -361,12 +376,17 @@ class Recurrence(Frequency):
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         rule = parse_rule(self.rule)
         if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
-            return super()._exclusion(anchor)
+            return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
         midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
-        return DaysExcluded(NominalDays(nominal_of(rule, midnight.local)), anchor.zone)
+        return DaysExcluded(partial(next_day_of, nominal_of(rule, midnight.local)), anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return True
 
     def _is_endless(self) -> bool:
         return False
+
+    def _warnings(self) -> tuple[TimingWarning, ...]:
+        rule = parse_rule(self.rule)
+        every_second = rule.frequency == "SECONDLY" and rule.every == 1 and "BYSECOND" not in rule.numbers
+        return (_EVERY_SECOND,) if every_second else ()

@@ -18,6 +18,9 @@ class Anchor(NamedTuple):
     zone: Zone
 
 
+_FEW = 1_000
+
+
 class Plan:
     """The fire times of one schedule as instants."""
 
@@ -92,9 +95,21 @@ class Plan:
     def _settle(self) -> None:
         """Turn the number of repetitions into the last fire time, when first asked: it may cost some milliseconds."""
         repetitions = self._repetitions  # another thread may be here, and come to the same answer
-        if repetitions is not None and self.is_feasible(-1):
-            self._last = nth_member(self._count_between, self._before + 1, repetitions, self._last)
+        if repetitions is not None:
+            self._last = self._nth(repetitions)
         self._repetitions = None
+
+    def _nth(self, number: int) -> int:
+        """Return the n-th fire time, or the last bound if there are fewer: a few in steps, many by counting."""
+        instant = self._before
+        for _ in range(min(number, _FEW)):
+            found = self._engine.next(instant)
+            if found is None or found > self._last:
+                return self._last
+            instant = found
+        if number <= _FEW:
+            return instant
+        return nth_member(self._count_between, instant + 1, number - _FEW, self._last)
 
     def _count_between(self, start: int, end: int) -> int:
         return self._engine.count(start - 1, end - 1)

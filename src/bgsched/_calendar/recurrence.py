@@ -13,7 +13,7 @@ from bgsched._calendar.rule import Rule, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, local_of, naive_of
 
-__all__ = ["Ended", "NominalDays", "nominal_of"]
+__all__ = ["Ended", "next_day_of", "nominal_of"]
 
 _SEARCH_STEPS = 30_000
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
@@ -234,22 +234,10 @@ def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[in
     return tuple(offsets[place] for place in sorted(places) if 0 <= place < size)
 
 
-class NominalDays:
-    """The days of a set of local seconds that are all midnights."""
-
-    __slots__ = ("_nominal",)
-
-    def __init__(self, nominal: Nominal) -> None:
-        self._nominal = nominal
-
-    def next(self, day: int) -> int | None:
-        """Return the first day of the set that is not before *day*."""
-        found = self._nominal.next(day * DAY)
-        return None if found is None else found // DAY
-
-    def count(self, start: int, end: int) -> int:
-        """Count the days of the set in ``start <= day < end``."""
-        return self._nominal.count(start * DAY, end * DAY)
+def next_day_of(nominal: Nominal, day: int) -> int | None:
+    """Return the first day, not before *day*, of a set of local seconds that are all midnights."""
+    found = nominal.next(day * DAY)
+    return None if found is None else found // DAY
 
 
 class Ended:

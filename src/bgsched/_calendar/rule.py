@@ -22,7 +22,7 @@ from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, EPOCH_NAIVE, MICRO, local_of
 from bgsched.errors import TimingError, did_you_mean
 
-__all__ = ["Rule", "parse_rule", "written_out", "year_days"]
+__all__ = ["Rule", "parse_rule", "plain_text", "written_out", "year_days"]
 
 _LONGEST = 1024
 _MOST = 100_000
@@ -130,6 +130,11 @@ def _until(text: str, word: str) -> tuple[datetime, bool]:
         ) from None
 
 
+def plain_text(text: str) -> str:
+    """Return the text of a rule in the one form in which it is kept."""
+    return text.strip().upper().removeprefix("RRULE:").strip().rstrip(";")
+
+
 def _parts(text: str) -> dict[str, str]:
     """Split the text into its parts and check their names."""
     if len(text) > _LONGEST or not text.isascii():
@@ -137,7 +142,7 @@ def _parts(text: str) -> dict[str, str]:
     if "\n" in text or "\r" in text or "DTSTART" in text.upper() or "EXDATE" in text.upper() or "RDATE" in text.upper():
         raise _fail(text, "write one RRULE only; its DTSTART is the start of the Schedule, its EXDATE the exclude")
     found: dict[str, str] = {}
-    for part in text.upper().removeprefix("RRULE:").strip().rstrip(";").split(";"):
+    for part in plain_text(text).split(";"):
         name, equals, value = part.partition("=")
         if name not in _PARTS or not equals or not value:
             raise _fail(text, f"{part[:50]!r} is no part of a rule; write NAME=VALUE{did_you_mean(name, _PARTS)}")

@@ -13,12 +13,15 @@ class Times:
     At most 1,440 + 60 numbers stand for up to 86,400 times.
     """
 
-    __slots__ = ("_bits", "_minutes", "_seconds", "first", "total")
+    __slots__ = ("_bits", "_minutes", "_seconds", "_spread", "_starts", "first", "last", "total")
 
     def __init__(self, minutes: tuple[int, ...], seconds: tuple[int, ...] = (0,)) -> None:
         self._minutes = minutes
         self._seconds = seconds
-        self.first = minutes[0] * 60 + seconds[0]
+        self._starts = tuple(minute * 60 + seconds[0] for minute in minutes)
+        self._spread = seconds[-1] - seconds[0]
+        self.first = self._starts[0]
+        self.last = self._starts[-1] + self._spread
         self.total = len(minutes) * len(seconds)
         self._bits = 0
 
@@ -30,16 +33,13 @@ class Times:
 
     def next(self, second_of_day: int) -> int | None:
         """Return the first time not before *second_of_day*."""
-        if second_of_day <= self.first:
-            return self.first
-        minute, second = divmod(second_of_day, 60)
-        minutes, seconds = self._minutes, self._seconds
-        place = bisect_left(minutes, minute)
-        if place < len(minutes) and minutes[place] == minute:
-            if second <= seconds[-1]:
-                return minute * 60 + seconds[bisect_left(seconds, second)]
-            place += 1
-        return minutes[place] * 60 + seconds[0] if place < len(minutes) else None
+        if second_of_day > self.last:
+            return None
+        start = self._starts[bisect_left(self._starts, second_of_day - self._spread)]
+        if start >= second_of_day:
+            return start
+        minute = start - self._seconds[0]
+        return minute + self._seconds[bisect_left(self._seconds, second_of_day - minute)]
 
     def all(self) -> Iterator[int]:
         """Iterate over the times, in order."""

@@ -1,5 +1,6 @@
 """What all timings and frequencies share: how a frozen value is built, shown and stored."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import date, time, timedelta
@@ -12,7 +13,7 @@ from bgsched._calendar.fields import time_text
 __all__ = ["Value", "init"]
 
 
-class Value:
+class Value(ABC):
     """A frozen value: JSON and repr leave out what is not set."""
 
     __slots__ = ()
@@ -23,9 +24,9 @@ class Value:
         named = {name: encoded(value) for name, value in self._set()}
         return {"type": type(self).__name__.lower(), **named}
 
+    @abstractmethod
     def describe(self) -> str:
         """Say in words when it fires."""
-        raise NotImplementedError
 
     def _set(self) -> Iterator[tuple[str, Any]]:
         for place, item in enumerate(fields(self)):  # type: ignore[arg-type]  # every subclass is a dataclass

@@ -126,7 +126,7 @@ def month_day(day: int) -> str:
 
 def hourly(every: int, minute: int | None) -> str:
     """Say an Hourly."""
-    past = "" if minute is None else f" at {count(minute, 'minute')} past"
+    past = "" if minute is None else f" at {count(minute, 'minute')} past" if minute else " on the hour"
     return elapsed(every, "hour") + past
 
 
@@ -154,8 +154,8 @@ def monthly(day: int | None, on: weekday | None, every: int, *, clamp: bool) -> 
     number = day or 0
     note = ""
     if abs(number) > 28:  # noqa: PLR2004 - February
-        lacking = ordinal(number) if number > 0 else f"{ordinal(-number)} to last day"
-        note = " (in shorter months on the nearest day)" if clamp else f" (months without a {lacking} are skipped)"
+        lacking = f"without a {ordinal(number)}" if number > 0 else f"with fewer than {-number} days"
+        note = " (in shorter months on the nearest day)" if clamp else f" (months {lacking} are skipped)"
     return f"on {month_day(number)} {months}{note}"
 
 

@@ -2,7 +2,8 @@
 
 ``zoneinfo`` answers "which offset now?" but never "until when?". A :class:`Zone` finds that out once for each stretch
 of about a year (2**25 seconds): it asks for the offset every day and a half and bisects between answers that differ.
-Edges of stretches are treated as transitions between equal offsets, which changes nothing.
+Edges of stretches are treated as transitions between equal offsets, which changes nothing; each stretch looks two days
+beyond its own edges, to know which of its local seconds another one reads too.
 
 From 2100 on every zone follows a rule of the Gregorian calendar, which repeats every 400 years (the tables of the zone
 database end in 2037, Morocco's in 2087): later stretches are read 400, 800, ... years earlier. A question about the
@@ -31,7 +32,7 @@ _LATEST = (LAST_DAY - 1) * DAY
 
 
 class Span(NamedTuple):
-    """Instants ``start <= t < end`` with one offset; `lo` and `hi` bound the local seconds far from the edges."""
+    """Instants ``start <= t < end`` with one offset; the local seconds ``lo <= local < hi`` are read in it alone."""
 
     start: int
     end: int
@@ -121,9 +122,9 @@ class Zone:
     def _span_of_later_cycle(self, instant: int) -> Span:
         shift = (instant - _CYCLE_FROM) // _CYCLE * _CYCLE
         span = self.span(instant - shift)
-        end = min(span.end, _CYCLE_FROM + _CYCLE) + shift
-        start = max(span.start, _CYCLE_FROM) + shift
-        return Span(start, end, span.offset, start + span.offset + _NEAR, end + span.offset - _NEAR)
+        start, end = max(span.start, _CYCLE_FROM) + shift, min(span.end, _CYCLE_FROM + _CYCLE) + shift
+        lo, hi = max(span.lo + shift, start + span.offset), min(span.hi + shift, end + span.offset)
+        return Span(start, end, span.offset, lo, hi)
 
     def _probe(self, instant: int) -> int:
         """Ask zoneinfo for an offset; beyond what datetime can hold, the nearest answer stands."""
@@ -133,15 +134,13 @@ class Zone:
 
     def _explore(self, block: int) -> tuple[tuple[int, ...], tuple[Span, ...]]:
         start, end = block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS
-        starts, offsets = [start], [self._probe(start)]
-        for probe in range(start, end, _PROBE):
-            self._find_transitions(probe, min(probe + _PROBE, end - 1), starts, offsets)
-        edges = [*starts, end]
-        spans = tuple(
-            Span(begin, finish, offset, begin + offset + _NEAR, finish + offset - _NEAR)
-            for begin, finish, offset in zip(edges, edges[1:], offsets, strict=False)
-        )
-        self._blocks[block] = tuple(starts), spans
+        starts, offsets = [start - _NEAR], [self._probe(start - _NEAR)]
+        for probe in range(start - _NEAR, end + _NEAR, _PROBE):
+            self._find_transitions(probe, min(probe + _PROBE, end + _NEAR), starts, offsets)
+        pieces = list(zip(starts, [*starts[1:], end + _NEAR], offsets, strict=True))
+        spans = tuple(_span_within(pieces, place, start, end) for place in range(len(pieces)))
+        spans = tuple(span for span in spans if span.start < span.end)
+        self._blocks[block] = tuple(span.start for span in spans), spans
         return self._blocks[block]
 
     def _find_transitions(self, low: int, high: int, starts: list[int], offsets: list[int]) -> None:
@@ -157,6 +156,15 @@ class Zone:
             starts.append(other)
             offsets.append(self._probe(other))
             low = other
+
+
+def _span_within(pieces: list[tuple[int, int, int]], place: int, start: int, end: int) -> Span:
+    """Cut a piece (from, to, offset) to ``start <= t < end``; the pieces around it say what else reads its seconds."""
+    begin, finish, offset = pieces[place]
+    begin, finish = max(begin, start), min(finish, end)
+    before = [until + other for _, until, other in pieces[:place]]
+    after = [since + other for since, _, other in pieces[place + 1 :]]
+    return Span(begin, finish, offset, max([begin + offset, *before]), min([finish + offset, *after]))
 
 
 @lru_cache(maxsize=1024)

@@ -22,6 +22,7 @@ from bgsched._events import Hooks
 from bgsched._executors.bench import Bench, Line, Post
 from bgsched._executors.choice import ProcessPool
 from bgsched._executors.errand import packed
+from bgsched._executors.place import be_worker
 from bgsched._executors.wire import Wire
 from bgsched._outcome import failed, text_of
 from bgsched._worker import set_off
@@ -42,13 +43,17 @@ class Children:
         self._hooks = hooks
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
+        self._threads: set[threading.Thread] = set()
         self._stopped = False
         self._lock = threading.Lock()
 
     def submit(self, live: LiveRun) -> None:
         """Hand a run to a worker; it is the caller who sees to it that there are not more than the pool has."""
         name = f"bgsched-run-{live.run.id}"
-        threading.Thread(target=self._execute, args=(live,), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._execute, args=(live,), name=name, daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
 
     def overdue(self, live: LiveRun) -> None:
         """Ask a run whose time is over to stop; after the grace, its worker is killed."""
@@ -58,7 +63,7 @@ class Children:
         """End all workers, those that still have a run included."""
         with self._lock:
             self._stopped = True
-            idle, busy = self._idle, list(self._busy)
+            idle, busy, threads = self._idle, list(self._busy), list(self._threads)
             self._idle = []
         for child in busy:
             child.kill()
@@ -66,6 +71,8 @@ class Children:
             child.release()
         for child in idle:
             child.dismiss()
+        for thread in threads:
+            thread.join(_PATIENCE)
 
     def _execute(self, live: LiveRun) -> None:
         try:
@@ -77,6 +84,8 @@ class Children:
         else:
             self._put_back(child, usable=self._follow(child, live, errand))
         self._done(live)
+        with self._lock:
+            self._threads.discard(threading.current_thread())
 
     def _follow(self, child: "_Child", live: LiveRun, errand: bytes) -> bool:
         """Let *child* execute the errand; return whether it can take another."""
@@ -177,6 +186,7 @@ def _serve(connection: Line, initializer: Callable[..., object] | None, initargs
         signal.signal(number, lambda *_: None)  # a handler, as what is ignored stays ignored in subprocesses
     if hasattr(os, "register_at_fork"):  # a child of a process must not keep the pipe open when this one dies
         os.register_at_fork(after_in_child=connection.close)
+    be_worker()
     if initializer is not None:
         initializer(*initargs)
     post = Post(connection)

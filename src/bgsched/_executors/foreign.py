@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -36,7 +36,7 @@ from bgsched.errors import WorkerDiedError
 __all__ = ["Foreign"]
 
 _GRACE = timedelta(seconds=1)
-_PATIENCE = 10.0  # seconds for a caller to show that it knows the key
+_PATIENCE = 5.0  # seconds for a caller to show that it knows the key, and for an executor to see what ended
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class Foreign:
         self._switchboard = _Switchboard(remote.host or _towards(remote.executor), remote.port, self._attend)
         self._given: dict[str, _Given] = {}
         self._talking: dict[str, Line] = {}
+        self._futures: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
 
     def submit(self, live: LiveRun) -> None:
@@ -78,7 +79,8 @@ class Foreign:
                 self._given.pop(token, None)
             self._fail(live, error)
             return
-        given.future = future
+        with self._lock:
+            given.future = self._futures[token] = future
         live.interrupt = partial(self._withdraw, token)
         future.add_done_callback(partial(self._came_back, token))
 
@@ -87,14 +89,19 @@ class Foreign:
         live.ask_to_stop(StopCause.TIMED_OUT)
 
     def stop(self) -> None:
-        """Take back what has not begun, and hang up on what has: then it is told to stop."""
+        """Take back what has not begun, and hang up on what has: then it is told to stop.
+
+        The executor gets a moment to see what ended, as its host may close it next.
+        """
         self._switchboard.close()
         with self._lock:
             given, talking = list(self._given.values()), list(self._talking.values())
+            through = [future for token, future in self._futures.items() if token not in self._talking]
         for one in given:
             one.take_back()
         for connection in talking:
             _hang_up(connection)
+        wait(through, _PATIENCE)
 
     def _withdraw(self, token: str) -> None:
         """Take a run back that is asked to stop before it began."""
@@ -110,6 +117,7 @@ class Foreign:
         """Hear that the executor is through with a run; if nobody called for it, it failed on the way."""
         with self._lock:
             given = self._given.pop(token, None)
+            self._futures.pop(token, None)
         if given is None:
             return
         if future.cancelled():

@@ -1,0 +1,78 @@
+"""The parts of a Schedule, checked and brought to one form: frequencies, exclusions, jitter."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from bgsched._calendar import words
+from bgsched._calendar.days import DailyDays
+from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
+from bgsched._calendar.fields import moment, moment_instant
+from bgsched._calendar.frequency import Frequency
+from bgsched._calendar.plan import Anchor
+from bgsched._calendar.units import MICRO, day_of, instant_of, naive_of
+from bgsched._calendar.zone import Zone
+from bgsched.errors import TimingError
+
+__all__ = ["Excluded", "excluded_text", "exclusion", "exclusions", "frequencies", "jitter", "on_clock"]
+
+Excluded = date | tuple[datetime, datetime] | Frequency
+
+
+def frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
+    several = value if isinstance(value, tuple | list) else (value,)
+    for item in several:
+        if not isinstance(item, Frequency):
+            raise TimingError(f"frequency must be one such as Daily(at='09:00'), or a tuple of them, got {item!r}")
+    if not several:
+        raise TimingError("frequency is an empty tuple; it would never fire")
+    unique = tuple(dict.fromkeys(several))
+    return unique if len(unique) > 1 else unique[0]
+
+
+def on_clock(moment_: datetime, zone: Zone) -> datetime:
+    """Return what the clock of a zone reads at a moment that :func:`moment` returned."""
+    if moment_.tzinfo is None:
+        return moment_
+    instant = instant_of(moment_)
+    return naive_of(instant // MICRO + zone.offset(instant // MICRO)).replace(microsecond=instant % MICRO)
+
+
+def excluded_text(item: Excluded, zone: Zone) -> str:
+    if isinstance(item, tuple):
+        first, last = (words.instant_text(on_clock(bound, zone)) for bound in item)
+        return f"{first} to {last}"
+    return words.day_text(item) if isinstance(item, date) else item._say("")  # noqa: SLF001 - the same family
+
+
+def jitter(value: object) -> timedelta:
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise TimingError(f"jitter must be a timedelta that is not negative, got {value!r}")
+    return value
+
+
+def exclusions(value: object, zone: str | None) -> tuple[Excluded, ...]:
+    several = value if isinstance(value, tuple | list) and not _is_pair(value) else (value,)
+    return tuple(_excluded(item, zone) for item in several)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(item, datetime) for item in value)  # noqa: PLR2004
+
+
+def _excluded(item: Any, zone: str | None) -> Excluded:
+    if _is_pair(item):
+        start, end = (moment(bound, zone, "exclude") for bound in item)
+        if moment_instant(end, zone) <= moment_instant(start, zone):
+            raise TimingError(f"exclude has a pair that ends before it begins: {item!r}")
+        return start, end
+    if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
+        return item
+    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
+
+
+def exclusion(item: Excluded, anchor: Anchor, zone: str | None) -> Exclusion:
+    if isinstance(item, tuple):
+        return RangeExcluded(*(moment_instant(bound, zone) for bound in item))
+    if isinstance(item, date):
+        return DaysExcluded(DailyDays(day_of(item), 10**7).next, anchor.zone)
+    return item._exclusion(anchor)  # noqa: SLF001 - the same family

@@ -1,0 +1,129 @@
+"""What a scheduler has to say of its runs, kept until the store has taken it.
+
+Each report goes out under the owner that held the run: who was taken for dead goes on under a new name, and what its
+runs still say is refused. A value that the store cannot take holds up nobody else's.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bgsched._current import LiveRun
+from bgsched._events import Hooks, RunFinished, RunRetried
+from bgsched._evolve import evolve
+from bgsched._filing import follow_up
+from bgsched._runlog import LOGGER
+from bgsched.clock import Clock
+from bgsched.errors import StoreError
+from bgsched.process import ProcessRegistry
+from bgsched.request import Request
+from bgsched.run import LogLine, LogTrim, Run, RunError, RunStatus
+from bgsched.stores.base import Report, Store
+
+__all__ = ["Reports"]
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """What the store has not taken yet, of one owner."""
+
+    runs: dict[int, Run] = field(default_factory=dict)
+    log: list[LogLine] = field(default_factory=list)
+    trims: list[LogTrim] = field(default_factory=list)
+
+
+class Reports:
+    """Collects the news of runs, and sends them. *refused* hears of each run of which the store took nothing."""
+
+    def __init__(
+        self, store: Store, processes: ProcessRegistry, clock: Clock, hooks: Hooks, refused: Callable[[Run], None]
+    ) -> None:
+        self._store = store
+        self._processes = processes
+        self._clock = clock
+        self._hooks = hooks
+        self._refused = refused
+        self._unsent: dict[str, _Unsent] = {}
+
+    def collect(self, live: LiveRun) -> None:
+        """Keep what is new of a run."""
+        changed, lines, trim = live.news()
+        if changed is None and trim is None and not lines and not live.closed:
+            return
+        unsent = self._unsent.get(live.owner)
+        if unsent is None:
+            unsent = self._unsent[live.owner] = _Unsent()
+        if lines:
+            unsent.log.extend(lines)
+        if trim is not None:
+            unsent.trims.append(trim)
+        if changed is not None or live.closed:
+            unsent.runs[live.run.id] = live.run
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that the store has not taken."""
+        return bool(self._unsent)
+
+    def send(self) -> None:
+        """Send everything. What the store cannot take now stays for the next time."""
+        for owner in list(self._unsent):
+            self._send(owner, self._unsent[owner])
+            del self._unsent[owner]
+
+    def _send(self, owner: str, unsent: _Unsent) -> None:
+        now = self._clock.now()
+        try:
+            runs = list(unsent.runs.values())
+            refused = self._store.record(
+                owner, now, Report(runs, unsent.log, unsent.trims, self._follow_ups(runs, now))
+            )
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  one value that the store cannot take must not hold up the others
+            LOGGER.error("a report could not be stored, each run goes alone: %s", error, exc_info=error)
+            refused = self._send_singly(owner, now, unsent)
+        for run in refused:
+            LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
+            self._refused(run)
+        if self._hooks.listening:
+            self._tell(unsent.runs.values(), {run.id for run in refused})
+
+    def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
+        """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
+        return [
+            (run.id, follow_up(process, run, now))
+            for run in runs
+            if run.status is RunStatus.SUCCESS
+            for process in self._processes.followers(run.process)
+        ]
+
+    def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
+        for run in runs:
+            if run.id not in refused and not run.is_active:
+                self._hooks.emit(RunFinished(run.masked()))
+            elif run.id not in refused and run.owner is None and run.attempts:
+                self._hooks.emit(RunRetried(run.masked()))
+
+    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent) -> list[Run]:
+        """Store run by run; one that cannot be stored as it is ends without what its process gave it."""
+        refused: list[Run] = []
+        for line in unsent.log:
+            self._try_to_record(owner, now, Report((), [line]))
+        self._try_to_record(owner, now, Report((), (), unsent.trims))
+        for run in unsent.runs.values():
+            answer = self._try_to_record(owner, now, Report([run], follow_ups=self._follow_ups([run], now)))
+            if answer is None:
+                error = RunError("ValueError", "what the run ended with could not be stored")
+                bare = evolve(run, result=None, progress=None, attempts=(), error=error, reason=error.message)
+                answer = self._try_to_record(owner, now, Report([bare]))
+            refused += answer or ()
+        return refused
+
+    def _try_to_record(self, owner: str, now: datetime, report: Report) -> list[Run] | None:
+        try:
+            return self._store.record(owner, now, report)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the cause was logged with the report that it came with
+            return None

@@ -1,0 +1,589 @@
+"""One behaviour, whatever executes: threads of ours or the host's, OS processes, and executors that are elsewhere."""
+
+import functools
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import _executor_processes as work
+import pytest
+
+from bgsched import (
+    Daily,
+    ExecutorError,
+    Immediate,
+    MemoryStore,
+    PostgresStore,
+    Process,
+    ProcessGroup,
+    ProcessPool,
+    ProcessRegistry,
+    RemoteExecutor,
+    Run,
+    RunFinished,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    SQLiteStore,
+    Store,
+    WorkerDiedError,
+)
+from bgsched._executors.choice import chosen
+from bgsched._executors.foreign import call_back
+
+S = RunStatus
+PATIENCE = 60.0  # seconds until a signal that never comes fails a test
+POOL = functools.partial(ProcessPool, grace=timedelta(seconds=0.1))
+
+
+class Bench:
+    """A scheduler that runs, and the ends of its runs."""
+
+    def __init__(self, store: Store, executor: Any, registry: ProcessRegistry = work.registry, **options: Any) -> None:
+        self.scheduler = Scheduler(store, processes=registry, executor=executor, **options)
+        self._ended: dict[str, Run] = {}
+        self._changed = threading.Condition()
+        self.scheduler.on(RunFinished, self._hear)
+
+    def _hear(self, event: RunFinished) -> None:
+        with self._changed:
+            self._ended[event.run.request_id] = event.run
+            self._changed.notify_all()
+
+    def file(self, process: Any, **params: Any) -> str:
+        return self.scheduler.schedule(process, Immediate(), params).id
+
+    def end_of(self, request: str) -> Run:
+        with self._changed:
+            assert self._changed.wait_for(lambda: request in self._ended, PATIENCE)
+            return self._ended[request]
+
+    def run(self, process: Any, **params: Any) -> Run:
+        return self.end_of(self.file(process, **params))
+
+    def log(self, run: Run) -> list[tuple[str, str, str]]:
+        return [(line.level, line.logger, line.text) for line in self.scheduler.monitor.log(run.id)]
+
+
+def written(mark: Path) -> str:
+    """Return what a run wrote to *mark*, once it has."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.01)):
+        if mark.exists() and (text := mark.read_text()):
+            return text
+        pause.wait(0.01)
+    raise AssertionError("it did not begin")
+
+
+def executor(kind: str, stack: ExitStack) -> Any:
+    if kind == "host threads":
+        return stack.enter_context(ThreadPoolExecutor(4))
+    if kind == "process pool":
+        return POOL(2)
+    if kind == "elsewhere":
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=context))
+        stack.callback(kill_workers, pool)
+        return RemoteExecutor(pool)
+    return None
+
+
+def kill_workers(pool: Any) -> None:
+    """End what still hangs in a pool of the standard library, which would wait for it."""
+    for process in list(pool._processes.values()):
+        process.kill()
+
+
+@pytest.fixture(scope="module", params=["threads", "host threads", "process pool", "elsewhere"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def bench(kind: str) -> Iterator[Bench]:
+    """A scheduler of each kind; its workers live on from test to test, as they do in a host."""
+    with ExitStack() as stack:
+        bench = Bench(MemoryStore(), executor(kind, stack))
+        stack.enter_context(bench.scheduler)
+        yield bench
+        bench.scheduler.shutdown(timeout=0)
+        work.LET_GO.set()
+    work.LET_GO.clear()
+
+
+class TestEverywhere:
+    def test_params_of_every_kind_arrive_and_the_result_comes_back(self, bench: Bench) -> None:
+        run = bench.run(
+            work.kinds,
+            number=1,
+            day="2026-01-31",
+            at="2026-01-31T12:00:00+00:00",
+            price="9.99",
+            colour="red",
+            key="12345678-1234-5678-1234-567812345678",
+            path="/tmp/x",
+            item={"name": "pen", "price": "1.20"},
+            plain={"a": [1, None, {"b": 2.5}]},
+        )
+        assert run.result == ["int", "date", "datetime", "Decimal", "Colour", "UUID", "PosixPath", "Item", "dict"]
+
+    def test_the_run_is_known_its_log_and_progress_are_seen(self, bench: Bench, kind: str) -> None:
+        request = bench.scheduler.schedule(work.talk, Immediate(), {"password": "swordfish"}, user="ann")
+        run = bench.end_of(request.id)
+        assert run.result is not None
+        pid = run.result.pop("pid")
+        assert run.result == {"id": run.id, "params": ["password"], "user": "ann", "attempt": 1, "fence": [run.id, 1]}
+        assert (pid == os.getpid()) == (kind in {"threads", "host threads"})
+        assert run.progress is not None
+        assert (run.progress.done, run.progress.total, run.progress.message) == (1, 3, "a third")
+        assert [line for line in bench.log(run) if not line[2].startswith("it runs on")] == [
+            ("WARNING", "app.mail", "a warning for ***"),
+            ("DEBUG", "bgsched.run", "a word"),
+            ("INFO", "stdout", "printed"),
+        ]
+
+    def test_an_error_comes_with_its_causes_and_without_our_frames(self, bench: Bench) -> None:
+        run = bench.run(work.fail)
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert (run.error.type, run.error.message) == ("ValueError", "outside")
+        assert "KeyError: 'inside'" in run.error.traceback
+        assert "_executor_processes.py" in run.error.traceback
+        assert "src/bgsched" not in run.error.traceback
+        assert ("ERROR", "bgsched", run.error.traceback) in bench.log(run)
+
+    @pytest.mark.parametrize(("how", "error"), [("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt")])
+    def test_who_wants_to_leave_ends_its_run_alone(self, bench: Bench, how: str, error: str) -> None:
+        run = bench.run(work.leave, how=how)
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert run.error.type == error
+        assert bench.run(work.plus, one=1).result == 2
+
+    def test_a_kill_reaches_a_process_that_looks(self, bench: Bench, tmp_path: Path) -> None:
+        request = bench.file(work.step_until_killed, mark=tmp_path / "mark")
+        written(tmp_path / "mark")
+        (run,) = bench.scheduler.monitor.runs(request=request)
+        bench.scheduler.kill(run.id)
+        run = bench.end_of(request)
+        assert run.status is S.KILLED
+        assert run.reason == f"run {run.id} was asked to stop: somebody asked for it"
+
+    def test_attempts_go_on_until_one_succeeds(self, bench: Bench) -> None:
+        run = bench.run(work.flaky)
+        assert (run.status, run.result, run.attempt) == (S.SUCCESS, 3, 3)
+        assert [attempt.error.message for attempt in run.attempts if attempt.error] == ["not yet", "not yet"]
+        assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == [
+            f"attempt {attempt}" for attempt in (1, 2, 3)
+        ]
+
+    def test_a_time_that_is_over_ends_the_run_and_shows_where_it_stood(self, bench: Bench) -> None:
+        run = bench.run(work.hang_too_long)
+        assert (run.status, run.reason) == (S.TIMED_OUT, "it took longer than 0:00:00.200000")
+        (line,) = [text for _, _, text in bench.log(run) if "it stood here" in text]
+        assert "in hang_too_long" in line
+
+    def test_an_async_process_runs_and_can_be_killed(self, bench: Bench, kind: str, tmp_path: Path) -> None:
+        name = f"sleep in {kind}"
+        bench.scheduler.process(name, executor=bench.scheduler._executor)(work.sleep_async)
+        assert bench.run(name).result == "slept"
+        request = bench.file(name, mark=str(tmp_path / "mark"))
+        written(tmp_path / "mark")
+        bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+        run = bench.end_of(request)
+        assert (run.status, "worker was killed" in (run.reason or "")) == (S.KILLED, False)
+
+    def test_a_process_may_have_its_own_executor(self, bench: Bench) -> None:
+        assert bench.run(work.where_am_i).result == os.getpid()
+
+    def test_what_has_no_name_of_its_own_is_pickled(self, bench: Bench, kind: str) -> None:
+        bench.scheduler.process(f"half bare in {kind}")(work.half_bare)
+        assert bench.run(f"half bare in {kind}", right=2).result == 3
+
+    def test_many_runs_go_through(self, bench: Bench) -> None:
+        requests = bench.scheduler.schedule_many([(work.plus, Immediate(), {"one": n}) for n in range(40)])
+        assert [bench.end_of(request.id).result for request in requests] == list(range(1, 41))
+
+
+@pytest.fixture
+def pool() -> Iterator[Bench]:
+    """A scheduler with a pool of two OS processes."""
+    bench = Bench(MemoryStore(), POOL(2))
+    with bench.scheduler:
+        yield bench
+        bench.scheduler.shutdown(timeout=0)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def gone(pid: int) -> bool:
+    """Whether an OS process that is none of our children ends."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.01)):
+        if not is_alive(pid):
+            return True
+        pause.wait(0.01)
+    return False
+
+
+class TestProcessPool:
+    def test_a_kill_is_hard_and_spares_the_others(self, pool: Bench, tmp_path: Path) -> None:
+        one, other = (pool.file(work.hang, mark=tmp_path / name) for name in ("one", "other"))
+        pids = [int(written(tmp_path / name)) for name in ("one", "other")]
+        pool.scheduler.kill(pool.scheduler.monitor.runs(request=one)[0].id)
+        run = pool.end_of(one)
+        assert (run.status, run.reason) == (
+            S.KILLED,
+            "it was asked to stop: somebody asked for it; it did not, and its worker was killed",
+        )
+        assert gone(pids[0])
+        assert is_alive(pids[1])
+        assert pool.run(work.plus, one=1).result == 2  # a new worker has its place
+        assert pool.scheduler.monitor.runs(request=other)[0].status is S.RUNNING
+
+    @pytest.mark.parametrize(
+        ("how", "message"),
+        [
+            ("exit", "ended before the run did: with exit code 7"),
+            ("segfault", "ended before the run did: killed by SIGSEGV"),
+            ("kill", "ended before the run did: killed by SIGKILL; the system kills so when memory runs out"),
+        ],
+    )
+    def test_a_worker_that_dies_ends_its_own_run(self, pool: Bench, how: str, message: str, tmp_path: Path) -> None:
+        other = pool.file(work.hang, mark=tmp_path / "mark")
+        written(tmp_path / "mark")
+        run = pool.run(work.die, how=how)
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert run.error.type == "WorkerDiedError"
+        assert run.error.message.endswith(message)
+        assert ("INFO", "bgsched.run", "the last words") in pool.log(run)
+        assert pool.scheduler.monitor.runs(request=other)[0].status is S.RUNNING
+        assert pool.scheduler.monitor.health().ok
+
+    def test_a_worker_killed_from_outside_is_an_error_of_its_run(self, pool: Bench, tmp_path: Path) -> None:
+        request = pool.file(work.hang, mark=tmp_path / "mark")
+        os.kill(int(written(tmp_path / "mark")), signal.SIGKILL)
+        run = pool.end_of(request)
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert run.error.type == "WorkerDiedError"
+
+    def test_one_that_dies_with_nothing_to_do_is_replaced(self, pool: Bench) -> None:
+        pid = pool.run(work.pid).result
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        assert pool.run(work.plus, one=1).result == 2
+
+    def test_a_run_whose_worker_died_is_tried_again(self, pool: Bench) -> None:
+        run = pool.run(work.die_once)
+        assert (run.status, run.result, run.attempt) == (S.SUCCESS, "alive", 2)
+
+    def test_a_shutdown_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        before = set(multiprocessing.active_children())
+        bench = Bench(MemoryStore(), POOL(2))
+        with bench.scheduler:
+            idle = bench.run(work.pid).result
+            bench.file(work.hang, mark=tmp_path / "one")
+            bench.file(work.hang, mark=tmp_path / "other")
+            busy = [int(written(tmp_path / name)) for name in ("one", "other")]
+            left = bench.scheduler.shutdown(timeout=0).left
+        assert {run.status for run in left} == {S.ABANDONED}
+        assert all(gone(pid) for pid in (idle, *busy))
+        assert set(multiprocessing.active_children()) <= before
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgsched-run")] == []
+
+    def test_workers_end_when_the_host_is_killed(self, tmp_path: Path) -> None:
+        script = (
+            "from pathlib import Path; import _executor_processes as work\n"
+            "from bgsched import *\n"
+            "if __name__ == '__main__':\n"
+            "    with Scheduler(processes=work.registry, executor=ProcessPool(1)) as scheduler:\n"
+            f"        scheduler.schedule(work.hang, Immediate(), {{'mark': {str(tmp_path / 'mark')!r}}})\n"
+            "        input()\n"
+        )
+        (tmp_path / "host.py").write_text(script)
+        host = start_host(tmp_path / "host.py", stdin=subprocess.PIPE)
+        pid = int(written(tmp_path / "mark"))
+        host.kill()
+        host.communicate()
+        assert gone(pid)
+
+    def test_a_main_module_without_a_guard_is_told(self, tmp_path: Path) -> None:
+        script = (
+            "import _executor_processes as work\n"
+            "from bgsched import *\n"
+            "scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1, start_method='spawn'))\n"
+            "with scheduler:\n"
+            "    scheduler.schedule(work.plus, Immediate(), {'one': 1})\n"
+            "    while not (runs := scheduler.monitor.runs()) or runs[0].is_active:\n"
+            "        pass\n"
+            "print(runs[0].error.message)\n"
+        )
+        (tmp_path / "host.py").write_text(script)
+        said, complaint = start_host(tmp_path / "host.py", stdout=subprocess.PIPE, stderr=subprocess.PIPE).communicate()
+        assert "ended before it took the run; what it says stands on standard error: with exit code 1" in said
+        assert "put start() under if __name__ == '__main__':" in complaint
+
+    def test_a_worker_starts_no_scheduler_and_says_what_a_memory_store_cannot(self, pool: Bench) -> None:
+        pool.scheduler.add(Process(work.file_and_start.function, name="file-and-start"))
+        run = pool.run("file-and-start")
+        texts = [text for _, _, text in pool.log(run)]
+        assert run.status is S.SUCCESS, texts
+        assert texts == [
+            "no scheduler starts in a worker process: it only executes runs",
+            "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "  # noqa: ISC004
+            "use a SQLiteStore",
+        ]
+
+    def test_an_initializer_comes_first_and_workers_may_be_used_up(self, tmp_path: Path) -> None:
+        mark = tmp_path / "mark"
+        pool = POOL(1, initializer=work.greet_first, initargs=(str(mark),), runs_per_worker=1)
+        bench = Bench(MemoryStore(), pool)
+        with bench.scheduler:
+            assert bench.run(work.greeted).result == "yes"
+            assert mark.read_text() == "hello"
+            assert bench.run(work.pid).result != bench.run(work.pid).result
+
+    def test_around_hooks_are_there_too(self) -> None:
+        bench = Bench(MemoryStore(), POOL(1), around=work.office)
+        with bench.scheduler:
+            run = bench.run(work.plus, one=1)
+        assert [text for _, _, text in bench.log(run)] == ["the door opens", "plus 1", "the door closes"]
+
+    def test_a_pass_by_hand_waits_for_it(self) -> None:
+        scheduler = Scheduler(processes=work.registry, executor=POOL(1))
+        scheduler.schedule(work.plus, Immediate(), {"one": 1})
+        scheduler.run_until_idle()
+        assert scheduler.monitor.runs()[0].result == 2
+        scheduler.shutdown()
+
+    @pytest.mark.parametrize("url", ["sqlite", "postgres"])
+    def test_any_scheduler_of_a_store_sees_the_log_and_kills(
+        self, url: str, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        def opened() -> Store:
+            if url == "sqlite":
+                return SQLiteStore(tmp_path / "app.db")
+            dsn, schema = request.getfixturevalue("postgres_dsn"), request.getfixturevalue("postgres_schema")
+            return PostgresStore(dsn, schema=schema)
+
+        bench = Bench(opened(), POOL(1))
+        other = Scheduler(opened(), execute=False)
+        with bench.scheduler:
+            filed = bench.file(work.say_and_hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            run_id = other.monitor.runs(request=filed)[0].id
+            assert next(iter(other.monitor.follow(run_id))).text == "I hang"
+            other.kill(run_id)
+            assert bench.end_of(filed).status is S.KILLED
+        bench.scheduler.store.close()
+        other.store.close()
+
+
+def start_host(script: Path, **streams: Any) -> "subprocess.Popen[str]":
+    """Start a host application that finds the modules of the tests."""
+    surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen([sys.executable, script], text=True, env=surroundings, **streams)
+
+
+def a_closure() -> Callable[[], None]:
+    def inner() -> None: ...
+
+    return inner
+
+
+def shadowed() -> None: ...
+
+
+SHADOWED = shadowed
+
+
+def shadowed() -> None: ...  # type: ignore[no-redef]  # that is the point
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("where", [ProcessPool(1), RemoteExecutor(ThreadPoolExecutor(1))])
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            (a_closure(), "test_executors.a_closure.<locals>.inner is defined inside another function"),
+            (lambda: None, "is a lambda"),
+            (SHADOWED, "something else is found at test_executors.shadowed"),
+            (functools.partial(a_closure()), "a part of it cannot be pickled"),
+        ],
+    )
+    def test_a_function_that_cannot_travel_is_refused_when_scheduled(
+        self, where: Any, function: Callable[[], None], message: str
+    ) -> None:
+        scheduler = Scheduler(executor=where)
+        scheduler.process("p")(function)
+        with pytest.raises(ExecutorError) as refusal:
+            scheduler.schedule("p", Immediate())
+        said = str(refusal.value)
+        assert said.startswith(f"process 'p': cannot run in {where!r}: ")
+        assert message in said
+        assert said.endswith(
+            "define its function, and the hooks around it, at the top of a module, "
+            "or write executor='threads' for this process"
+        )
+
+    def test_so_is_one_whose_timing_is_declared(self) -> None:
+        scheduler = Scheduler(executor=ProcessPool(1))
+        scheduler.process("p", timing=Schedule(Daily(at="02:00")))(a_closure())
+        with pytest.raises(ExecutorError, match="defined inside another function"):
+            scheduler.start()
+
+    def test_so_is_a_hook(self) -> None:
+        scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())
+        with pytest.raises(ExecutorError, match="a part of it cannot be pickled"):
+            scheduler.schedule(work.plus, Immediate(), {"one": 1})
+
+    def test_it_may_stay_on_threads(self) -> None:
+        scheduler = Scheduler(executor=ProcessPool(1))
+        scheduler.process("p", executor="threads")(a_closure())
+        scheduler.schedule("p", Immediate())
+        scheduler.run_until_idle()
+        assert scheduler.monitor.runs()[0].status is S.SUCCESS
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: ProcessPool(0), "workers must be 1 or more, got 0"),
+            (lambda: ProcessPool(1, runs_per_worker=0), "runs_per_worker must be 1 or more, got 0"),
+            (lambda: ProcessPool(1, grace=2), "grace must be a timedelta that is not negative, got 2"),  # type: ignore[arg-type]
+            (lambda: ProcessPool(1, start_method="fork"), "write 'forkserver' or 'spawn'"),  # type: ignore[arg-type]
+            (lambda: ProcessPool(1, start_method="dream"), "start_method must be 'spawn'"),  # type: ignore[arg-type]
+            (lambda: ProcessPool(1, initializer="x"), "initializer must be a function, got 'x'"),  # type: ignore[arg-type]
+            (lambda: RemoteExecutor(3), "executor must be a concurrent.futures.Executor, got 3"),  # type: ignore[arg-type]
+            (lambda: RemoteExecutor(ThreadPoolExecutor(1), port=70_000), "port must be 0..65535, got 70000"),
+            (lambda: RemoteExecutor(ThreadPoolExecutor(1), workers=0), "workers must be 1 or more, got 0"),
+            (lambda: Scheduler(executor=3), "executor must be ProcessPool(...), a concurrent.futures.Executor"),  # type: ignore[arg-type]
+            (lambda: ProcessRegistry().process(executor="pool"), "or 'threads', got 'pool'"),  # type: ignore[call-overload]
+        ],
+    )
+    def test_settings_without_a_meaning_are_refused(self, make: Callable[[], object], message: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make()
+
+    def test_a_group_takes_none(self) -> None:
+        with pytest.raises(TypeError, match="no option 'executor'"):
+            ProcessGroup("g", ["p"], executor=ProcessPool(1))  # type: ignore[call-arg]
+
+
+def test_a_pool_of_the_standard_library_is_taken_as_settings() -> None:
+    given = ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=5)
+    taken = chosen(given)
+    assert isinstance(taken, ProcessPool)
+    assert (taken.workers, taken.start_method, taken.runs_per_worker) == (3, "spawn", 5)
+    forked = chosen(ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"), initializer=a_closure))
+    assert isinstance(forked, ProcessPool)
+    assert (forked.start_method, forked.initializer) == (ProcessPool(1).start_method, a_closure)
+
+
+class Elsewhere(Executor):
+    """Does with what it is given what a test wants."""
+
+    def __init__(self, do: "Callable[[Future[Any], Callable[..., Any], Any], None]") -> None:
+        self._do = do
+
+    def submit(self, function: Any, /, *given: Any, **_: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._do(future, function, given)
+        return future
+
+
+class TestElsewhere:
+    def test_one_that_gives_a_run_away_twice_has_it_run_once(self) -> None:
+        """As Dask does when a worker died."""
+
+        def twice(future: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            def work_twice() -> None:
+                function(*given)
+                function(*given)
+                future.set_result(None)
+
+            threading.Thread(target=work_twice).start()
+
+        bench = Bench(MemoryStore(), Elsewhere(twice))
+        with bench.scheduler:
+            run = bench.run(work.plus, one=1)
+        assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
+
+    @pytest.mark.parametrize("how", ["it fails", "nobody calls", "it is not taken"])
+    def test_what_fails_on_the_way_ends_the_run(self, how: str) -> None:
+        def lose(future: "Future[Any]", *_: Any) -> None:
+            if how == "it is not taken":
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if how == "it fails":
+                future.set_exception(OSError("the cluster is gone"))
+            else:
+                future.set_result(None)
+
+        bench = Bench(MemoryStore(), Elsewhere(lose))
+        with bench.scheduler:
+            run = bench.run(work.plus, one=1)
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert (
+            run.error.message
+            == {
+                "it fails": "the cluster is gone",
+                "nobody calls": "its worker never called for it",
+                "it is not taken": "cannot schedule new futures after shutdown",
+            }[how]
+        )
+
+    def test_a_kill_before_it_began_takes_it_back(self) -> None:
+        given: list[Future[Any]] = []
+        bench = Bench(MemoryStore(), Elsewhere(lambda future, *_: given.append(future)))
+        with bench.scheduler:
+            request = bench.file(work.plus, one=1)
+            pause = threading.Event()
+            while not given:
+                pause.wait(0.01)
+            bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+            run = bench.end_of(request)
+        assert (run.status, run.reason) == (S.KILLED, "it was asked to stop: somebody asked for it before it began")
+        assert given[0].cancelled()
+
+    def test_a_stranger_who_calls_learns_nothing(self) -> None:
+        addresses: list[Any] = []
+        bench = Bench(MemoryStore(), Elsewhere(lambda future, _, given: addresses.append((future, *given))))
+        with bench.scheduler:
+            bench.file(work.plus, one=1)
+            pause = threading.Event()
+            while not addresses:
+                pause.wait(0.01)
+            _, address, _, token = addresses[0]
+            with pytest.raises(multiprocessing.AuthenticationError):
+                call_back(address, b"another key", token)
+            with pytest.raises(WorkerDiedError, match=r"cannot reach the scheduler at 127.0.0.1:1 .*host="):
+                call_back(("127.0.0.1", 1), b"", token)
+            bench.scheduler.shutdown(timeout=0)
+
+    def test_a_worker_that_dies_ends_its_run(self) -> None:
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        bench = Bench(MemoryStore(), RemoteExecutor(ProcessPoolExecutor(1, mp_context=context)))
+        with bench.scheduler:
+            run = bench.run(work.die, how="exit")
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert re.search(r"the worker \(.*, OS process \d+\) ended before the run did", run.error.message)
+        assert ("INFO", "bgsched.run", "the last words") in bench.log(run)

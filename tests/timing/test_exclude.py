@@ -1,0 +1,149 @@
+"""Exclusions, unions, counts and jitter: what is left is what the definition leaves, one by one and when counted."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bgsched import timing as t
+
+START = datetime(2026, 1, 1, 0, 0, 0, 250, tzinfo=UTC)
+WHOLE = START.replace(microsecond=0)
+PLACES = [("America/New_York", (3, 7)), ("America/New_York", (10, 31)), ("Australia/Lord_Howe", (10, 3))]
+
+FREQUENCIES: list[t.Frequency | tuple[t.Frequency, ...]] = [
+    t.EverySeconds(605),
+    (t.EverySeconds(420), t.EveryMinutes(10)),
+    (t.Cron("*/5 * * * *"), t.Hourly(minute=30)),
+    (t.Recurrence("FREQ=MINUTELY;INTERVAL=7"), t.Cron("2-59/10 0-23 * * *")),
+    (t.Daily("02:11"), t.Cron("31 2 * * *"), t.Daily("09:00")),
+]
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC), datetime(2026, 10, 4, 12, tzinfo=UTC)
+Excluded = t.Frequency | date | tuple[datetime, datetime]
+EXCLUDED: list[tuple[Excluded, Callable[[datetime, datetime], bool]]] = [
+    (date(2026, 3, 8), lambda _, local: local.date() == date(2026, 3, 8)),
+    (NOON, lambda at, _: NOON[0] <= at < NOON[1]),
+    (t.Weekly("sat"), lambda _, local: local.weekday() == 5),
+    (t.Monthly(-1), lambda _, local: local.month != (local + timedelta(days=1)).month),
+    (t.Cron("* 0-7,18-23 * * *"), lambda _, local: not 8 <= local.hour < 18),
+    (t.Cron("0 */2 * * * *", seconds="first"), lambda _, local: not (local.minute % 2 or local.second)),
+    (t.Daily("09:00"), lambda _, local: local.time() == time(9)),
+    (t.EverySeconds(1200), lambda at, _: (at - START) % timedelta(seconds=1200) == timedelta(0)),
+    (t.Recurrence("FREQ=WEEKLY;BYDAY=SU"), lambda _, local: local.weekday() == 6),
+    (t.Recurrence("FREQ=DAILY;BYHOUR=9;BYMINUTE=0;BYSECOND=0"), lambda _, local: local.time() == time(9)),
+    (t.Recurrence("FREQ=HOURLY;BYMINUTE=0;BYSECOND=0"), lambda _, local: local.time() == time(local.hour)),
+]
+
+
+def alone(frequency: t.Frequency, zone: str, after: datetime, until: datetime) -> set[datetime]:
+    schedule = t.Schedule(frequency, start=START, timezone=zone)
+    found = set(schedule.fire_times(after, until))
+    assert schedule.count_fire_times(after, until) == len(found)
+    return found
+
+
+@pytest.mark.parametrize(("zone", "day"), PLACES, ids=str)
+@pytest.mark.parametrize("frequency", FREQUENCIES, ids=repr)
+def test_what_is_left_is_neither_lost_nor_doubled(
+    frequency: t.Frequency | tuple[t.Frequency, ...], zone: str, day: tuple[int, int]
+) -> None:
+    """Two and a half days around a transition, in a zone of whole hours and in one of half an hour."""
+    after = datetime(2026, *day, 3, 1, 2, 3, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    until = after + timedelta(days=2, hours=12)
+    several = frequency if isinstance(frequency, tuple) else (frequency,)
+    every = set().union(*(alone(item, zone, after, until) for item in several))
+    for exclude, covers in EXCLUDED:
+        left = {at for at in every if not covers(at, at.astimezone(ZoneInfo(zone)))}
+        schedule = t.Schedule(frequency, start=START, timezone=zone, exclude=exclude)
+        assert list(schedule.fire_times(after, until)) == sorted(left), exclude
+        assert schedule.count_fire_times(after, until) == len(left), exclude
+        assert schedule.last_fire_time(until, after) == max(left, default=None), exclude
+
+
+def test_several_exclusions_add_up() -> None:
+    schedule = t.Schedule(
+        t.Daily("09:00"), timezone="Europe/Madrid", exclude=(t.Weekly("sat sun"), date(2026, 1, 1), date(2026, 1, 6))
+    )
+    found = schedule.fire_times(datetime(2025, 12, 31, 12, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC))
+    assert [at.day for at in found] == [2, 5, 7, 8]
+
+
+def test_repetitions_count_what_is_left() -> None:
+    schedule = t.Schedule(t.Daily("09:00"), start=WHOLE, exclude=t.Weekly("sat sun"), repetitions=3)
+    assert [f"{at:%a %d}" for at in schedule.fire_times(WHOLE)] == ["Thu 01", "Fri 02", "Mon 05"]
+
+
+@pytest.mark.parametrize("n", [1, 999, 1000, 1001, 5000])
+def test_many_repetitions(n: int) -> None:
+    schedule = t.Schedule((t.EverySeconds(2), t.EverySeconds(3)), start=START, repetitions=n)
+    found = list(schedule.fire_times(START - timedelta(seconds=1)))
+    assert len(found) == n
+    assert found[0] == START
+    assert schedule.count_fire_times(START - timedelta(1), START + timedelta(1)) == n
+
+
+def test_more_repetitions_than_there_are_fire_times() -> None:
+    few = t.Schedule(t.Cron("0 0 12 1 1 ? 2026-2028", dialect="quartz"), start=START, repetitions=5)
+    assert [at.year for at in few.fire_times(START)] == [2026, 2027, 2028]
+
+
+def test_an_unpinned_schedule_counts_its_repetitions_from_the_instant_asked_about() -> None:
+    schedule = t.Schedule(t.EverySeconds(10), repetitions=3)
+    assert list(schedule.fire_times(WHOLE)) == [WHOLE + timedelta(seconds=10), WHOLE + timedelta(seconds=20)]
+
+
+def test_nothing_lies_in_an_empty_or_reversed_stretch() -> None:
+    schedule = t.Schedule((t.EverySeconds(10), t.EverySeconds(7)), start=START)
+    assert schedule.count_fire_times(START, START) == 0
+    assert schedule.count_fire_times(START + timedelta(1), START) == 0
+    assert schedule.last_fire_time(START, START) is None
+    assert list(schedule.fire_times(START, START - timedelta(1))) == []
+
+
+def test_jitter_is_the_same_everywhere_and_within_its_bound() -> None:
+    spread = timedelta(seconds=30)
+    schedule = t.Schedule(t.EveryMinutes(1), start=WHOLE, jitter=spread)
+    fire_times = list(schedule.fire_times(WHOLE, WHOLE + timedelta(hours=5)))
+    due = [schedule.due_at(at, "request-1") - at for at in fire_times]
+    assert due == [schedule.due_at(at, "request-1") - at for at in fire_times]
+    assert due != [schedule.due_at(at, "request-2") - at for at in fire_times]
+    assert min(due) >= timedelta(0)
+    assert max(due) <= spread
+    tenths = {delay // (spread / 10) for delay in due}
+    assert tenths >= set(range(10))  # 300 of them reach every tenth of the spread
+
+
+def test_without_jitter_a_run_is_due_at_its_fire_time() -> None:
+    assert t.Schedule(t.EveryMinutes(1)).due_at(WHOLE, "x") == WHOLE
+    assert t.Later(WHOLE).due_at(WHOLE, "x") == WHOLE
+    assert t.Schedule(t.EveryMinutes(1), jitter=timedelta(microseconds=1)).due_at(WHOLE, "x") - WHOLE <= timedelta(0, 1)
+
+
+def test_counting_where_most_days_are_empty() -> None:
+    mondays = t.Schedule((t.Cron("* * * * 1"), t.Cron("30 0-23 * * 2")), start=WHOLE, exclude=t.Cron("* 12 * * *"))
+    assert mondays.count_fire_times(WHOLE, WHOLE + timedelta(days=28)) == 4 * (23 * 60 + 23)
+    rare = t.Schedule((t.EverySeconds(60), t.Hourly(120)), start=WHOLE)
+    assert rare.count_fire_times(WHOLE, WHOLE + timedelta(days=7)) == 7 * 1440
+
+
+def test_more_than_many_repetitions_and_still_too_few() -> None:
+    years = t.Schedule(t.Cron("0 0 12 ? * * 2026-2030", dialect="quartz"), start=START, repetitions=5000)
+    assert years.count_fire_times(START, datetime(2040, 1, 1, tzinfo=UTC)) == 5 * 365 + 1
+
+
+def test_repetitions_settled_by_two_threads_are_settled_once() -> None:
+    schedule = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert schedule._plan is None
+    assert schedule.next_fire_time(WHOLE) == WHOLE + timedelta(seconds=1)
+    plan = schedule._plan
+    assert plan is not None
+    plan._settle()  # as a thread does that asked while another one was settling
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(1)) == 2
+
+
+def test_counting_before_anything_else_was_asked() -> None:
+    schedule = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert schedule.count_fire_times(WHOLE - timedelta(1), WHOLE + timedelta(1)) == 3
+    again = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
+    assert again.last_fire_time(WHOLE + timedelta(1)) == WHOLE + timedelta(seconds=2)

@@ -1,0 +1,122 @@
+"""Recurrence rules: dateutil as a second oracle where it can be trusted, and what is ours by design."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pytest
+from dateutil.rrule import rrulestr
+
+from bgsched import timing as t
+
+START = datetime(2026, 1, 31, 9, 30, 15, tzinfo=UTC)
+MANY = 40
+
+RULES = """\
+FREQ=DAILY
+FREQ=DAILY;INTERVAL=3;BYHOUR=9,17;BYMINUTE=0,30
+FREQ=DAILY;BYDAY=MO,WE;INTERVAL=2
+FREQ=DAILY;BYMONTH=1,6;BYMONTHDAY=1,-1
+FREQ=DAILY;BYHOUR=8,12,16;BYSETPOS=2
+FREQ=WEEKLY
+FREQ=WEEKLY;INTERVAL=2;BYDAY=TU,SU
+FREQ=WEEKLY;INTERVAL=2;BYDAY=TU,SU;WKST=SU
+FREQ=MONTHLY
+FREQ=MONTHLY;INTERVAL=5;BYMONTHDAY=31
+FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1
+FREQ=MONTHLY;BYDAY=SA;BYHOUR=6,18;BYSETPOS=1,-1
+FREQ=MONTHLY;BYDAY=SA;BYHOUR=6,18;BYSETPOS=1,-1;INTERVAL=3
+FREQ=MONTHLY;BYDAY=5FR,-5MO
+FREQ=MONTHLY;BYDAY=2TU,-1FR;BYMONTH=3,9
+FREQ=YEARLY
+FREQ=YEARLY;INTERVAL=3
+FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29
+FREQ=YEARLY;BYMONTHDAY=13;BYDAY=FR;BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12
+FREQ=YEARLY;BYDAY=20MO,-1SU
+FREQ=YEARLY;BYDAY=1SU;BYMONTH=4,10
+FREQ=YEARLY;BYYEARDAY=1,100,-1
+FREQ=YEARLY;BYWEEKNO=1,20,53;BYDAY=MO,SU
+FREQ=YEARLY;BYDAY=MO;BYSETPOS=10,-1
+FREQ=HOURLY;INTERVAL=5
+FREQ=HOURLY;BYMINUTE=0,15;BYSETPOS=-1
+FREQ=HOURLY;BYMINUTE=0,15;BYSETPOS=1,-1
+FREQ=HOURLY;INTERVAL=7;BYDAY=SA,SU
+FREQ=HOURLY;INTERVAL=2;BYHOUR=9,11,13
+FREQ=MINUTELY;INTERVAL=45;BYHOUR=8,9
+FREQ=MINUTELY;BYSECOND=0,30
+FREQ=SECONDLY;INTERVAL=7;BYMINUTE=5
+FREQ=SECONDLY;BYSECOND=10,20;BYHOUR=3
+FREQ=DAILY;COUNT=7
+FREQ=MONTHLY;BYMONTHDAY=-1;COUNT=15
+FREQ=HOURLY;INTERVAL=7;COUNT=30
+FREQ=HOURLY;INTERVAL=7;BYDAY=SA;COUNT=30
+FREQ=YEARLY;INTERVAL=2;COUNT=20
+FREQ=WEEKLY;INTERVAL=3;COUNT=20
+FREQ=DAILY;UNTIL=20260210T093015
+FREQ=DAILY;UNTIL=20260210
+"""
+
+
+@pytest.mark.parametrize("text", RULES.splitlines())
+def test_agrees_with_dateutil_in_utc(text: str) -> None:
+    schedule = t.Schedule(t.Recurrence(text), start=START)
+    naive = rrulestr(text if "WKST" in text else f"{text};WKST=MO", dtstart=START.replace(tzinfo=None))
+    theirs = [at.replace(tzinfo=UTC) for at in islice(naive, MANY)]
+    ours = list(islice(schedule.fire_times(START - timedelta(days=1)), MANY))
+    assert ours == theirs
+    assert schedule.count_fire_times(START - timedelta(days=1), theirs[-1]) == len(theirs)
+
+
+class TestByDesign:
+    def test_positions_count_within_the_whole_first_week(self) -> None:
+        """dateutil counts from DTSTART on: to it, the second of that Saturday's week would be a day later."""
+        schedule = t.Schedule(t.Recurrence("FREQ=WEEKLY;BYDAY=FR,SA,SU;BYSETPOS=2"), start=START)
+        found = list(islice(schedule.fire_times(START - timedelta(1)), 3))
+        assert [f"{at:%a %d}" for at in found] == ["Sat 31", "Sat 07", "Sat 14"]
+
+    def test_positions_in_weeks_that_lie_in_two_years(self) -> None:
+        schedule = t.Schedule(t.Recurrence("FREQ=WEEKLY;BYDAY=MO,SU;BYSETPOS=-1"), start=START)
+        found = schedule.fire_times(datetime(2026, 12, 25, tzinfo=UTC), datetime(2027, 1, 11, tzinfo=UTC))
+        assert [f"{at:%a %m-%d}" for at in found] == ["Sun 12-27", "Sun 01-03", "Sun 01-10"]
+
+    def test_the_week_begins_on_monday_whatever_the_calendar_module_was_told(self) -> None:
+        """dateutil reads WKST from `calendar.setfirstweekday`, which any library may have called."""
+        import calendar
+
+        rule = t.Recurrence("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,SU")
+        before = calendar.firstweekday()
+        calendar.setfirstweekday(calendar.SUNDAY)
+        try:
+            found = list(islice(t.Schedule(rule, start=START).fire_times(START), 3))
+        finally:
+            calendar.setfirstweekday(before)
+        assert [f"{at:%a %m-%d}" for at in found] == ["Sun 02-01", "Mon 02-09", "Sun 02-15"]
+
+    def test_until_in_utc_is_compared_with_the_instant(self) -> None:
+        rule = t.Recurrence("FREQ=DAILY;BYHOUR=23;BYMINUTE=0;BYSECOND=0;UNTIL=20260203T040000Z")
+        schedule = t.Schedule(rule, start=START, timezone="America/New_York")
+        assert [at.day for at in schedule.fire_times(START)] == [1, 2, 3]
+        assert schedule.count_fire_times(START, START + timedelta(days=30)) == 3
+
+    def test_many_a_day_until_an_instant_beside_another(self) -> None:
+        rule = t.Recurrence("FREQ=MINUTELY;BYSECOND=0;UNTIL=20260201T000000Z")
+        schedule = t.Schedule((rule, t.EveryMinutes(30)), start=START.replace(second=0))
+        end = START.replace(second=0) + timedelta(days=2)
+        assert schedule.count_fire_times(START, end) == len(list(schedule.fire_times(START, end)))
+
+    def test_a_rule_that_is_over_is_none(self) -> None:
+        schedule = t.Schedule(t.Recurrence("FREQ=YEARLY;INTERVAL=5000;BYMONTH=3;BYMONTHDAY=1"), start=START)
+        assert [at.year for at in schedule.fire_times(START)] == [2026, 7026]
+
+    def test_seconds_that_a_day_lacks_end_the_search(self) -> None:
+        schedule = t.Schedule(t.Recurrence("FREQ=SECONDLY;INTERVAL=7;BYMONTH=2;BYMONTHDAY=1"), start=START)
+        assert schedule.next_fire_time(datetime(9999, 3, 1, tzinfo=UTC)) is None
+
+    def test_hourly_follows_the_clock_through_gap_and_fold(self) -> None:
+        schedule = t.Schedule(t.Recurrence("FREQ=HOURLY;BYMINUTE=30;BYSECOND=0"), start=START, timezone="Europe/Madrid")
+        fold = schedule.fire_times(datetime(2026, 10, 24, 23, 45, tzinfo=UTC), datetime(2026, 10, 25, 2, tzinfo=UTC))
+        gap = schedule.fire_times(datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 3, 29, 2, tzinfo=UTC))
+        assert [f"{at:%H:%M}" for at in fold] == ["00:30", "01:30"]
+        assert [f"{at:%H:%M}" for at in gap] == ["00:30", "01:30"]
+
+    def test_the_text_is_kept_in_one_form(self) -> None:
+        assert t.Recurrence(" rrule:freq=daily;interval=2; ") == t.Recurrence("FREQ=DAILY;INTERVAL=2")
