@@ -18,6 +18,11 @@ endif
 # `command -v` alone would also find a shim that has no uv behind it.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 
+# The uv that is installed here keeps all it has here: there may be no home that can be written.
+ifeq ($(UV),.uv/bin/uv)
+export UV_CACHE_DIR ?= .uv/cache
+endif
+
 # uv shall use that interpreter, never fetch one, and take uv.lock as it is.
 ifneq ($(PYTHON),)
 export UV_PYTHON ?= $(PYTHON)

@@ -1,6 +1,7 @@
 """What every test may ask for: PostgreSQL, and Hypothesis that is repeatable in CI."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -8,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 pytest_plugins = ["pytester"]
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and with them the OS processes they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

@@ -1,5 +1,6 @@
 """`bgsched demo`: real work, seen from outside, and nothing twice after `kill -9`."""
 
+import io
 import os
 import re
 import signal
@@ -15,8 +16,12 @@ from pathlib import Path
 import pytest
 
 from bgsched import Monitor, RequestStatus, Run, RunStatus, SQLiteStore
+from bgsched._cli_text import Terminal
+from bgsched._demo.closing import called
 from bgsched._demo.invoices import BATCH, DamagedInvoiceError, file_name, invoice_text, read_invoice
 from bgsched._demo.office import Office
+from bgsched._demo.rich_screen import RichScreen
+from bgsched._demo.screen import open_screen
 from bgsched._demo.story import act_in, begin, make_scheduler, open_office
 from bgsched.cli import main
 from bgsched.testing import ManualClock
@@ -154,7 +159,7 @@ class TestTheCommand:
         assert main(["demo", "--dir", str(tmp_path), "--for", "2s"]) == 0
         shown = capsys.readouterr().out
         assert "\x1b" not in shown
-        assert re.search(r"run +\d+  success +\d+ ms  import-invoice\(file=invoice-0001.csv\)  USD 4756.50", shown)
+        assert re.search(r"run +\d+  success +[\d.]+ m?s  import-invoice\(file=invoice-0001.csv\)  USD 4756.50", shown)
         assert "Maria unschedules the reminders" in shown
         for heading in ("What the monitor says", "The last runs", "Upcoming", "What the office's own ledger says"):
             assert heading in shown
@@ -182,6 +187,58 @@ class TestTheCommand:
             code = left.code
         assert code == 2
         assert words in capsys.readouterr().err
+
+
+class Screen(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestTheScreen:
+    """What is drawn on a terminal that can move its cursor."""
+
+    def test_each_part_has_lines_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("LINES", "40")
+        work(tmp_path, ManualClock(datetime(2026, 6, 1, 9, tzinfo=UTC)), 3)
+        shown = Screen()
+        with open_screen(Terminal(shown, width=120), Monitor(url_of(tmp_path)), timedelta(seconds=15)) as screen:
+            assert isinstance(screen, RichScreen)
+            screen.note("Maria unschedules the reminders")
+            screen.refresh(7.5)
+        drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+        assert re.search(
+            r"━+╸?\s*\nrun +process +status.*\n +\d+ +remind-customers +success"
+            r"(.*\n)+request +process +status(.*\n)+\d\d:\d\d:\d\d  Maria unschedules the reminders",
+            drawn,
+        )
+
+    @pytest.mark.parametrize(
+        ("script", "shown"),
+        [
+            ("venv/bin/bgsched", "venv/bin/bgsched"),
+            ("/nowhere/my bin/bgsched", "'/nowhere/my bin/bgsched'"),
+            ("/nowhere/bgsched/__main__.py", "python -m bgsched"),
+        ],
+    )
+    def test_the_commands_that_it_shows_can_be_called_from_here(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, shown: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", [str(tmp_path / script), "demo"])
+        assert called() == shown
+
+    def test_a_command_on_the_path_is_called_by_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        script = tmp_path / "bin" / "bgsched"
+        script.parent.mkdir()
+        script.touch(0o700)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("PATH", str(script.parent))
+        monkeypatch.setattr("sys.argv", [str(script), "demo"])
+        assert called() == "bgsched"
 
 
 class TestFromOutside:

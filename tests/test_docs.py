@@ -183,10 +183,10 @@ class TestWhatIsDrawnOrListed:
     """Pages that repeat what the code says are held to it."""
 
     def test_the_diagram_of_the_statuses_has_every_move(self) -> None:
-        transitions = runpy.run_path(str(ROOT / "docs/_transitions.py"))
-        drawn = re.findall(r"<title>(.*?)</title>", transitions["svg"](RUN_TRANSITIONS))
+        diagram = runpy.run_path(str(ROOT / "docs/_diagram.py"))
+        drawn = re.findall(r"<title>(.*?)</title>", diagram["svg"](RUN_TRANSITIONS))
         moves = [
-            f"{transitions['name_of'](before)} to {after.value}"
+            f"{diagram['name_of'](before)} to {after.value}"
             for before, afters in RUN_TRANSITIONS.items()
             for after in afters
         ]
@@ -220,6 +220,6 @@ class TestWhatIsDrawnOrListed:
 
     def test_guarantees_name_tests_that_are_there(self) -> None:
         named = set(re.findall(r"\btest_\w+(?!\.py)\b", (ROOT / "docs/explanation/guarantees.md").read_text()))
-        files = [*ROOT.rglob("tests/**/*.py"), ROOT / "src/bgsched/testing/contract.py"]
+        files = [*ROOT.glob("tests/**/*.py"), ROOT / "src/bgsched/testing/contract.py"]
         there = set(re.findall(r"def (test_\w+)", "".join(path.read_text() for path in files)))
         assert sorted(name for name in named - there if not (ROOT / f"tests/{name}.py").exists()) == []

@@ -31,6 +31,7 @@ from bgsched import (
 )
 from bgsched._codec import MisfitError
 from bgsched._params import as_json, codec_for
+from bgsched.stores.base import RunFilter
 from bgsched.testing import ManualClock
 
 
@@ -235,6 +236,31 @@ class TestProcesses:
         scheduler.run_now("p", params={"n": 1, "day": date(2026, 1, 1)})
         scheduler.run_pending()
         assert scheduler.monitor.runs()[0].result == [1, "2026-01-01"]
+
+    def test_none_as_default_is_taken_whatever_the_hint(self, scheduler: Scheduler) -> None:
+        def work(day: date = None) -> list[Any]:  # type: ignore[assignment]  # noqa: RUF013  as many write it
+            return [day]
+
+        scheduler.process("p")(work)
+        scheduler.run_now("p", params={"day": None})
+        scheduler.run_pending()
+        assert scheduler.monitor.runs()[0].result == [None]
+
+    def test_equal_values_overlap_however_they_are_written(self, scheduler: Scheduler) -> None:
+        @scheduler.process(overlap_scope=("period", "share"))
+        def close(period: Period, share: float = 1.0) -> None:
+            pass
+
+        given: list[dict[str, Any]] = [
+            {"period": Period(date(2026, 1, 1))},
+            {"period": {"first": "2026-01-01"}, "share": 1},
+            {"period": {"first": "2026-01-01", "parts": [], "last": None}, "share": 1.0},
+        ]
+        for params in given:
+            scheduler.run_now("close", params=params)
+        scheduler.run_pending()
+        keys = {run.overlap_key for run in scheduler.store.reader().runs(RunFilter())}
+        assert len(keys) == 1
 
     def test_params_that_contain_themselves_are_refused(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda n: n)

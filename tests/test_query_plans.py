@@ -121,17 +121,17 @@ class TestSQLite:
     @pytest.mark.parametrize("name", QUESTIONS)
     def test_a_question_scans_no_table(self, sqlite_store: SQLiteStore, name: str) -> None:
         sqlite_store.reader().find_run(1)  # there is a connection now
-        assert self.scans(sqlite_store, lambda: QUESTIONS[name](Monitor(sqlite_store)), sqlite_store._readers) == []
+        assert self.scans(sqlite_store, lambda: QUESTIONS[name](Monitor(sqlite_store)), sqlite_store._open.idle) == []
 
     def test_a_purge_scans_no_table(self, sqlite_store: SQLiteStore) -> None:
         sqlite_store.reader().find_run(1)
-        assert sqlite_store._writer is not None
+        assert sqlite_store._open.writer is not None
         retention = Retention(success=timedelta(days=30), per_process=900, complete=timedelta(days=30))
         bites = []
         found = self.scans(
             sqlite_store,
             lambda: bites.append(sqlite_store.purge(retention, NOW, limit=20)),
-            [*sqlite_store._readers, sqlite_store._writer],
+            [*sqlite_store._open.idle, sqlite_store._open.writer],
         )
         assert bites[0].runs == 20
         assert found == []
@@ -140,7 +140,7 @@ class TestSQLite:
 @pytest.fixture(scope="module")
 def small_and_big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SQLiteStore, SQLiteStore]]:
     stores = SQLiteStore(tmp_path_factory.mktemp("small") / "a"), SQLiteStore(tmp_path_factory.mktemp("big") / "a")
-    for store, runs in zip(stores, (3_000, 12_000), strict=True):
+    for store, runs in zip(stores, (2_000, 8_000), strict=True):
         fill(store, runs)
     yield stores
     for store in stores:
@@ -159,10 +159,10 @@ class TestGrowth:
             return 0
 
         store.reader().find_run(1)
-        for connection in store._readers:
+        for connection in store._open.idle:
             connection.set_progress_handler(count, 20)
         ASKED[name](Monitor(store, clock=ManualClock(NOW)))
-        for connection in store._readers:
+        for connection in store._open.idle:
             connection.set_progress_handler(None, 0)
         return 20 * taken
 
@@ -206,7 +206,7 @@ def postgres_store(postgres_dsn: str) -> Iterator[PostgresStore]:
 
     with temporary_schema(postgres_dsn) as schema:
         store = PostgresStore(postgres_dsn, schema=schema)
-        fill(store, 20_000)
+        fill(store, 8_000)
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
             for table in ("runs", "requests", "log", "ended"):
                 connection.execute(f"VACUUM ANALYZE {schema}.{table}".encode())

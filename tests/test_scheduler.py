@@ -2,8 +2,10 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -252,10 +254,10 @@ class TestChanging:
 
 class TestDeclared:
     @staticmethod
-    def make(store: Store, clock: ManualClock, timing: Schedule | None) -> Scheduler:
+    def make(store: Store, clock: ManualClock, timing: Schedule | None, timezone: str = "UTC") -> Scheduler:
         registry = ProcessRegistry()
         registry.process("nightly", timing=timing)(lambda: None)
-        return Scheduler(store, processes=registry, clock=clock)
+        return Scheduler(store, processes=registry, clock=clock, timezone=timezone)
 
     def test_a_declared_timing_is_filed_once_whatever_restarts(self, store: Store, clock: ManualClock) -> None:
         timing = Schedule(EveryMinutes(50))
@@ -291,6 +293,18 @@ class TestDeclared:
         second = self.make(store, clock, Schedule(EveryMinutes(20)))
         assert second.run_pending() == T0 + timedelta(minutes=20)
         assert "20 minutes" in second.monitor.request("nightly").timing.describe()
+
+    def test_another_time_zone_of_the_scheduler_is_changed_code(self, store: Store, clock: ManualClock) -> None:
+        timing = Schedule(Daily(at="12:00"))
+        zones = []
+        for timezone in ("UTC", "Europe/Madrid", "Europe/Madrid"):
+            scheduler = self.make(store, clock, timing, timezone)
+            scheduler.run_pending()
+            request = scheduler.monitor.request("nightly")
+            scheduler.shutdown()
+            assert isinstance(request.timing, Schedule)
+            zones.append((request.timing.timezone, request.revision))
+        assert zones == [("UTC", 1), ("Europe/Madrid", 2), ("Europe/Madrid", 2)]
 
     def test_a_timing_that_left_the_code_stops(self, store: Store, clock: ManualClock) -> None:
         first = self.make(store, clock, Schedule(EveryMinutes(50)))
@@ -608,6 +622,40 @@ class TestThread:
         assert sum("the disk is on fire" in record.getMessage() for record in caplog.records) == 1
 
 
+class TestExit:
+    """What a program that ends too early is told."""
+
+    SCRIPT = """
+from bgsched import EverySeconds, Immediate, Schedule, Scheduler
+scheduler = Scheduler({store!r})
+scheduler.process("hello")(lambda: None)
+scheduler.process("beat", timing=Schedule(EverySeconds(1)))(lambda: None)
+{how}
+"""
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "scheduler.schedule('hello', Immediate())",
+            "scheduler.start().pause(); scheduler.schedule('hello', Immediate())",
+            "import os; scheduler.schedule('hello', Immediate()); os.fork() and os.wait()",
+        ],
+        ids=["never started", "ended before it ran", "not once more in a forked child"],
+    )
+    @pytest.mark.parametrize(("store", "told"), [("memory://", 1), ("sqlite:///app.db", 0)])
+    def test_a_request_that_is_forgotten_is_named(self, tmp_path: Path, how: str, store: str, told: int) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", self.SCRIPT.format(store=store, how=how)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == ""
+        assert done.stderr.count("of process 'hello' was due, has not run, and is forgotten") == told
+        assert len(done.stderr.splitlines()) == told
+
+
 class TestAsync:
     def test_an_async_process_runs(self, scheduler: Scheduler) -> None:
         @scheduler.process("p")
@@ -675,6 +723,17 @@ class TestBadInput:
         with pytest.raises(UnknownProcessError, match="no process 'send-invoice'; did you mean 'send-invoices'"):
             scheduler.schedule("send-invoice", Immediate())
 
+    def test_a_function_that_is_no_process(self, scheduler: Scheduler) -> None:
+        def send() -> None: ...
+
+        with pytest.raises(UnknownProcessError, match="no process 'send'; none is registered yet: decorate one"):
+            scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
+        scheduler.process("send")(send)
+        with pytest.raises(
+            UnknownProcessError, match="function 'send' is not the process 'send'; give the name, or what"
+        ):
+            scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
+
     @pytest.mark.parametrize(
         ("params", "message"),
         [
@@ -697,6 +756,25 @@ class TestBadInput:
         scheduler.process("p")(lambda: None)
         with pytest.raises(TimingError, match="timing must be Immediate"):
             scheduler.schedule("p", "tomorrow")  # type: ignore[arg-type]
+
+    def test_a_finish_that_is_over(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(TimingError, match=r"finish 2025-12-24 00:00:00.* is over, it is .*; give a later finish"):
+            scheduler.schedule("p", Schedule(Daily(at="09:00"), finish=datetime(2025, 12, 24, tzinfo=UTC)))
+
+    @pytest.mark.parametrize(
+        ("timing", "message"),
+        [("daily", "timing must be Immediate.*got 'daily'"), (EveryMinutes(5), r"write Schedule\(EveryMinutes\(5\)\)")],
+    )
+    def test_a_declared_timing_that_is_none(self, scheduler: Scheduler, timing: Any, message: str) -> None:
+        with pytest.raises(TimingError, match=message):
+            scheduler.process("p", timing=timing)(lambda: None)
+
+    def test_a_declared_timing_for_a_process_that_needs_params(self, scheduler: Scheduler) -> None:
+        with pytest.raises(
+            ProcessNameError, match=r"runs by its own timing, without params, but .*'company'.* default"
+        ):
+            scheduler.process("p", timing=Schedule(EveryMinutes(5)))(lambda company: company)
 
     def test_a_timing_that_is_over(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda: None)
@@ -739,13 +817,34 @@ class TestBadInput:
         [
             ("sqllite:///app.db", "unknown store 'sqllite'.*did you mean 'sqlite'"),
             ("app.db", "has no scheme; for a file write 'sqlite:///app.db'"),
+            ("", "has no scheme; for a file write 'sqlite:///app.db'"),
             ("sqlite://", "names no file"),
+            ("sqlite:app.db", "names no file; write 'sqlite:///app.db'"),
+            ("sqlite:///:memory:", "write 'memory://'"),
+            ("sqlite:///app.db?timeout=3", "has options, and there are none for a file"),
+            ("sqlite:///app#1.db", "write [?] as %3F and # as %23"),
             ("mysql://ann:secret@host/db", r"unknown store 'mysql' in 'mysql://ann:\*\*\*@host/db'"),
         ],
     )
     def test_a_url_that_names_no_store(self, url: str, message: str) -> None:
         with pytest.raises(StoreURLError, match=message):
             open_store(url)
+
+    def test_a_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreUnavailableError, match="it is a folder; name a file in it"):
+            SQLiteStore(tmp_path)
+
+    @pytest.mark.parametrize("make", [Scheduler, Monitor])
+    @pytest.mark.parametrize(
+        ("store", "message"),
+        [
+            (Path("app.db"), r"got .*Path\('app.db'\); for a file write SQLiteStore\('app.db'\)"),
+            (MemoryStore, "store must be a Store or a URL such as 'sqlite:///app.db', got <class"),
+        ],
+    )
+    def test_what_is_no_store(self, make: Callable[[Any], object], store: object, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make(store)
 
     def test_a_monitor_makes_no_database(self, tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailableError, match="no database"):

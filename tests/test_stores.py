@@ -1,12 +1,16 @@
 """The contract suite on every store."""
 
+import gc
+import re
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from bgsched import PostgresStore
+import bgsched.stores
+from bgsched import PostgresStore, Scheduler
 from bgsched.stores import MemoryStore, SQLiteStore, Store
 from bgsched.stores.postgres import _Transaction as PostgresTransaction
 from bgsched.testing import StoreContract
@@ -24,6 +28,27 @@ class TestSQLiteStore(StoreContract):
         store = SQLiteStore(tmp_path / "app.db")
         yield store
         store.close()
+
+    def test_no_statement_numbers_its_placeholders(self) -> None:
+        """Python 3.12.0 to 3.12.3 warn of ``?1`` with a sequence, and programs may make errors of warnings."""
+        files = Path(bgsched.stores.__file__).parent.glob("*.py")
+        assert [file.name for file in files if re.search(r"\?[0-9]", file.read_text())] == []
+
+    def test_a_store_that_nobody_closes_closes_its_connections(self, tmp_path: Path) -> None:
+        store = SQLiteStore(tmp_path / "other.db")
+        scheduler = Scheduler(store)
+        scheduler.process("p")(lambda: None)
+        scheduler.run_now("p")
+        scheduler.run_until_idle()
+        scheduler.shutdown()
+        connections = [store._open.writer, *store._open.idle]
+        del store, scheduler
+        gc.collect()
+        assert len(connections) == 2
+        for connection in connections:
+            assert connection is not None
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                connection.execute("SELECT 1")
 
 
 class TestPostgresStore(StoreContract):

@@ -61,8 +61,10 @@ from bgsched.timing import (
 )
 
 if typing.TYPE_CHECKING:
-    from bgsched.stores.postgres import PostgresStore
+    from bgsched.stores.postgres import PostgresStore as PostgresStore
 
+# PostgresStore is public too. It is not listed here because `from bgsched import *` would load it, and fail without its
+# extra.
 __all__ = [
     "FR",
     "MO",
@@ -100,7 +102,6 @@ __all__ = [
     "Overlap",
     "Page",
     "ParamsError",
-    "PostgresStore",
     "Process",
     "ProcessGroup",
     "ProcessNameError",

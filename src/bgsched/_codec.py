@@ -66,6 +66,10 @@ class Codec(ABC):
     def load(self, data: Any, path: str) -> Any:
         """Return the value that *data* stands for. Raises MisfitError."""
 
+    def settled(self, data: Any, path: str) -> Any:
+        """Return the one JSON for what *data* stands for: equal values have equal ones. Raises MisfitError."""
+        return self.store(self.load(data, path), path)
+
     def misfit(self, value: Any, path: str) -> MisfitError:
         """Return the error for a value that does not fit at all."""
         return MisfitError(f"{path} must be {self.what}, got {show(value)}")
@@ -365,13 +369,16 @@ class Record(Codec):
     def store(self, value: Any, path: str) -> Any:
         if type(value) is self.kind:
             value = {name: getattr(value, name) for name in self._codecs()}
-        return self._each(value, path, lambda codec, item, place: codec.store(item, place))
+            return self._each(value, path, lambda codec, item, place: codec.store(item, place))
+        stored = self._each(value, path, lambda codec, item, place: codec.store(item, place))
+        self.load(stored, path)  # the class may refuse what each field alone may be
+        return stored
 
     def load(self, data: Any, path: str) -> Any:
         parts = self._each(data, path, lambda codec, item, place: codec.load(item, place))
         try:
             return self.kind(**parts)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  the class may refuse its values with what it likes
             raise MisfitError(f"{path} is no {self.kind.__name__}: {error}") from None
 
     def _each(self, value: Any, path: str, turn: Callable[[Codec, Any, str], Any]) -> dict[str, Any]:

@@ -5,15 +5,17 @@ stop. A process reaches it, through `current_run`, as `CurrentRun`, by a context
 closes it first (its worker, or the scheduler when its time is over) decides, and what comes later is dropped.
 """
 
+import json
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property, wraps
 from typing import Any, ParamSpec, TypeVar, overload
+from urllib.parse import quote
 
 from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger, clean
@@ -172,18 +174,26 @@ class LiveRun:
 
 
 def _secrets(run: Run) -> frozenset[str]:
-    """Return the texts in sensitive params that are long enough to be told from ordinary words."""
+    """Return how the values of sensitive params may be written, where that is long enough to be told from words."""
     if not run.sensitive:
         return frozenset()
     found: set[str] = set()
     waiting = [run.params[name] for name in run.sensitive if name in run.params]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            found.add(value)
-        elif isinstance(value, dict | list):
-            waiting.extend(value.values() if isinstance(value, Mapping) else value)
-    return frozenset(found)
+        if isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, str):
+            found.update(_spellings(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.add(str(value))
+    return frozenset(text for text in found if len(text) >= _SHORTEST_SECRET)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """Yield the secret as it is, line by line as it may be printed, and inside a ``repr``, JSON and a URL."""
+    for text in {secret, *secret.splitlines()}:
+        yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], quote(text, safe=""))
 
 
 class CurrentRun:
@@ -276,6 +286,8 @@ class CurrentRun:
         if self._live.interrupt is not None and self._live.thread == threading.get_ident():
             raise SchedulerStateError("sleep() would hold up every async run; write await asyncio.sleep(...)")
         seconds = span.total_seconds() if isinstance(span, timedelta) else span
+        if not isinstance(seconds, int | float):
+            raise TypeError(f"sleep() takes a timedelta or a number of seconds, got {span!r}")
         if seconds > 0:
             self._live.clock.wait(self._live.stop, seconds)
         self.raise_if_killed()

@@ -188,12 +188,13 @@ class Engine:
 
     def look_now(self) -> None:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
-        self._next_look = 0.0
+        self._next_kills = 0.0
 
     def stop_all(self, cause: StopCause) -> None:
-        """Tell every run that is under way to stop."""
+        """Tell every run that is under way to stop; not groups, which do nothing that the store does not fence."""
         for live in self.live:
-            live.ask_to_stop(cause)
+            if live.process.pool is not Pool.GROUPS:
+                live.ask_to_stop(cause)
 
     # -- parts of a pass -----------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request
     request = Request(
         id=new_id(now),
         process=process.name,
-        params=process.bind({}),
+        params=process.defaults(),
         sensitive=process.policies.sensitive,
         timing=timing,
         user=leader.user,

@@ -65,8 +65,6 @@ class GroupRuns:
 
     def _is_over(self, live: LiveRun) -> bool:
         """Make one step of a group; return whether nothing is left to do for it."""
-        if live.reaped:
-            return True
         group = live.process
         assert isinstance(group, ProcessGroup)  # noqa: S101  no other process is in this pool
         now = self._clock.now()
@@ -81,6 +79,8 @@ class GroupRuns:
             step = self._start(live, group, step, now)
         if step is not None:
             self._end(live, step)
+        elif live.reaped:  # it is ours no more
+            self._ended(live)
         return step is not None or live.reaped
 
     def _start(self, live: LiveRun, group: ProcessGroup, place: int, now: datetime) -> GroupEnd | None:

@@ -24,6 +24,7 @@ __all__ = [
     "Outcome",
     "broken_off",
     "failed",
+    "in_time",
     "never_began",
     "returned",
     "text_of",
@@ -89,7 +90,7 @@ def returned(live: LiveRun, result: Any) -> Outcome:
     """Return the end of a run whose process returned *result*."""
     try:
         result = None if result is None else as_json(result, "result")
-    except Exception as problem:  # noqa: BLE001  a result may do anything when it is looked at
+    except BaseException as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
     if live.asked and live.looked:
@@ -100,7 +101,7 @@ def returned(live: LiveRun, result: Any) -> Outcome:
 def failed(live: LiveRun, failure: BaseException) -> Outcome:
     """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
-        return Outcome(status=RunStatus.KILLED, reason=text_of(failure))
+        return Outcome(status=RunStatus.KILLED, reason=_message(live, failure))
     error = _described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
     if live.asked and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
@@ -138,6 +139,14 @@ def time_out(live: LiveRun) -> bool:
     return ended
 
 
+def in_time(live: LiveRun, end: Outcome) -> Outcome:
+    """Return *end*, or that of a run whose time is over where it came too late and nobody has noticed yet."""
+    limit = live.process.policies.timeout
+    if limit is None or live.began is None or live.clock.monotonic() - live.began <= limit.total_seconds():
+        return end
+    return timed_out(live)
+
+
 def write_stack(live: LiveRun, stack: str) -> None:
     """Write into the log of a run whose time is over where it stood then."""
     if stack:
@@ -153,13 +162,17 @@ def _described(live: LiveRun, failure: BaseException) -> RunError:
     """Return the exception as it is stored: bounded, without secrets, and whatever it does when it is printed."""
     try:
         frames = "".join(traceback.format_exception(type(failure), failure, _own_frames(failure)))
-    except Exception as broken:  # noqa: BLE001  an exception may fail to say where it comes from
+    except BaseException as broken:  # noqa: BLE001  an exception may fail to say where it comes from
         frames = f"<its traceback failed: {type(broken).__name__}>"
     return RunError(
         type(failure).__qualname__,
-        clean(live.log.redacted(text_of(failure)), _LONGEST_MESSAGE),
+        _message(live, failure),
         _middle_cut(clean(live.log.redacted(frames.rstrip()), len(frames))),
     )
+
+
+def _message(live: LiveRun, failure: BaseException) -> str:
+    return clean(live.log.redacted(text_of(failure)), _LONGEST_MESSAGE)
 
 
 def _middle_cut(frames: str) -> str:
@@ -183,17 +196,21 @@ def _is_ours(file: str) -> bool:
 
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and those behind it."""
+    """Yield the exception, those behind it, and those in it where it is a group."""
     seen: set[int] = set()
-    cause: BaseException | None = failure
-    while cause is not None and id(cause) not in seen:
+    waiting: list[BaseException | None] = [failure]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
         seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        waiting.append(cause.__cause__ or cause.__context__)
+        waiting.extend(cause.exceptions if isinstance(cause, BaseExceptionGroup) else ())
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of *error*, even of one that fails to say it."""
-    with suppress(Exception):
+    """Return the message of *error*, even of one that fails to say it, whatever it raises instead."""
+    with suppress(BaseException):
         return str(error)
     return f"<its message failed: {type(error).__name__}>"

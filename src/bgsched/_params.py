@@ -47,9 +47,9 @@ _SEQUENCES = (list, Sequence, Iterable, Collection)
 
 
 def hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
-    """Return the type hint of each param of *function* that has one that can be read."""
+    """Return the type hint of each param of *function* that has one that can be read; ``None`` as default fits any."""
     return {
-        name: hint
+        name: hint if parameter.default is not None else hint | None
         for name, parameter in signature.parameters.items()
         if parameter.annotation is not parameter.empty
         and (hint := _resolved(function, parameter.annotation)) is not Any

@@ -21,7 +21,7 @@ from datetime import datetime
 
 from bgsched.run import MASK, LogLine, LogTrim
 
-__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "release"]
+__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "keep_hold", "release"]
 
 LOGGER = logging.getLogger("bgsched")
 
@@ -218,6 +218,12 @@ def capture() -> None:
         _users += 1
         if _handler not in logging.root.handlers:
             logging.root.addHandler(_handler)
+
+
+def keep_hold() -> None:
+    """Take records again where the host set its logging up anew meanwhile, which clears the root logger."""
+    if _users and _handler not in logging.root.handlers:
+        logging.root.addHandler(_handler)
 
 
 def release() -> None:

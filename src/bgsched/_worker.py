@@ -17,9 +17,9 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import Outcome, failed, never_began, returned, time_out
+from bgsched._outcome import Outcome, failed, in_time, never_began, returned, time_out
 from bgsched._prints import captured_prints
-from bgsched._runlog import LOGGER, capturing
+from bgsched._runlog import LOGGER, capturing, keep_hold
 from bgsched.errors import RunKilled
 
 __all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surroundings"]
@@ -81,6 +81,7 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
     """Make *live* the current run of this context and begin it, as `set_off` does."""
     if not set_off(live, hooks):
         return False
+    keep_hold()
     capturing.set(live.log)
     current.set(CurrentRun(live))
     return True
@@ -116,7 +117,7 @@ def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:
 
 def close(live: LiveRun, end: Outcome) -> None:
     """End the run; what comes after its end has been decided is dropped, and said."""
-    if not live.close(end):
+    if not live.close(in_time(live, end)):
         LOGGER.warning(
             "run %s of %s came back after it had ended as %s; what it returned is dropped",
             live.run.id,

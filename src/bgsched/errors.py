@@ -125,6 +125,8 @@ class UnknownProcessError(BgschedError, LookupError):
         super().__init__(name, self.known)
 
     def __str__(self) -> str:
+        if self.name in self.known:
+            return f"the function {self.name!r} is not the process {self.name!r}; give the name, or what @process made"
         hint = did_you_mean(self.name, self.known)
         if not hint:
             some = ", ".join(repr(name) for name in sorted(self.known)[:5])

@@ -17,7 +17,7 @@ from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
-from bgsched.stores import open_store
+from bgsched.stores import not_a_store, open_store
 from bgsched.stores.base import Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
 __all__ = ["Bucket", "Health", "Monitor"]
@@ -50,6 +50,7 @@ class Monitor:
 
     Raises:
         StoreError: the URL names no store that is there.
+        TypeError: *store* is none of these.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Monitor:
     ) -> None:
         if isinstance(store, str):
             store = open_store(store, read_only=True)
+        if not isinstance(store, Store) and not hasattr(store, "find_request"):
+            raise not_a_store(store)
         self._reader: StoreReader = store.reader() if isinstance(store, Store) else store
         self._clock = clock or SystemClock()
         self._witness = witness

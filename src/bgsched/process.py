@@ -22,7 +22,7 @@ from bgsched._executors.choice import ExecutorOption, chosen
 from bgsched._params import codec_for, hints_of
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
-from bgsched.timing import Timing
+from bgsched.timing import Timing, checked_timing
 
 __all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "policies_of"]
 
@@ -90,9 +90,9 @@ class Process(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
-        self.timing = timing
-        self.policies = policies or Policies()
-        self.is_async = _is_async(function)
+        self.timing: Timing | None = None if timing is None else checked_timing(timing)
+        self.policies: Policies = policies or Policies()
+        self.is_async: bool = _is_async(function)
         self.registry = registry
         self.executor = executor
         self._signature = _signature(name, function)
@@ -104,7 +104,9 @@ class Process(Generic[P, R]):
         self._check_names("overlap_scope", self._scope)
         self._check_names("sensitive", [param for param in self.policies.sensitive if param != "return"])
         if self.policies.after:
-            self._check_follows()
+            self._check_runs_without_params(f"runs after {' and '.join(map(repr, self.policies.after))}")
+        if timing is not None:
+            self._check_runs_without_params("runs by its own timing")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -157,7 +159,15 @@ class Process(Generic[P, R]):
             default = self._signature.parameters[name].default
             if name not in given and default is not inspect.Parameter.empty:
                 given[name] = default
-        return {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+        stored = {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+        for name in self._scope:
+            if name in stored:
+                stored[name] = self._turn(name, stored[name], self._codec(name).settled)
+        return stored
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the params, as they are stored, of a request that nobody gives any; whoever follows takes none."""
+        return self.bind({})
 
     def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that stored params stand for, as the function takes them.
@@ -220,13 +230,12 @@ class Process(Generic[P, R]):
                     f"{did_you_mean(name, known)}"
                 )
 
-    def _check_follows(self) -> None:
+    def _check_runs_without_params(self, why: str) -> None:
         try:
-            self.bind({})
+            self.defaults()
         except ParamsError as error:
-            leaders = " and ".join(repr(name) for name in self.policies.after)
             raise ProcessNameError(
-                f"process {self.name!r} runs after {leaders}, without params, but {error.problem}; give it a default"
+                f"process {self.name!r} {why}, without params, but {error.problem}; give it a default"
             ) from None
 
 
@@ -316,7 +325,7 @@ class ProcessRegistry:
         """
         process = self._processes.get(name) if isinstance(name, str) else None
         if process is None:
-            raise UnknownProcessError(name if isinstance(name, str) else repr(name), self._processes)
+            raise UnknownProcessError(str(getattr(name, "__name__", name)), self._processes)
         return process
 
     def names(self) -> frozenset[str]:

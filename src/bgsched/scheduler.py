@@ -43,8 +43,8 @@ from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
 from bgsched.run import Run
-from bgsched.stores import MemoryStore, Store, open_store
-from bgsched.timing import Immediate, Timing
+from bgsched.stores import MemoryStore, Store, not_a_store, open_store
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -55,6 +55,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 _LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
+_MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
+        TypeError: *store* is neither.
         ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
     """
 
@@ -109,13 +111,13 @@ class Scheduler:
             if bound < 1:
                 raise ValueError(f"{name} must be 1 or more, got {bound}")
         self._zone = zone_key(timezone)
-        self.store: Store = open_store(store) if isinstance(store, str) else store or MemoryStore()
-        self.processes = processes if processes is not None else ProcessRegistry()
+        self.store: Store = _opened(store)
+        self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
         self.processes.attach(self)
         self._executes = execute
         self._retention = retention or Retention()
         self._clock = clock or SystemClock()
-        self.monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
+        self.monitor: Monitor = Monitor(self.store, clock=self._clock, witness=self._problems)
         self._forked = False
         self._hooks = Hooks(around)
         self._executor = executor
@@ -335,7 +337,7 @@ class Scheduler:
                 params=found.params if params is None else process.bind(params),
                 user=user if user is not None else found.user,
                 channel=channel,
-                sensitive=found.sensitive,
+                sensitive=found.hidden_by(policies),
                 fire_time=now,
                 recorded_at=now,
                 due_at=now,
@@ -703,10 +705,22 @@ class Scheduler:
                 "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
             )
 
+    def _warn_of_forgotten(self) -> None:
+        """Say it when the program ends and requests that were due go with the memory that they were kept in."""
+        if not isinstance(self.store, MemoryStore):
+            return
+        now = self._clock.now()
+        for request in self.monitor.upcoming(_MOST_FORGOTTEN):
+            if request.due_at is not None and request.due_at <= now and not isinstance(request.timing, Schedule):
+                LOGGER.warning(
+                    "request %r of process %r was due, has not run, and is forgotten with its MemoryStore; start the "
+                    "scheduler and wait before the program ends, or keep requests: Scheduler('sqlite:///app.db')",
+                    request.id,
+                    request.process,
+                )
+
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        if not isinstance(timing, Timing):
-            raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {timing!r}")
-        return timing.pinned(now, self._zone)
+        return checked_timing(timing).pinned(now, self._zone)
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self.processes.find(request.process)
@@ -734,12 +748,19 @@ class Scheduler:
         self._wake.set()
         return changed
 
+    def _as_declared(self, timing: Timing) -> str:
+        """Return what the code says: the timing, and the time zone that it is read in."""
+        said = timing.to_dict()
+        if isinstance(timing, Schedule):
+            said.setdefault("timezone", self._zone)
+        return json.dumps(said, sort_keys=True)
+
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
         if process.timing is not None:
             self._crew.check(process)
         now = self._clock.now()
-        declared = None if process.timing is None else json.dumps(process.timing.to_dict(), sort_keys=True)
+        declared = None if process.timing is None else self._as_declared(process.timing)
 
         def change(request: Request | None) -> Request | None:
             if process.timing is None or declared is None:
@@ -766,6 +787,16 @@ class Scheduler:
         self.store.change(process.name, change, now)
 
 
+def _opened(store: Store | str | None) -> Store:
+    if store is None:
+        return MemoryStore()
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise not_a_store(store)
+    return store
+
+
 def _with_fire_time(request: Request) -> Request:
     if request.next_fire_time is None:
         raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
@@ -775,10 +806,15 @@ def _with_fire_time(request: Request) -> Request:
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
 
 
+_AT_HOME = os.getpid()
+
+
 def _at_exit() -> None:
     for scheduler in list(_ALL):
         with contextlib.suppress(Exception):
             scheduler.shutdown(timeout=_EXIT_TIMEOUT)
+            if os.getpid() == _AT_HOME:  # in a forked child the requests are a copy; the parent runs its own
+                scheduler._warn_of_forgotten()  # noqa: SLF001  our own kind
 
 
 def _after_fork() -> None:

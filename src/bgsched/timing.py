@@ -82,6 +82,7 @@ __all__ = [
     "Timing",
     "TimingWarning",
     "Weekly",
+    "checked_timing",
     "timing_from_dict",
 ]
 
@@ -311,6 +312,8 @@ class Schedule(_Timing):
         """Return the same with `start` and `timezone` filled in where they are None."""
         start = self.start if self.start is not None else datetime_of(instant_of(aware(now, "now")))
         zone = self.timezone or zone_key(timezone or "UTC")
+        if self.start is None and self.finish is not None and moment_instant(self.finish, zone) < instant_of(now):
+            raise TimingError(f"finish {self.finish} is over, it is {now}; give a later finish")
         if start is self.start and zone == self.timezone:
             return self
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
@@ -406,6 +409,14 @@ class Schedule(_Timing):
 
 
 Timing = Immediate | Later | Schedule
+
+
+def checked_timing(value: object) -> Timing:
+    """Return *value*, if it is a timing."""
+    if isinstance(value, Timing):
+        return value
+    hint = f"; write Schedule({value!r})" if isinstance(value, Frequency) else ""
+    raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {value!r}{hint}")
 
 
 _TYPES = {

@@ -4,8 +4,10 @@ Pyright reads this file, nothing runs it. A line that must be refused carries th
 ignores nothing is an error of its own (`reportUnnecessaryTypeIgnoreComment`), so whatever becomes too lenient is found.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, assert_type
 
 from bgsched import (
@@ -24,6 +26,9 @@ from bgsched import (
     Monthly,
     Overlap,
     Page,
+    PostgresStore,
+    Process,
+    ProcessGroup,
     ProcessRegistry,
     Progress,
     Request,
@@ -31,6 +36,8 @@ from bgsched import (
     Retry,
     Run,
     RunError,
+    RunFinished,
+    RunStarted,
     RunStatus,
     Schedule,
     Scheduler,
@@ -77,11 +84,35 @@ def send_invoices(company: str = "all") -> list[str]:
 async def later(seconds: float) -> None: ...
 
 
+@registry.process
+def rebuild_index(*, full: bool = False) -> None: ...
+
+
+@scheduler.process
+async def ask(host: str, **more: int) -> bytes:
+    return host.encode()
+
+
+@scheduler.process("with-timing", timing=Schedule((Daily(at="02:00"), Cron("30 4 * * 1"))), on_abandon="rerun")
+async def with_timing() -> None: ...
+
+
 assert_type(count("orders.csv"), int)
 assert_type(count("orders.csv", strict=True), int)
 assert_type(send_invoices(), list[str])
 assert_type(count.name, str)
 as_callable: Callable[[str], int] = count
+
+
+async def awaits() -> None:
+    assert_type(await ask("db", port=5432), bytes)
+    await later(1.5)
+    await later("soon")  # pyright: ignore[reportArgumentType]
+    assert_type(rebuild_index(full=True), None)
+
+
+ask("db", port="high")  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+rebuild_index(1)  # pyright: ignore[reportCallIssue]
 
 count(3)  # pyright: ignore[reportArgumentType]
 count()  # pyright: ignore[reportCallIssue]
@@ -103,6 +134,15 @@ assert_type(count.schedule(Immediate(), "orders.csv"), Request)
 assert_type(count.schedule(Immediate(), file="orders.csv", strict=True), Request)
 assert_type(later.schedule(Later(datetime(2026, 1, 1, tzinfo=UTC)), seconds=1.5), Request)
 
+assert_type(ask.schedule(Immediate(), "db", port=5432), Request)
+assert_type(rebuild_index.schedule(Schedule(Daily(at="03:00")), full=True), Request)
+assert_type(with_timing.schedule(Immediate()), Request)
+
+later.schedule(Immediate(), "soon")  # pyright: ignore[reportArgumentType]
+rebuild_index.schedule(Immediate(), 1)  # pyright: ignore[reportCallIssue]
+with_timing.schedule(Immediate(), 1)  # pyright: ignore[reportCallIssue]
+count.schedule(Daily(at="03:00"), "orders.csv")  # pyright: ignore[reportArgumentType]
+count.schedule(file="orders.csv")  # pyright: ignore[reportCallIssue]
 count.schedule(Immediate(), 3)  # pyright: ignore[reportArgumentType]
 count.schedule(Immediate())  # pyright: ignore[reportCallIssue]
 count.schedule(Immediate(), fiel="orders.csv")  # pyright: ignore[reportCallIssue]
@@ -139,6 +179,26 @@ assert_type(scheduler.shutdown(timeout=5), ShutdownReport)
 with Scheduler(processes=registry) as started:
     assert_type(started, Scheduler)
 
+assert_type(registry.add(ProcessGroup("month-end", [count, ("later", {"seconds": 1.5})])), ProcessGroup)
+assert_type(scheduler.add(ProcessGroup("other", [count])).schedule(Immediate()), Request)
+assert_type(list(registry), list[Process[Any, Any]])
+
+
+def hear(event: RunFinished) -> None:
+    assert_type(event.run, Run)
+
+
+@contextmanager
+def watched(run: CurrentRun) -> Generator[None]:
+    yield
+
+
+assert_type(scheduler.on(RunFinished, hear), Callable[[], None])
+assert_type(scheduler.around(watched), Callable[[], None])
+scheduler.on(RunStarted, hear)  # pyright: ignore[reportArgumentType]
+Scheduler(Path("app.db"))  # pyright: ignore[reportArgumentType]
+scheduler.schedule("count", "now")  # pyright: ignore[reportArgumentType]
+scheduler.schedule("count", Immediate(), ["a"])  # pyright: ignore[reportArgumentType]
 scheduler.kill("7")  # pyright: ignore[reportArgumentType]
 scheduler.unschedule(7)  # pyright: ignore[reportArgumentType]
 Scheduler(workers="four")  # pyright: ignore[reportArgumentType]
@@ -193,6 +253,7 @@ monitor.delete("one")  # pyright: ignore[reportAttributeAccessIssue, reportUnkno
 # -- a store and its reading half ----------------------------------------------------------------------------------
 
 store: Store = open_store("sqlite:///app.db")
+shared: Store = PostgresStore("postgresql://host/database", schema="shop")
 reader: StoreReader = SQLiteStore("app.db").reader()
 Monitor(reader)
 Monitor(MemoryStore())

@@ -1,9 +1,12 @@
 """What the demo tells at its end: what the monitor says, what the ledger says, and where to look further."""
 
 import shlex
+import shutil
+import sys
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from bgsched import Monitor, Run, RunStatus
@@ -11,7 +14,7 @@ from bgsched._cli_read import requests_table, runs_table, write_line
 from bgsched._cli_text import STATUS_STYLES, Terminal, one_line
 from bgsched._demo.office import Office
 
-__all__ = ["tell"]
+__all__ = ["called", "tell"]
 
 _LAST = 8
 _LOG_LINES = 9
@@ -85,4 +88,14 @@ def _tell_where(terminal: Terminal, monitor: Monitor, url: str, office: Office) 
         terminal.say(f"requests, runs and logs:   {url}")
     failed = monitor.runs(status=RunStatus.ERROR, limit=1) or monitor.runs(limit=1)
     for command in ("runs --status error", *(f"show {run.id}" for run in failed), "requests", "upcoming"):
-        terminal.say(f"  bgsched {command} --store {shown}")
+        terminal.say(f"  {called()} {command} --store {shown}")
+
+
+def called() -> str:
+    """Return what to write in this folder to call this program: `make` and `uv run` find it where a shell does not."""
+    script = Path(sys.argv[0]).absolute()
+    if script.stem != "bgsched":
+        return "python -m bgsched"
+    if script.is_relative_to(Path.cwd()):
+        return shlex.quote(str(script.relative_to(Path.cwd())))
+    return "bgsched" if shutil.which("bgsched") == str(script) else shlex.quote(str(script))

@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -52,7 +53,9 @@ class RichScreen:
         runs = self._monitor.runs(limit=max(_FEWEST, self._console.height - _FRAME))
         upcoming = self._monitor.upcoming(_UPCOMING)
         parts = (
-            ProgressBar(total=self._span, completed=min(elapsed, self._span), width=min(60, self._console.width)),
+            Padding(
+                ProgressBar(total=self._span, completed=min(elapsed, self._span), width=60), 0
+            ),  # a line of its own
             self._drawn(lambda terminal: runs_table(terminal, runs)),
             Text(""),
             self._drawn(lambda terminal: requests_table(terminal, upcoming)),

@@ -27,7 +27,7 @@ from bgsched._cli_text import Terminal
 from bgsched._demo.closing import tell
 from bgsched._demo.office import Office
 from bgsched._demo.processes import register
-from bgsched._demo.screen import open_screen
+from bgsched._demo.screen import Screen, open_screen
 from bgsched.clock import Clock, Signal, SystemClock
 
 __all__ = ["Act", "act_in", "begin", "make_scheduler", "open_office", "play"]
@@ -46,10 +46,11 @@ def play(folder: Path, store: str | None, span: timedelta, terminal: Terminal) -
         f"OS process {os.getpid()} works for {span.total_seconds():g} s; it survives Ctrl-C and kill -9", "dim"
     )
     began = datetime.now(UTC)
-    with scheduler:
+    with scheduler, open_screen(terminal, scheduler.monitor, span) as screen:
         begin(scheduler, began)
-        _watch(scheduler, span, terminal)
+        _watch(scheduler, span, screen)
         report = scheduler.shutdown(timeout=_PATIENCE)
+        screen.refresh(span.total_seconds())  # what came to its end meanwhile
     tell(terminal, scheduler.monitor, office, url, began=began, left=report.left)
     scheduler.store.close()
     return 0
@@ -131,18 +132,16 @@ def act_in(scheduler: Scheduler, elapsed: float, span: float, done: int) -> list
     return due
 
 
-def _watch(scheduler: Scheduler, span: timedelta, terminal: Terminal) -> None:
+def _watch(scheduler: Scheduler, span: timedelta, screen: Screen) -> None:
     """Show what happens, until the time is over or Ctrl-C."""
     clock, never = SystemClock(), Signal()
     began, done = clock.monotonic(), 0
-    with open_screen(terminal, scheduler.monitor, span) as screen:
-        try:
-            while (elapsed := clock.monotonic() - began) < span.total_seconds():
-                for act in act_in(scheduler, elapsed, span.total_seconds(), done):
-                    screen.note(act.text)
-                    done += 1
-                screen.refresh(elapsed)
-                clock.wait(never, min(_REFRESH, span.total_seconds() - elapsed))
-        except KeyboardInterrupt:
-            screen.note("stopped by Ctrl-C")
-        screen.refresh(span.total_seconds())
+    try:
+        while (elapsed := clock.monotonic() - began) < span.total_seconds():
+            for act in act_in(scheduler, elapsed, span.total_seconds(), done):
+                screen.note(act.text)
+                done += 1
+            screen.refresh(elapsed)
+            clock.wait(never, min(_REFRESH, span.total_seconds() - elapsed))
+    except KeyboardInterrupt:
+        screen.note("stopped by Ctrl-C")

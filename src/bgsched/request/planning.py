@@ -261,7 +261,7 @@ class _Overlaps(NamedTuple):
             params=request.params,
             user=request.user,
             channel=request.channel,
-            sensitive=request.sensitive,
+            sensitive=request.hidden_by(policies),
             fire_time=fire_time,
             recorded_at=self.now,
             overlap_key=overlap_key(request, policies),

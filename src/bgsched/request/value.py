@@ -84,6 +84,10 @@ class Request:
         """Return the request as it may be shown, without the values of sensitive params."""
         return evolve(self, params=shown(self.params, self.sensitive)) if self.sensitive else self
 
+    def hidden_by(self, policies: Policies) -> tuple[str, ...]:
+        """Return the names that are sensitive, those included that only the code of today calls so."""
+        return tuple(dict.fromkeys((*self.sensitive, *policies.sensitive))) if policies.sensitive else self.sensitive
+
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)

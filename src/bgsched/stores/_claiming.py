@@ -3,12 +3,24 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from bgsched._evolve import evolve
 from bgsched.request import Plan, Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores._questions import Absence, Ended
 from bgsched.stores._steps import Planner, Report, Transaction
 
-__all__ = ["Lanes", "claim_due", "holds", "log_fenced", "note_absence", "note_refused", "release", "tally"]
+__all__ = [
+    "Lanes",
+    "claim_due",
+    "holds",
+    "kill",
+    "log_fenced",
+    "note_absence",
+    "note_refused",
+    "release",
+    "stop_members",
+    "tally",
+]
 
 
 class Lanes:
@@ -70,6 +82,7 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     displaced = [run for made in plans for run in made.displaced]
     if displaced:
         tx.update_runs(displaced, None)
+        stop_members(tx, displaced, now)
     kills = [run_id for made in plans for run_id in made.kills]
     if kills:
         tx.ask_kill(kills, now)
@@ -102,6 +115,27 @@ def log_fenced(tx: Transaction, owner: str, report: Report) -> None:
     for trim in report.trims:
         if held.get(trim.run_id) == trim.attempt:
             tx.trim_log(trim)
+
+
+def kill(tx: Transaction, run: Run, now: datetime) -> Run:
+    """Ask an active run to stop; one that waits and that nobody owns is ended at once. Return it as it is then."""
+    if run.owner is not None:
+        tx.ask_kill([run.id], now)
+        return evolve(run, kill_asked_at=run.kill_asked_at or now)
+    run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
+    tx.update_runs([run], None)
+    stop_members(tx, [run], now)
+    tx.complete_requests({run.request_id})
+    tally(tx, [run], now, "")
+    return run
+
+
+def stop_members(tx: Transaction, ended: Iterable[Run], now: datetime) -> None:
+    """Kill what goes on of groups that were ended from outside: nobody leads them any more."""
+    for run in ended:
+        for member in tx.child_runs(run.id):
+            if member.is_active:
+                kill(tx, member, now)
 
 
 def holds(run: Run, owner: str) -> bool:
@@ -146,6 +180,7 @@ def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bo
     if left:
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
+        stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now)
         _park(tx, now, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tx.complete_requests({run.request_id for run in ended})
         tally(tx, ended, now, owner)

@@ -323,6 +323,10 @@ class Tables:
                 self._delete_run(id)
         return len(ids)
 
+    def is_needed(self, run: Run) -> bool:
+        """Return whether the run goes on, or the group that it is a member of."""
+        return run.is_active or run.parent_id in self.active
+
     def is_newest(self, run: Run) -> bool:
         return run.id == next(reversed(self.by_request[run.request_id]))
 

@@ -289,7 +289,10 @@ class StoreReader(Protocol):
         ...
 
     def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
-        """Return, by id, the first *limit* ended runs with an id above *after* that were recorded before *before*."""
+        """Return, by id, the first *limit* ended runs with an id above *after* that were recorded before *before*.
+
+        Members of a group that goes on are left out: by them it knows which is next.
+        """
         ...
 
     def nth_newest(self, process: str, n: int) -> int | None:

@@ -40,18 +40,11 @@ QUEUED = (
 
 def priorities(connection: sqlite3.Connection) -> Iterator[int]:
     """Yield the priorities that requests with a due time have, highest first, each by one look into the index."""
-    below = None
-    while True:
-        row = connection.execute(
-            "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND (?1 IS NULL OR priority < ?1)"
-            if below is None
-            else "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL AND priority < ?1",
-            (below,),
-        ).fetchone()
-        if row[0] is None:
-            return
-        below = row[0]
-        yield below
+    highest = "SELECT max(priority) FROM bgsched_requests WHERE due_at IS NOT NULL"
+    (priority,) = connection.execute(highest).fetchone()
+    while priority is not None:
+        yield priority
+        (priority,) = connection.execute(f"{highest} AND priority < ?", (priority,)).fetchone()
 
 
 def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
@@ -199,10 +192,10 @@ class SQLiteReader:
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
         source = (
-            "FROM bgsched_runs INDEXED BY bgsched_runs_figures WHERE finished_at IS NOT NULL AND recorded_at >= ?1 "
-            "AND (?2 IS NULL OR process = ?2)"
+            "FROM bgsched_runs INDEXED BY bgsched_runs_figures WHERE finished_at IS NOT NULL AND recorded_at >= ? "
+            "AND (? IS NULL OR process = ?)"
         )
-        values = (_sql.micros(since) if since else 0, process)
+        values = (_sql.micros(since) if since else 0, process, process)
         with self._reading() as connection:
             connection.execute("BEGIN")  # both see the same runs
             counts = connection.execute(f"SELECT status, sum(fire_count) {source} GROUP BY status", values).fetchall()
@@ -220,9 +213,9 @@ class SQLiteReader:
         first = since.replace(minute=0, second=0, microsecond=0)
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT hour, ?3, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ?1 AND ?2 "
-                "AND (?3 IS NULL OR process = ?3) GROUP BY hour, status ORDER BY hour, status",
-                (_sql.micros(first), _sql.micros(until), process),
+                "SELECT hour, ?, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ? AND ? "
+                "AND (? IS NULL OR process = ?) GROUP BY hour, status ORDER BY hour, status",
+                (process, _sql.micros(first), _sql.micros(until), process, process),
             ).fetchall()
         return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
 
@@ -242,7 +235,9 @@ class SQLiteReader:
             rows = connection.execute(
                 "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
                 "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
-                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY run.id LIMIT ?",
+                "WHERE id > ? AND id < ? AND finished_at IS NOT NULL "
+                "AND NOT EXISTS (SELECT 1 FROM bgsched_runs AS parent WHERE parent.id = run.parent_id "
+                "AND parent.finished_at IS NULL) ORDER BY run.id LIMIT ?",
                 (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
             ).fetchall()
         return _sql.aged_from_rows(rows)

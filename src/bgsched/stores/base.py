@@ -23,7 +23,18 @@ from bgsched._evolve import evolve
 from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
 from bgsched.request import Overlap, Request, RequestStatus, Retention, beside
 from bgsched.run import Run, RunStatus
-from bgsched.stores._claiming import Lanes, claim_due, holds, log_fenced, note_absence, note_refused, release, tally
+from bgsched.stores._claiming import (
+    Lanes,
+    claim_due,
+    holds,
+    kill,
+    log_fenced,
+    note_absence,
+    note_refused,
+    release,
+    stop_members,
+    tally,
+)
 from bgsched.stores._questions import (
     LAST,
     Absence,
@@ -59,6 +70,9 @@ __all__ = [
     "Transaction",
     "summarize",
 ]
+
+
+_STOPPED = frozenset({RunStatus.KILLED, RunStatus.TIMED_OUT})  # what ends a group before its members
 
 
 class Store(ABC):
@@ -133,7 +147,7 @@ class Store(ABC):
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
-        request's runs that wait and that nobody has claimed, save members of a group that still runs.
+        request's runs that wait and that nobody has claimed, save a group that still runs and its members.
         """
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
@@ -143,7 +157,12 @@ class Store(ABC):
             tx.put_requests([changed])
             if end_waiting is not None:
                 active = {run.id: run for run in tx.active_runs_of(id)}
-                waiting = [run for run in active.values() if run.owner is None and run.parent_id not in active]
+                parents = {run.parent_id for run in active.values()}
+                waiting = [
+                    run
+                    for run in active.values()
+                    if run.owner is None and run.id not in parents and run.parent_id not in active
+                ]
                 skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
                 tx.update_runs(skipped, None)
                 tally(tx, skipped, now, "")
@@ -197,6 +216,7 @@ class Store(ABC):
             made = beside(run, overlap, now, blockers)
             if made.displaced:
                 tx.update_runs(made.displaced, None)
+                stop_members(tx, made.displaced, now)
             if made.kills:
                 tx.ask_kill(made.kills, now)
             run = made.run
@@ -242,6 +262,7 @@ class Store(ABC):
             if follow_ups:
                 tx.put_requests(follow_ups)
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
+            stop_members(tx, [run for run in ended if run.status in _STOPPED], now)
             tx.complete_requests({run.request_id for run in ended})
             tally(tx, ended, now, owner)
             return refused
@@ -268,16 +289,7 @@ class Store(ABC):
             run = next(iter(tx.get_runs([run_id])), None)
             if run is None:
                 raise UnknownRunError(run_id)
-            if not run.is_active:
-                return run
-            if run.owner is None:
-                run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
-                tx.update_runs([run], None)
-                tx.complete_requests({run.request_id})
-                tally(tx, [run], now, "")
-                return run
-            tx.ask_kill([run_id], now)
-            return evolve(run, kill_asked_at=run.kill_asked_at or now)
+            return kill(tx, run, now) if run.is_active else run
 
     # -- who is alive --------------------------------------------------------------------------------------------
 

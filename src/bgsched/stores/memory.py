@@ -201,7 +201,7 @@ class _Reader:
             old = takewhile(lambda run: run.recorded_at < before, tables.all_runs.values())
             return [
                 Aged(run.id, run.request_id, run.process, run.status, run.finished_at, tables.is_newest(run))
-                for run in islice((run for run in old if run.id > after and not run.is_active), limit)
+                for run in islice((run for run in old if run.id > after and not tables.is_needed(run)), limit)
                 if run.finished_at is not None
             ]
 

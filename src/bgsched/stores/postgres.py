@@ -838,8 +838,9 @@ class _Reader:
             rows = link.ask(
                 "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 "
                 f"FROM {schema}.runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id), "
-                f"recorded_at < %s FROM (SELECT * FROM {schema}.runs WHERE id > %s AND finished_at IS NOT NULL "
-                "ORDER BY id LIMIT %s) AS run ORDER BY id",
+                f"recorded_at < %s FROM (SELECT * FROM {schema}.runs AS old WHERE id > %s AND finished_at IS NOT NULL "
+                f"AND NOT EXISTS (SELECT 1 FROM {schema}.runs AS parent WHERE parent.id = old.parent_id "
+                "AND parent.finished_at IS NULL) ORDER BY id LIMIT %s) AS run ORDER BY id",
                 before,
                 after,
                 limit,

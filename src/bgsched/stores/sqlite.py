@@ -36,6 +36,21 @@ _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
 
 
+class _Open:
+    """The connections that a store has open and has lent to nobody."""
+
+    def __init__(self) -> None:
+        self.writer: sqlite3.Connection | None = None
+        self.idle: list[sqlite3.Connection] = []  # those that only read
+
+    def close(self) -> None:
+        writer, self.writer = self.writer, None
+        idle, self.idle = self.idle, []
+        for connection in (writer, *idle):
+            if connection is not None:
+                connection.close()
+
+
 class SQLiteStore(Store):
     """Keeps everything in the SQLite file *path*, which is made when it is not there.
 
@@ -51,8 +66,7 @@ class SQLiteStore(Store):
         self.path = Path(path).absolute()
         self._timeout = timeout
         self._lock = threading.RLock()
-        self._writer: sqlite3.Connection | None = None
-        self._readers: list[sqlite3.Connection] = []
+        self._open_none()
         self._file: _Identity | None = None  # of the database, and of its write-ahead log
         self._wal: _Identity | None = None
         self._commits = 0
@@ -101,13 +115,14 @@ class SQLiteStore(Store):
         """Lend a connection that cannot write."""
         with self._explaining():
             self._check_file()
-            connection = self._readers.pop() if self._readers else self._connect(reading=True)
+            idle = self._open.idle
+            connection = idle.pop() if idle else self._connect(reading=True)
             try:
                 yield connection
             except BaseException:  # its transaction may be open still, and would hold back every checkpoint
                 connection.close()
                 raise
-            self._readers.append(connection)
+            self._open.idle.append(connection)
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
@@ -117,11 +132,13 @@ class SQLiteStore(Store):
 
     def _disconnect(self) -> None:
         with self._lock:
-            writer, self._writer = self._writer, None
-            readers, self._readers = self._readers, []
-            for connection in (writer, *readers):
-                if connection is not None:
-                    connection.close()
+            self._open.close()
+
+    def _open_none(self) -> None:
+        """Begin without connections; those to come are closed with the store, or when nobody has it any more."""
+        self._open = _Open()
+        self._forgotten = weakref.finalize(self, self._open.close)
+        self._forgotten.atexit = False  # schedulers sign off at the exit, and need theirs
 
     def changes(self) -> tuple[int, int]:
         """Return SQLite's ``data_version``, which counts the commits of others, and our own commits."""
@@ -195,14 +212,14 @@ class SQLiteStore(Store):
 
     def _write_connection(self) -> sqlite3.Connection:
         self._check_file()
-        if self._writer is None:
+        if self._open.writer is None:
             if self._read_only:
                 raise StoreUnavailableError(f"{self.path} was opened to read only")
             with self._explaining():
-                self._writer = self._connect(reading=False)
-                self._migrate(self._writer)
+                self._open.writer = self._connect(reading=False)
+                self._migrate(self._open.writer)
                 self._remember_file()
-        return self._writer
+        return self._open.writer
 
     def _check_readable(self) -> None:
         if not self.path.is_file():
@@ -287,14 +304,14 @@ class SQLiteStore(Store):
 
     def forget_after_fork(self) -> None:
         """Leave the parent's connections to the parent: a child that used or closed them would harm the database."""
-        _LEFT_TO_PARENT.extend(c for c in (self._writer, *self._readers) if c is not None)
+        self._forgotten.detach()
+        _LEFT_TO_PARENT.append(self._open)
         self._lock = threading.RLock()
-        self._writer = None
-        self._readers = []
+        self._open_none()
 
 
 _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
-_LEFT_TO_PARENT: list[sqlite3.Connection] = []
+_LEFT_TO_PARENT: "list[_Open]" = []
 
 
 def _after_fork() -> None:
@@ -310,7 +327,9 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_BUSY:
         return f": another writer held it for over {timeout:g} s"
     if primary == sqlite3.SQLITE_CANTOPEN:
-        why = "is no folder" if not path.parent.is_dir() else "cannot be written, or the file is no plain file"
+        if path.is_dir():
+            return ": it is a folder; name a file in it"
+        why = "cannot be written, or the file is no plain file" if path.parent.is_dir() else "is no folder"
         return f": {path.parent} {why}"
     if primary == sqlite3.SQLITE_READONLY:
         return ": the file or its folder cannot be written"

@@ -1,5 +1,6 @@
 """A clock that a test moves."""
 
+import math
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -52,31 +53,39 @@ class ManualClock:
     def wait(self, signal: Signal, timeout: float) -> None:
         """Wait until *signal* is set or the clock was advanced by *timeout* seconds."""
         woken = threading.Event()
-        with self._changed:
-            until = self._elapsed + timedelta(seconds=timeout)
-            if until <= self._elapsed:
-                return
-            self._waiting[woken] = until
-            self._changed.notify_all()
         signal.follow(woken)
         try:
+            with self._changed:
+                until = self._elapsed + timedelta(seconds=timeout)
+                if until <= self._elapsed:
+                    return
+                self._waiting[woken] = until
+                self._changed.notify_all()
             woken.wait()
         finally:
             signal.leave(woken)
             with self._changed:
-                del self._waiting[woken]
+                self._waiting.pop(woken, None)
 
-    def wait_for_waiters(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Return once *count* threads wait on this clock; real time, for tests.
+    def wait_for_waiters(self, count: int = 1, timeout: float = 10.0, *, within: float = math.inf) -> None:
+        """Return once *count* threads wait on this clock, for *within* of its seconds at most; real time, for tests.
 
         Raises:
             TimeoutError: they do not come within *timeout* seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._waiting) >= count, timeout):
-                raise TimeoutError(f"{len(self._waiting)} of {count} threads wait on the clock after {timeout} s")
+            if not self._changed.wait_for(lambda: self._count(within) >= count, timeout):
+                raise TimeoutError(f"{self._count(within)} of {count} threads wait on the clock after {timeout} s")
+
+    def _count(self, within: float) -> int:
+        """Count those who wait and were not woken by their signal."""
+        return sum(
+            (until - self._elapsed).total_seconds() <= within and not woken.is_set()
+            for woken, until in self._waiting.items()
+        )
 
     def _wake(self) -> None:
-        for woken, until in self._waiting.items():
-            if until <= self._elapsed:
-                woken.set()
+        due = [woken for woken, until in self._waiting.items() if until <= self._elapsed]
+        for woken in due:
+            del self._waiting[woken]  # it waits no more, even before its thread has seen that
+            woken.set()

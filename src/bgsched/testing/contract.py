@@ -418,6 +418,45 @@ class StoreContract:
         store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
 
+    def test_a_group_that_nobody_leads_is_killed_with_its_members(self, store: Store) -> None:
+        parent, ends = self._group_of_two(store)
+        store.sign_off("a", T0)
+        assert store.kill(parent.id, T0).status is RunStatus.KILLED
+        assert ends() == [RunStatus.SUCCESS, RunStatus.RUNNING]
+        assert len(store.reader().kills_asked("b")) == 1
+
+    def test_a_group_whose_time_is_over_takes_its_members_along(self, store: Store) -> None:
+        parent, ends = self._group_of_two(store)
+        late = parent.started(T0).move(RunStatus.TIMED_OUT, finished_at=T0, duration=_SECOND)
+        store.record("a", T0, Report([late]))
+        assert ends() == [RunStatus.SUCCESS, RunStatus.RUNNING]
+        assert len(store.reader().kills_asked("b")) == 1
+
+    def test_unscheduling_leaves_a_group_that_nobody_leads_now(self, store: Store) -> None:
+        self._group_of_two(store)
+        store.sign_off("a", T0)
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
+        assert _statuses(store)[0] is RunStatus.WAITING
+
+    def test_the_members_of_a_group_that_goes_on_are_not_purged(self, store: Store) -> None:
+        parent, ends = self._group_of_two(store)
+        everything = Retention(success=timedelta(0), other=timedelta(0), per_process=1)
+        assert store.purge(everything, T0 + timedelta(days=99)) == Bite()
+        store.record("a", T0, Report([_succeeded(parent)]))
+        assert store.purge(everything, T0 + timedelta(days=99)).runs == 2
+        assert ends() == [RunStatus.RUNNING]
+
+    def _group_of_two(self, store: Store) -> tuple[Run, Callable[[], list[RunStatus]]]:
+        """Let "a" lead a group whose first member has succeeded and whose second one runs at "b"; how they stand."""
+        store.file([make_request()])
+        (parent,) = _claim(store, on_abandon=OnAbandon.RERUN)
+        member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        for place in range(2):
+            store.add_member("a", parent, member, place, Overlap.SKIP, T0)
+            (run,) = _claim(store, owner="b")
+            store.record("b", T0, Report([_succeeded(run) if place == 0 else run.started(T0)]))
+        return parent, lambda: [run.status for run in store.reader().runs(RunFilter(parent=parent.id))[::-1]]
+
     # -- reporting -----------------------------------------------------------------------------------------------
 
     def test_what_follows_a_run_is_filed_once_with_its_end(self, store: Store) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime, time, timedelta
 from functools import partial
 from random import Random
@@ -23,6 +24,7 @@ from bgsched.stores import MemoryStore, Store
 from bgsched.testing.clock import ManualClock
 from bgsched.testing.simulation.checks import BrokenPromiseError, Promises
 from bgsched.testing.simulation.faults import FAULTS, CrashError, Faults, beset
+from bgsched.testing.simulation.groups import GROUPS
 from bgsched.timing import (
     Cron,
     Daily,
@@ -158,6 +160,8 @@ class _World:
         self.registry = ProcessRegistry()
         for name, policies in PROCESSES.items():
             self.registry.process(name)(lambda: None).policies = policies
+        for group in GROUPS.values():
+            self.registry.add(copy(group))
         self._most = schedulers
         self._machines: list[_Machine] = []
         self._unaware: list[_Machine] = []  # those that have not passed since the wall clock was set
@@ -376,7 +380,7 @@ class _World:
 
     def _file(self) -> str:
         self._filed += 1
-        id, process, timing = f"r{self._filed}", self.random.choice(list(PROCESSES)), self._timing()
+        id, process, timing = f"r{self._filed}", self.random.choice([*PROCESSES, *GROUPS]), self._timing()
         self._ids.append(id)
         return self._ask(f"file {id}: {process}, {timing!r}", lambda: self._host.schedule(process, timing, id=id))
 
