@@ -1,5 +1,6 @@
 """The command line: what it shows, what it refuses, and how it ends."""
 
+import contextlib
 import io
 import json
 import os
@@ -491,6 +492,28 @@ class TestTheTerminal:
 
     def test_no_colour_in_a_pipe(self, say: Say) -> None:
         assert "\x1b" not in say("runs")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_on_a_real_terminal(url: str, width: int) -> None:
+    """A pseudo-terminal of that width: the table fits, is coloured, and says what went wrong."""
+    import termios  # which Windows has not
+
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    with subprocess.Popen([sys.executable, "-m", "bgsched", "runs"], stdin=theirs, stdout=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal whose other side was closed
+            while read := os.read(ours, 4096):
+                shown += read
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"\x1b[31merror" in shown
+    lines = re.sub(r"\x1b\[\d+m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "RuntimeError: the ledger is open" in lines[2]
+    assert ("company=acme" in lines[3]) == (width == 200)
 
 
 class TestWords:

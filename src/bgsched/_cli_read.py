@@ -19,6 +19,7 @@ __all__ = ["add_parsers", "outcome", "requests_table", "runs_table", "write_line
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 _EXCERPT = 20
 _PAGE = 1000
+_LATE = timedelta(seconds=5)
 
 RUN_COLUMNS = (
     Column("run", right=True),
@@ -29,7 +30,7 @@ RUN_COLUMNS = (
     Column("late", rank=7, right=True),
     Column("params", rank=8, least=12),
     Column("request", rank=9, least=12),
-    Column("what came of it", rank=3, least=12),
+    Column("what came of it", rank=3, least=30),  # at night, this is what one looks for
 )
 REQUEST_COLUMNS = (
     Column("request", least=16),
@@ -315,12 +316,20 @@ def _request_row(request: Request, now: datetime) -> tuple[str | Cell, ...]:
         request.process,
         Cell(request.status.value, STATUS_STYLES[request.status]),
         clock_time(due, now),
-        "" if due is None else span_text(max(due - now, timedelta(0))) if due > now else "now",
+        _until(due, now),
         request.timing.describe() + (f" ({request.reason})" if request.reason else ""),
         clock_time(request.last_fire_time, now),
         request.user or "",
         params_text(request.params),
     )
+
+
+def _until(due: datetime | None, now: datetime) -> str:
+    if due is None:
+        return ""
+    if now - due > _LATE:
+        return f"{span_text(now - due)} ago"
+    return span_text(due - now) if due > now else "now"
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------

@@ -61,7 +61,11 @@ def _standing(facts: Facts) -> str:
         reason = f": {request.reason}" if request.reason else ""
         return f"it is unscheduled{since}{reason}; reschedule({request.id!r}) resumes it"
     if request.status is RequestStatus.COMPLETE or request.next_fire_time is None or request.due_at is None:
-        return f"it is complete: {request.timing.describe()} has no fire time left; reschedule it with another timing"
+        if isinstance(request.timing, Schedule):
+            return f"it is complete: no fire time of {request.timing.describe()!r} is left; give it another timing"
+        return (
+            f"it is complete: it was to run once, {request.timing.describe()}; reschedule({request.id!r}) runs it again"
+        )
     if request.due_at > facts.now:
         wait = timedelta(seconds=(request.due_at - facts.now) // timedelta(seconds=1))
         return f"it is not due yet: {request.timing.describe()}; the next fire time is {_at(request.due_at)}, in {wait}"
