@@ -501,7 +501,9 @@ def test_on_a_real_terminal(url: str, width: int) -> None:
 
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, width))
-    with subprocess.Popen([sys.executable, "-m", "bgsched", "runs"], stdin=theirs, stdout=theirs) as child:
+    command = [sys.executable, "-m", "bgsched", "runs"]
+    known = dict(os.environ)  # without what GNU readline, which pytest loads, put there behind Python's back: COLUMNS
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, env=known) as child:
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # Linux's end of a terminal whose other side was closed
