@@ -130,7 +130,7 @@ REJECTED_IN_TEXT = {"actor", "job", "jobstore", "max_instances", "task", "trigge
 ALLOWED_TEXT = {
     "docs/how-to/migrat*:*": "a migration guide quotes another library",
     "*:*asyncio*task*": "asyncio's own word",
-    "*:*max_tasks_per_child*": "an argument of Python's own pool",
+    "*:*max_tasks_per_child*": "an argument of Python's ProcessPoolExecutor",
 }
 
 

@@ -38,8 +38,12 @@ from bgsched import (
     Store,
     WorkerDiedError,
 )
+from bgsched._events import Hooks
 from bgsched._executors.choice import chosen
+from bgsched._executors.errand import check_travels
 from bgsched._executors.foreign import call_back
+from bgsched.integrations.opentelemetry import span_per_run
+from bgsched.process import Pool
 
 S = RunStatus
 PATIENCE = 60.0  # seconds until a signal that never comes fails a test
@@ -311,8 +315,8 @@ class TestProcessPool:
 
     def test_workers_end_when_the_host_is_killed(self, tmp_path: Path) -> None:
         script = (
-            "from pathlib import Path; import _executor_processes as work\n"
-            "from bgsched import *\n"
+            "import _executor_processes as work\n"
+            "from bgsched import Immediate, ProcessPool, Scheduler\n"
             "if __name__ == '__main__':\n"
             "    with Scheduler(processes=work.registry, executor=ProcessPool(1)) as scheduler:\n"
             f"        scheduler.schedule(work.hang, Immediate(), {{'mark': {str(tmp_path / 'mark')!r}}})\n"
@@ -327,14 +331,15 @@ class TestProcessPool:
 
     def test_a_main_module_without_a_guard_is_told(self, tmp_path: Path) -> None:
         script = (
-            "import _executor_processes as work\n"
-            "from bgsched import *\n"
+            "import threading, _executor_processes as work\n"
+            "from bgsched import Immediate, ProcessPool, RunFinished, Scheduler\n"
             "scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1, start_method='spawn'))\n"
+            "over = threading.Event()\n"
+            "scheduler.on(RunFinished, lambda _: over.set())\n"
             "with scheduler:\n"
             "    scheduler.schedule(work.plus, Immediate(), {'one': 1})\n"
-            "    while not (runs := scheduler.monitor.runs()) or runs[0].is_active:\n"
-            "        pass\n"
-            "print(runs[0].error.message)\n"
+            "    over.wait()\n"
+            "print(scheduler.monitor.runs()[0].error.message)\n"
         )
         (tmp_path / "host.py").write_text(script)
         said, complaint = start_host(tmp_path / "host.py", stdout=subprocess.PIPE, stderr=subprocess.PIPE).communicate()
@@ -426,7 +431,7 @@ class TestRefusals:
             (a_closure(), "test_executors.a_closure.<locals>.inner is defined inside another function"),
             (lambda: None, "is a lambda"),
             (SHADOWED, "something else is found at test_executors.shadowed"),
-            (functools.partial(a_closure()), "a part of it cannot be pickled"),
+            (functools.partial(a_closure()), "its function cannot be pickled"),
         ],
     )
     def test_a_function_that_cannot_travel_is_refused_when_scheduled(
@@ -452,8 +457,11 @@ class TestRefusals:
 
     def test_so_is_a_hook(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())
-        with pytest.raises(ExecutorError, match="a part of it cannot be pickled"):
+        with pytest.raises(ExecutorError, match=r"the hook <function .*<lambda> .*> around it cannot be pickled"):
             scheduler.schedule(work.plus, Immediate(), {"one": 1})
+
+    def test_the_spans_of_opentelemetry_go_along(self) -> None:
+        check_travels(work.plus, Hooks(span_per_run()), ProcessPool(1))
 
     def test_it_may_stay_on_threads(self) -> None:
         scheduler = Scheduler(executor=ProcessPool(1))
@@ -550,6 +558,15 @@ class TestElsewhere:
             }[how]
         )
 
+    def test_one_object_is_one_pool(self) -> None:
+        """Whether it is the scheduler's or a process's; an async process stays on the event loop."""
+        pool = ProcessPoolExecutor(1)
+        scheduler = Scheduler(executor=pool)
+        places: list[tuple[Any, Any]] = [(work.bare, None), (work.bare, pool), (work.sleep_async, pool)]
+        lanes = [scheduler._crew.lane(Process(function, name="p", executor=given)) for function, given in places]
+        assert len(set(lanes)) == 1
+        assert scheduler._crew.lane(Process(work.sleep_async, name="p")) is Pool.ASYNC
+
     def test_a_kill_before_it_began_takes_it_back(self) -> None:
         given: list[Future[Any]] = []
         bench = Bench(MemoryStore(), Elsewhere(lambda future, *_: given.append(future)))
@@ -587,3 +604,41 @@ class TestElsewhere:
         assert run.error is not None
         assert re.search(r"the worker \(.*, OS process \d+\) ended before the run did", run.error.message)
         assert ("INFO", "bgsched.run", "the last words") in bench.log(run)
+
+
+def storm(count: int, tmp_path: Path) -> None:
+    """Let a pool run what succeeds, dies, hangs and is killed, all at once; each must come to its own end, once."""
+    store = SQLiteStore(tmp_path / "app.db")
+    bench = Bench(store, ProcessPool(4, grace=timedelta(0)))
+    kinds: list[tuple[Any, dict[str, Any], RunStatus]] = [
+        (work.plus, {"one": 1}, S.SUCCESS),
+        (work.die, {"how": "kill"}, S.ERROR),
+        (work.die, {"how": "exit"}, S.ERROR),
+        (work.hang_too_long, {}, S.TIMED_OUT),
+        (work.hang, {"mark": "mark"}, S.KILLED),
+        (work.die_once, {}, S.SUCCESS),
+    ]
+    with bench.scheduler:
+        wanted: dict[str, RunStatus] = {}
+        for number in range(count):
+            process, params, status = kinds[number % len(kinds)]
+            params = {name: tmp_path / str(number) if name == "mark" else value for name, value in params.items()}
+            wanted[bench.file(process, **params)] = status
+        for request, status in wanted.items():
+            if status is S.KILLED:
+                written(Path(bench.scheduler.monitor.request(request).params["mark"]))
+                bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+        ends = {request: bench.end_of(request).status for request in wanted}
+        runs = bench.scheduler.monitor.runs(limit=2 * count)
+    assert ends == wanted
+    assert len(runs) == count
+    store.close()
+
+
+def test_whatever_happens_to_workers_each_run_has_its_own_end(tmp_path: Path) -> None:
+    storm(12, tmp_path)
+
+
+@pytest.mark.slow
+def test_whatever_happens_to_many_workers(tmp_path: Path) -> None:
+    storm(120, tmp_path)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from bgsched._claims import Claims, OpenLane, Planning, UnderWay
+from bgsched._claims import AHEAD, Claims, OpenLane, Planning, UnderWay
 from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks, RunFinished
 from bgsched._executors.crew import Crew
@@ -74,6 +74,7 @@ class Engine:
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._start_run = start_run
         self._ended: deque[LiveRun] = deque()
+        self._is_passing = False
         self._unanswered = False
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
@@ -114,6 +115,7 @@ class Engine:
 
     def one_pass(self, limit: int | None = None) -> None:
         """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
+        self._is_passing = True
         now, elapsed = self._clock.now(), self._clock.monotonic()
         self._compare_clocks(now, elapsed)
         self._end_overdue(elapsed)
@@ -149,9 +151,13 @@ class Engine:
 
     def longest_wait(self) -> float:
         """Return for how many seconds the next pass may wait when nothing calls for one."""
-        if self._groups.poked or self._ended:
+        self._is_passing = False
+        has_plenty = self._claims.has_plenty(-len(self._ended))
+        if self._groups.poked or (self._ended and not has_plenty):
             return 0.0
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
+        if has_plenty:
+            longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
         waits = [longest, *(left for _, left in self._live.times_left(elapsed))]
         if not self.paused:
@@ -182,9 +188,13 @@ class Engine:
         """Whether the run is still ours to execute."""
         return self._live.find(live.run.id) is live
 
-    def ended(self, live: LiveRun) -> None:
-        """Hear of a run that came back from its worker. From any thread."""
+    def ended(self, live: LiveRun) -> bool:
+        """Hear of a run that came back from its worker; return whether that calls for a pass now. From any thread.
+
+        Not during a pass: `longest_wait`, after it, sees what ended.
+        """
         self._ended.append(live)
+        return not (self._is_passing or self._claims.has_plenty(-len(self._ended)))
 
     def look_now(self) -> None:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""

@@ -610,10 +610,8 @@ class Scheduler:
         engine = self._engine
         if self._thread is None:
             self._came_back.put(live)
-        elif engine is not None:
-            engine.ended(live)
-            if not self._wake.is_set():
-                self._wake.set()
+        elif engine is not None and engine.ended(live) and not self._wake.is_set():
+            self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""
@@ -637,6 +635,8 @@ class Scheduler:
         engine.sign_on()
         try:
             for process in self.processes:
+                if process.timing is not None:
+                    self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
@@ -757,8 +757,6 @@ class Scheduler:
 
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true, unless the code has not changed since it was last made true."""
-        if process.timing is not None:
-            self._crew.check(process)
         now = self._clock.now()
         declared = None if process.timing is None else self._as_declared(process.timing)
 

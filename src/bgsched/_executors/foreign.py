@@ -36,6 +36,7 @@ from bgsched.errors import WorkerDiedError
 __all__ = ["Foreign"]
 
 _GRACE = timedelta(seconds=1)
+_REST = 0.5  # seconds until calls are taken again after that failed
 _PATIENCE = 5.0  # seconds for a caller to show that it knows the key, and for an executor to see what ended
 
 
@@ -56,7 +57,7 @@ class _Given:
 class Foreign:
     """Gives runs to an executor of the host's. *done* hears of each run that is over."""
 
-    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._executor = remote.executor
         self._done = done
         self._hooks = hooks
@@ -73,6 +74,7 @@ class Foreign:
             given = _Given(live, packed(live, self._hooks))
             with self._lock:
                 self._given[token] = given  # before its worker can call for it
+            live.interrupt = partial(self._withdraw, token)
             future = self._executor.submit(call_back, self._switchboard.address, self._switchboard.key, token)
         except Exception as error:  # noqa: BLE001  an executor that was shut down, or anything else
             with self._lock:
@@ -81,7 +83,6 @@ class Foreign:
             return
         with self._lock:
             given.future = self._futures[token] = future
-        live.interrupt = partial(self._withdraw, token)
         future.add_done_callback(partial(self._came_back, token))
 
     def overdue(self, live: LiveRun) -> None:
@@ -145,19 +146,22 @@ class Foreign:
         if given is None:
             post.send("leave")
             return
-        self._lead(given, post, worker)
+        came_back = self._lead(given, post, worker)
         with self._lock:
             del self._talking[token]
+            if not came_back:
+                self._futures.pop(token, None)
         self._done(given.live)
 
-    def _lead(self, given: _Given, post: Post, worker: str) -> None:
+    def _lead(self, given: _Given, post: Post, worker: str) -> bool:
+        """Let the worker execute the run, if it may still begin; return whether it is free again."""
         live = given.live
         if not set_off(live, self._hooks):
             post.send("leave")
-            return
+            return True
         live.log.write("DEBUG", "bgsched", f"it runs on {worker}")
         wire = Wire(post, live, grace=_GRACE, hard=False, cut=partial(_hang_up, post.connection))
-        wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
+        return wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
 
 
 class _Switchboard:
@@ -166,24 +170,24 @@ class _Switchboard:
     def __init__(self, host: str, port: int, attend: Callable[[Line], None]) -> None:
         self.key = secrets.token_bytes(32)
         self._attend = attend
-        self._closed = False
+        self._closed = threading.Event()
         self._socket = socket.create_server((host, port), backlog=128)
         self.address: tuple[str, int] = (host, self._socket.getsockname()[1])
         threading.Thread(target=self._take_calls, name="bgsched-switchboard", daemon=True).start()
 
     def close(self) -> None:
         """Take no more calls."""
-        self._closed = True
+        self._closed.set()
         with contextlib.suppress(OSError):  # closing alone would not wake who waits for a call
             socket.create_connection(self.address, timeout=1.0).close()
         self._socket.close()
 
     def _take_calls(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 caller, _ = self._socket.accept()
             except OSError:  # no file descriptor is left, or the caller has gone
-                if not self._closed:
+                if not self._closed.wait(_REST):
                     LOGGER.warning("a worker that called could not be heard", exc_info=True)
                 continue
             threading.Thread(target=self._hear, args=(caller,), name="bgsched-call", daemon=True).start()

@@ -38,6 +38,11 @@ class Plan(NamedTuple):
     displaced: tuple[Run, ...] = ()
     kills: tuple[int, ...] = ()
 
+    @property
+    def is_active(self) -> bool:
+        """Whether one of its runs is to start, or waits."""
+        return any(run.is_active for run in self.runs)
+
 
 class Beside(NamedTuple):
     """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
@@ -170,6 +175,8 @@ class _Overlaps(NamedTuple):
     blockers: Sequence[Run]
 
     def plan(self, due: _Due, after: Request) -> Plan:
+        if len(due.to_run) == 1 and not self.blockers and due.misfired is None:
+            return Plan(after, (self._claimed(due.to_run[0]),))  # whatever the rule is, nothing is in the way
         records: list[Run] = []
         if due.misfired is not None:
             records.append(self._misfire_record(*due.misfired, instead=due.to_run))

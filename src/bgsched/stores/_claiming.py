@@ -58,20 +58,19 @@ def claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due:
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
     finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
     """
-    keys = {request.id: planner.overlap_key(request) for request in due}
-    wanted = {key for key in keys.values() if key is not None}
+    keys = [planner.overlap_key(request) for request in due]
+    wanted = {key for key in keys if key is not None}
     held = tx.hold_keys(wanted) if wanted else ()
     holders: dict[str | None, list[Run]] = {}
     for run in tx.active_runs(held) if held else ():
         holders.setdefault(run.overlap_key, []).append(run)
     plans: list[Plan] = []
     occupied = wanted.difference(held)
-    for request in due:
-        key = keys[request.id]
+    for request, key in zip(due, keys, strict=True):
         if key in occupied:
             continue
-        made = planner.plan(request, now, holders.get(key, ()) if key is not None else ())
-        if key is not None and any(run.is_active for run in made.runs):
+        made = planner.plan(request, now, holders.get(key, ()))
+        if key is not None and made.is_active:
             occupied.add(key)
         plans.append(made)
     return _write_plans(tx, plans, owner, now)
@@ -87,13 +86,15 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     if kills:
         tx.ask_kill(kills, now)
     stored = tx.insert_runs([run for made in plans for run in made.runs])
-    started = {run.request_id for run in stored if run.is_active}
-    over = {made.request.id for made in plans if made.request.next_fire_time is None} - started
+    active = [run for run in stored if run.is_active]
+    over = {made.request.id for made in plans if made.request.next_fire_time is None}
+    over.difference_update(run.request_id for run in active)
     over.update(run.request_id for run in displaced)
     if over:
         tx.complete_requests(over)
-    tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
-    return [run for run in stored if run.owner is not None and run.is_active]
+    if displaced or len(active) < len(stored):
+        tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
+    return [run for run in active if run.owner is not None]
 
 
 def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> None:

@@ -132,7 +132,7 @@ def micros(instant: datetime | None) -> int | None:
 
 def instant(micros: int | None) -> datetime | None:
     """Return microseconds since 1970 UTC as an instant."""
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else _EPOCH + timedelta(0, 0, micros)
 
 
 def span(micros: int | None) -> timedelta | None:
@@ -217,6 +217,9 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
     )
 
 
+_REQUEST_STATUS = {status.value: status for status in RequestStatus}
+
+
 def request_from_row(row: Sequence[Any]) -> Request:
     """Return the request of a row in the order of `REQUEST_COLUMNS`; one that somebody damaged never fires."""
     try:
@@ -246,7 +249,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         process=row[1],
         params=params,
         timing=timing,
-        status=RequestStatus(row[4]),
+        status=_REQUEST_STATUS[row[4]],
         user=row[5],
         channel=row[6],
         priority=row[7],

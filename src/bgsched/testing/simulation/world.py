@@ -113,7 +113,7 @@ class _Clock:
 class _Crew(Crew):
     """Executes nothing: that is for the world to do."""
 
-    def __init__(self, workers: int, done: Callable[[LiveRun], None]) -> None:
+    def __init__(self, workers: int, done: Callable[[LiveRun], object]) -> None:
         super().__init__(None, workers=workers, async_limit=1, hooks=Hooks(), done=done)
         self._heard = done
 
