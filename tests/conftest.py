@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -18,7 +19,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
-def no_postgres(reason: str) -> None:
+def no_postgres(reason: str) -> NoReturn:
     """Skip the test on a laptop without PostgreSQL; fail it where PostgreSQL is required, as in CI."""
     if os.environ.get("BGSCHED_REQUIRE_POSTGRES") == "1":
         pytest.fail(f"BGSCHED_REQUIRE_POSTGRES=1, but there is no PostgreSQL: {reason}", pytrace=False)
@@ -46,3 +47,12 @@ def postgres_schema(postgres_dsn: str) -> Iterator[str]:
 
     with temporary_schema(postgres_dsn) as name:
         yield name
+
+
+@pytest.fixture
+def postgres_database(postgres_dsn: str) -> Iterator[str]:
+    """The address of a database of the test's own, dropped afterwards."""
+    from _postgres import temporary_database
+
+    with temporary_database(postgres_dsn) as dsn:
+        yield dsn

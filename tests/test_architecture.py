@@ -42,11 +42,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._sql",
         "stores._sql_filters",
         "stores._locks",
-        "stores._links",
-        "stores._listener",
+        "stores._address",
     ),
-    ("stores._sqlite_reader",),
-    ("stores.memory", "stores._sqlite_steps"),
+    ("stores._wire",),
+    ("stores._links", "stores._listener", "stores._postgres_rows"),
+    ("stores._sqlite_reader", "stores._postgres_pages", "stores._postgres_reader", "stores._postgres_schema"),
+    ("stores.memory", "stores._sqlite_steps", "stores._postgres_steps"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
     ("_runlog", "_why", "_health"),
     ("monitor",),
@@ -129,6 +130,7 @@ REJECTED_IN_TEXT = {"actor", "job", "jobstore", "max_instances", "task", "trigge
 # Texts that say them all the same: "page or module:phrase" patterns, each with its reason.
 ALLOWED_TEXT = {
     "docs/how-to/migrat*:*": "a migration guide quotes another library",
+    "docs/explanation/timing-and-dst.md:*": "it compares other libraries, by the names of their classes",
     "*:*asyncio*task*": "asyncio's own word",
     "*:*max_tasks_per_child*": "an argument of Python's ProcessPoolExecutor",
 }

@@ -35,11 +35,16 @@ MODULES = ["bgsched", *sorted(found.name for found in pkgutil.walk_packages(bgsc
 MODULES.remove("bgsched.__main__")  # importing it runs the command line
 
 
-def run_in_subprocess(page: Path, folder: Path) -> str:
-    """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string."""
-    unset = {"BGSCHED_STORE", "NO_COLOR"}  # what a page shows depends on the page alone
+def run_in_subprocess(page: Path, folder: Path, database: str | None = None) -> str:
+    """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string.
+
+    *database*: the address of a PostgreSQL database for it, which it finds in its environment.
+    """
+    unset = {"BGSCHED_STORE", "NO_COLOR", "DATABASE_URL"}  # what a page shows depends on the page alone
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if database is not None:
+        environment["DATABASE_URL"] = database
     with subprocess.Popen(
         [sys.executable, "-P", "-W", "error", RUNNER, page],
         cwd=folder,
@@ -59,8 +64,9 @@ def run_in_subprocess(page: Path, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
-    if find_blocks(page) and (complaint := run_in_subprocess(page, tmp_path)):
+def test_code_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database = request.getfixturevalue("postgres_database") if "DATABASE_URL" in page.read_text() else None
+    if find_blocks(page) and (complaint := run_in_subprocess(page, tmp_path, database)):
         pytest.fail(complaint, pytrace=False)
 
 

@@ -7,7 +7,7 @@ use an index where there is one.
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -220,15 +220,17 @@ class TestPostgres:
         self, postgres_store: PostgresStore, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         plans: list[str] = []
-        from bgsched.stores import _links
+        from bgsched.stores import _wire
 
-        ask = _links.Link.ask
+        send = _wire.Link.send
 
-        def explaining(link: _links.Link, query: str, *values: object) -> list[tuple[object, ...]]:
-            plans.extend(str(row[0]) for row in ask(link, f"EXPLAIN {query}", *values))
-            return ask(link, query, *values)
+        def explaining(link: _wire.Link, statements: Sequence[_wire.Statement]) -> list[list[tuple[object, ...]]]:
+            for query, values in statements:
+                if query.startswith(("SELECT", "WITH")):
+                    plans.extend(str(row[0]) for row in link.execute(f"EXPLAIN {query}", values))
+            return send(link, statements)
 
-        monkeypatch.setattr(_links.Link, "ask", explaining)
+        monkeypatch.setattr(_wire.Link, "send", explaining)
         QUESTIONS[name](Monitor(postgres_store))
         assert plans
         assert [p for p in plans if re.search(r"Seq Scan on (runs|requests|log)\b", p)] == []

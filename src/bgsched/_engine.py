@@ -227,7 +227,13 @@ class Engine:
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
         if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
-            self.stop_all(StopCause.REAPED)
+            self._give_up_runs("its scheduler could not show in time that it lives")
+
+    def _give_up_runs(self, why: str) -> None:
+        """Put back what waits for a worker, and tell what has begun to stop."""
+        for live in self.live:
+            live.put_back(why)
+        self.stop_all(StopCause.REAPED)
 
     def _may_begin(self) -> bool:
         """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
@@ -249,9 +255,9 @@ class Engine:
     def report(self, *, finally_: bool = False) -> None:
         """Send what ended at once; what was only written or said, a little later, together.
 
-        While the store has not taken the last report, lines stay where they are bounded: in the logs of their runs.
+        While the store is away, run logs stay where they are bounded.
         """
-        held_up = self._reports.waiting
+        is_away = self._reports.wait
         while self._ended:
             live = self._ended.popleft()
             self._reports.collect(live)
@@ -259,7 +265,7 @@ class Engine:
                 self._groups.poked |= live.run.parent_id is not None
                 self._claims.took(live)
         elapsed = self._clock.monotonic()
-        if finally_ or (elapsed >= self._next_report and not held_up):
+        if finally_ or (elapsed >= self._next_report and not is_away):
             self._next_report = elapsed + _REPORT_EVERY
             for live in self._live:
                 self._reports.collect(live)
@@ -285,9 +291,10 @@ class Engine:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
         if self._live:
             LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
-        for live in self.live:
-            live.put_back("its scheduler was taken for dead")  # what waits for a worker must not start any more
-        self.stop_all(StopCause.REAPED)
+        self._give_up_runs("its scheduler was taken for dead")
+        for live in self.live:  # those that have begun: they may not hear it for long, and the next ones need workers
+            if live.process.pool is not Pool.GROUPS:
+                self._crew.replace(live)
         self._live.clear()
         self._groups.forget()
         self._store.let_go(self.owner)
@@ -331,8 +338,11 @@ class Engine:
         """Start what is claimed and not under way yet."""
         for run in claimed:
             process = self._processes.find(run.process)
-            if run.id in self._live or process is None:
+            known = self._live.find(run.id)
+            if process is None or (known is not None and known.run.attempt == run.attempt):
                 continue
+            if known is not None:  # of an attempt that was put back, and is still on its way out
+                self._live.remove(known)
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
             live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)
             if process.pool is Pool.GROUPS:

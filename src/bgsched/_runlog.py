@@ -18,12 +18,23 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bgsched.run import MASK, LogLine, LogTrim
 
 __all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "keep_hold", "release"]
 
-LOGGER = logging.getLogger("bgsched")
+
+class _OwnLogger(logging.LoggerAdapter[logging.Logger]):
+    """What this library says in the host's log. A handler there that raises must not break the work it tells of."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        """Log; the line is that of who says it."""
+        with contextlib.suppress(Exception):
+            super().log(level, msg, *args, stacklevel=2, **more)
+
+
+LOGGER = _OwnLogger(logging.getLogger("bgsched"))
 
 capturing: ContextVar["RunLog | None"] = ContextVar("bgsched_run_log", default=None)
 

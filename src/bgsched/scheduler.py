@@ -413,10 +413,16 @@ class Scheduler:
             self._deadline = None
             self._forked = False
             self._engine = self._sign_on(self._crew.submit)
-            self.store.listen(self._hear)
-            _runlog.capture()
-            self._thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
-            self._thread.start()
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._leave_inline)
+                self.store.listen(self._hear)
+                undo.callback(self.store.unlisten, self._hear)
+                _runlog.capture()
+                undo.callback(_runlog.release)
+                thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
+                thread.start()
+                self._thread = thread
+                undo.pop_all()
         return self
 
     def shutdown(self, wait: bool = True, timeout: float | None = None) -> ShutdownReport:  # noqa: FBT001, FBT002  public name
@@ -546,7 +552,7 @@ class Scheduler:
                 failures = 0
                 self._no_trouble(engine)
                 self._clock.wait(self._wake, wait)
-            except Exception as error:  # noqa: BLE001  whatever it is, this thread goes on
+            except BaseException as error:  # noqa: BLE001  even a panic of a driver in Rust: this thread goes on
                 self._trouble(engine, error)
                 self._rest(failures)
                 failures += 1
@@ -570,7 +576,7 @@ class Scheduler:
         while True:
             try:
                 self._left = engine.sign_off()
-            except Exception as error:  # noqa: BLE001  leaving cannot be refused
+            except BaseException as error:  # noqa: BLE001  leaving cannot be refused
                 self._trouble(engine, error)
                 if self._clock.monotonic() >= give_up:
                     break
@@ -580,14 +586,13 @@ class Scheduler:
         engine.let_go()
         self._left = [live.run for live in left]
 
-    def _trouble(self, engine: Engine, error: Exception) -> None:
+    def _trouble(self, engine: Engine, error: BaseException) -> None:
         """Keep and log what keeps the thread from its work, once for each cause."""
         problem = f"{type(error).__name__}: {text_of(error)}"
         if problem != engine.problem:
             engine.problem = problem
             engine.problem_since = engine.problem_since or self._clock.now()
-            with contextlib.suppress(Exception):  # a handler of the host's may raise, too
-                LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
 
     def _no_trouble(self, engine: Engine) -> None:
         if engine.problem is not None:
@@ -632,8 +637,8 @@ class Scheduler:
             start_run=start_run,
         )
         engine.paused = self._paused
-        engine.sign_on()
         try:
+            engine.sign_on()
             for process in self.processes:
                 if process.timing is not None:
                     self._crew.check(process)

@@ -244,14 +244,16 @@ class Tables:
 
     def _startable(self, processes: Collection[str]) -> Iterator[Run]:
         """Yield the waiting runs that nobody owns and nothing blocks, earliest due first."""
+        blocked = self._held_keys()
         waiting = [self.all_runs[id] for id in self._by_owner.get(None, ())]
         for run in sorted(waiting, key=lambda run: (run.due_at or run.fire_time, run.id)):
-            if run.process in processes and not self._is_blocked(run):
+            if run.process in processes and run.overlap_key not in blocked:
                 yield run
 
-    def _is_blocked(self, run: Run) -> bool:
-        sharing = self._by_key.get(run.overlap_key, ()) if run.overlap_key is not None else ()
-        return any(self.all_runs[id].owner is not None for id in sharing)
+    def _held_keys(self) -> set[str]:
+        """Return the overlap keys of the runs that somebody owns: few, however many wait for one of them."""
+        held = (self.all_runs[id] for owner, ids in self._by_owner.items() if owner is not None for id in ids)
+        return {run.overlap_key for run in held if run.overlap_key is not None}
 
     def held_runs(self, owner: str) -> list[Run]:
         return [own(self.all_runs[id]) for id in sorted(self._by_owner.get(owner, ()))]

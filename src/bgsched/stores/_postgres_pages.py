@@ -6,61 +6,70 @@ transactions differ by: the ids that an instant bounds are taken with a margin, 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from bgsched.run import Run
 from bgsched.stores import _sql, _sql_filters
-from bgsched.stores._links import Link
+from bgsched.stores._postgres_rows import RUN, clean
 from bgsched.stores._sql_filters import Mentions
 from bgsched.stores.base import Page, RunFilter
 
-__all__ = ["page", "select_runs"]
+__all__ = ["Ask", "page"]
 
-_RUN = ", ".join(f'"{name}"' for name in _sql.RUN_COLUMNS)
 _MARGIN = timedelta(seconds=15)
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
 
 
-def select_runs(link: Link, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
-    """Return the runs, which are called ``run``, that fulfil a condition."""
-    rows = link.ask(f"SELECT {_RUN} FROM {schema}.runs AS run WHERE {where}", *values)
-    return [_sql.run_from_row(row) for row in rows]
+class Ask(Protocol):
+    """Asks the server one question, in a round trip of its own."""
+
+    def __call__(self, query: str, *values: Any) -> list[Any]:
+        """Return the rows."""
+        ...
 
 
-def page(link: Link, schema: str, filter: RunFilter) -> Page:
+def page(ask: Ask, schema: str, filter: RunFilter) -> Page:
     """Return the runs that match, newest first; see `StoreReader.runs`."""
+    newest, newest_values = _newest(ask, schema, filter)
     rest, values = _sql_filters.rest(filter)
+    if not rest and filter.text is None:
+        found = _runs(ask, schema, f"id = ANY(ARRAY({newest}))", newest_values)  # a join would be one of whole tables
+        return Page.of(found, filter.limit)
 
     def fulfilling(ids: Sequence[int]) -> set[int]:
         where = " AND ".join(["id = ANY(%s::bigint[])", *(condition.replace("?", "%s") for condition in rest)])
-        return {row[0] for row in link.ask(f"SELECT id FROM {schema}.runs WHERE {where}", _array(ids), *values)}
+        return {row[0] for row in ask(f"SELECT id FROM {schema}.runs WHERE {where}", _array(ids), *values)}
 
     sifted = _sql_filters.sift(
         filter,
-        _candidates(link, schema, filter),
+        [row[0] for row in ask(newest, *newest_values)],
         fulfilling,
-        lambda ids: _mentioning(link, schema, ids, filter.text or ""),
+        lambda ids: _mentioning(ask, schema, ids, clean(filter.text)),
     )
-    return Page(
-        select_runs(link, schema, "id = ANY(%s::bigint[]) ORDER BY id DESC", [_array(sifted.ids)]), sifted.before
-    )
+    return Page(_runs(ask, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]), sifted.before)
 
 
-def _candidates(link: Link, schema: str, filter: RunFilter) -> list[int]:
-    """Return the newest ids of all lanes of a filter."""
-    bounds, bound_values = _bounds(link, schema, filter)
+def _runs(ask: Ask, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
+    return [_sql.run_from_row(row) for row in rows]
+
+
+def _newest(ask: Ask, schema: str, filter: RunFilter) -> tuple[str, list[Any]]:
+    """Return the query, with its values, for the newest ids of all lanes of a filter."""
+    bounds, bound_values = _bounds(ask, schema, filter)
     most = _sql_filters.look(filter)
-    parts, values = [], []
+    parts: list[str] = []
+    values: list[Any] = []
     for lane in _sql_filters.lanes(filter):
         where = " AND ".join([lane.where, *bounds]).replace("?", "%s")
         parts.append(f"(SELECT id FROM {schema}.runs WHERE {where} ORDER BY {lane.id} DESC LIMIT %s)")
         values += [*lane.values, *bound_values, most]
-    rows = link.ask(f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS newest ORDER BY id DESC LIMIT %s", *values, most)
-    return [row[0] for row in rows]
+    query = f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS newest ORDER BY id DESC LIMIT %s"
+    return query, [*values, most]
 
 
-def _bounds(link: Link, schema: str, filter: RunFilter) -> tuple[list[str], list[Any]]:
+def _bounds(ask: Ask, schema: str, filter: RunFilter) -> tuple[list[str], list[Any]]:
     found: list[str] = []
     values: list[Any] = []
     if filter.before is not None:
@@ -68,16 +77,16 @@ def _bounds(link: Link, schema: str, filter: RunFilter) -> tuple[list[str], list
         values.append(filter.before)
     if filter.since is not None:
         found += ["id >= ?", "recorded_at >= ?"]
-        values += [first_recorded(link, schema, filter.since - _MARGIN), filter.since]
+        values += [_first_recorded(ask, schema, filter.since - _MARGIN), filter.since]
     if filter.until is not None:
         found += ["id < ?", "recorded_at <= ?"]
-        values += [first_recorded(link, schema, filter.until + _MARGIN), filter.until]
+        values += [_first_recorded(ask, schema, filter.until + _MARGIN), filter.until]
     return found, values
 
 
-def first_recorded(link: Link, schema: str, at: datetime) -> int:
+def _first_recorded(ask: Ask, schema: str, at: datetime) -> int:
     """Return the id from which on runs were recorded at *at* or later, by halving: some twenty looks at the key."""
-    rows = link.ask(
+    rows = ask(
         f"WITH RECURSIVE halves(low, high) AS (SELECT 1::bigint, coalesce(max(id), 0) + 1 FROM {schema}.runs UNION ALL "
         "SELECT CASE WHEN found.is_older THEN found.id + 1 ELSE low END, "
         "CASE WHEN found.is_older THEN high ELSE (low + high) / 2 END FROM halves LEFT JOIN LATERAL "
@@ -88,17 +97,17 @@ def first_recorded(link: Link, schema: str, at: datetime) -> int:
     return int(rows[0][0])
 
 
-def _mentioning(link: Link, schema: str, ids: Sequence[int], text: str) -> Mentions:
+def _mentioning(ask: Ask, schema: str, ids: Sequence[int], text: str) -> Mentions:
     """Look into the logs from the newest run on: one run after the other, until there were enough lines."""
     wanted = _array(ids)
-    said = link.ask(
+    said = ask(
         f"SELECT id FROM {schema}.runs WHERE id = ANY(%s::bigint[]) AND (reason IS NOT NULL OR error IS NOT NULL) "
         "AND strpos(lower(concat_ws(' ', reason, error ->> 'type', error ->> 'message', error ->> 'traceback')), "
         "lower(%s)) > 0",
         wanted,
         text,
     )
-    ((lines, last, logged),) = link.ask(
+    ((lines, last, logged),) = ask(
         "SELECT coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM ("
         "SELECT run_id, count(*) AS lines, bool_or(strpos(lower(text), lower(%s)) > 0) AS mentions FROM ("
         "SELECT line.run_id, line.text FROM unnest(%s::bigint[]) AS wanted(id) CROSS JOIN LATERAL ("

@@ -19,16 +19,19 @@ from bgsched.timing import Timing, timing_from_dict
 __all__ = [
     "ACTIVE_STATUS",
     "CHANGING_COLUMNS",
+    "IS_INSTANT",
     "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
+    "WHOLE",
     "aged_from_rows",
     "changes_to_row",
     "dump",
     "error_text",
     "instant",
+    "lenient_instant",
     "line_from_row",
     "line_to_row",
     "micros",
@@ -104,6 +107,12 @@ RUN_COLUMNS = (
 
 KEEP_ABSENCES = 60 * 86_400_000_000
 """For how long absences are known, in microseconds: longer than the runs that they explain."""
+
+WHOLE = 1 << 53
+"""Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
+
+IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
+"""What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
 
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
@@ -226,11 +235,12 @@ def request_from_row(row: Sequence[Any]) -> Request:
         return _request_from_row(row)
     except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
         return Request(
-            id=str(row[0]),
+            id=row[0],
             process=str(row[1]),
             timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
             status=_lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
             created_at=_EPOCH,
+            revision=row[9] if _is_whole(row[9]) else 1,
             reason=None if row[14] is None else str(row[14]),
         )
 
@@ -323,7 +333,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
             recorded_at=_EPOCH,
             status=_lenient(RunStatus, row[20], RunStatus.ABANDONED),
             reason=f"its row is damaged: {type(error).__name__}: {error}",
-            attempt=row[22] if isinstance(row[22], int) else 0,
+            attempt=row[22] if _is_whole(row[22]) else 0,
             owner=row[25],
         )
 
@@ -332,6 +342,9 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
+    for place in _COUNTED:
+        if not _is_whole(row[place]):
+            raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
     return fresh(
         Run,
         id=row[0],
@@ -339,7 +352,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         revision=row[2],
         parent_id=row[3],
         process=row[4],
-        params=_lenient(_params, row[5], {"unreadable": row[5]}),  # which no process takes
+        params=_lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
         user=row[6],
         channel=row[7],
         fire_time=fire_time,
@@ -364,6 +377,13 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         error=_lenient(_error, row[28], None),
         sensitive=_lenient(_names, row[13], ()),
     )
+
+
+_COUNTED = tuple(RUN_COLUMNS.index(name) for name in ("revision", "fire_count", "attempt", "reruns_left"))
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) and -WHOLE < number < WHOLE
 
 
 def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> Any:
@@ -434,13 +454,14 @@ def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
     """Return the runs of rows ``(id, request_id, process, status, finished_at, is_newest)``; not damaged ones."""
     found = []
     for id, request_id, process, status, finished_at, is_newest in rows:
-        at = _lenient_instant(finished_at)
+        at = lenient_instant(finished_at)
         if at is not None and status in FINAL:
             found.append(Aged(id, request_id, process, RunStatus(status), at, bool(is_newest)))
     return found
 
 
-def _lenient_instant(micros: Any) -> datetime | None:
+def lenient_instant(micros: Any) -> datetime | None:
+    """Return microseconds since 1970 UTC as an instant; what is none is ``None``."""
     try:
         return instant(micros)
     except (TypeError, OverflowError):

@@ -32,7 +32,9 @@ _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
 _ACTIVE = _sql.ACTIVE_STATUS
 
 QUEUED = (
-    "status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL AND process IN (SELECT value FROM json_each(?)) "
+    f"status = 'waiting' AND owner IS NULL AND due_at {_sql.IS_INSTANT} "  # noqa: S608  our own
+    f"AND typeof(attempt) = 'integer' AND attempt < {_sql.WHOLE} "
+    "AND process IN (SELECT value FROM json_each(?)) "
     "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
     "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
 )
@@ -119,7 +121,7 @@ def _first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
     low, high = 1, last + 1
     while low < high:
         middle = (low + high) // 2
-        query = "SELECT id, recorded_at FROM bgsched_runs WHERE id >= ? ORDER BY id LIMIT 1"
+        query = "SELECT id, CAST(recorded_at AS INTEGER) FROM bgsched_runs WHERE id >= ? ORDER BY id LIMIT 1"
         row = connection.execute(query, (middle,)).fetchone()
         if row is None or row[1] >= at:
             high = middle
@@ -158,7 +160,7 @@ class SQLiteReader:
             found: list[Request] = []
             for priority in priorities(connection):
                 rows = connection.execute(
-                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "  # noqa: S608
+                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at {_sql.IS_INSTANT} "  # noqa: S608
                     "ORDER BY due_at LIMIT ?",
                     (priority, limit),
                 )
@@ -282,7 +284,7 @@ class SQLiteReader:
                 row[0]
                 for priority in priorities(connection)
                 for row in connection.execute(
-                    "SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at IS NOT NULL "
+                    f"SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at {_sql.IS_INSTANT} "  # noqa: S608  our own
                     "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT 1",
                     (priority, names),
                 )

@@ -158,7 +158,7 @@ class SQLiteTransaction:
         newest = self._connection.execute("SELECT recorded_at FROM bgsched_runs ORDER BY id DESC LIMIT 1").fetchone()
         last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
         first = 1 + (last[0] if last else 0)
-        since = _sql.instant(newest[0]) if newest else None
+        since = _sql.lenient_instant(newest[0]) if newest else None
         numbered = [
             evolve(run, id=first + place, recorded_at=max(run.recorded_at, since or run.recorded_at))
             for place, run in enumerate(runs)

@@ -265,6 +265,10 @@ class Store(ABC):
             stop_members(tx, [run for run in ended if run.status in _STOPPED], now)
             tx.complete_requests({run.request_id for run in ended})
             tally(tx, ended, now, owner)
+            waiting = [run.id for run in report.runs if run.id in accepted and run.owner is None and run.is_active]
+            for run in tx.get_runs(waiting) if waiting else ():
+                if run.kill_asked_at is not None:  # while it failed, or before it could start
+                    kill(tx, run, now)
             return refused
 
     def held(self, owner: str) -> list[Run]:

@@ -612,6 +612,18 @@ class StoreContract:
         assert store.kill(run.id, T0).status is RunStatus.KILLED
         assert self._status(store) is RequestStatus.COMPLETE
 
+    def test_a_run_that_was_to_be_killed_is_not_tried_again(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = _claim(store)
+        store.kill(run.id, T0)
+        again = run.started(T0).again(RunStatus.ERROR, T0, T0 + _SECOND, reason="again")
+        for _ in range(2):
+            assert store.record("a", T0, Report([again])) == []
+        found = store.reader().find_run(run.id)
+        assert found is not None
+        assert (found.status, found.attempts) == (RunStatus.KILLED, again.attempts)
+        assert self._status(store) is RequestStatus.COMPLETE
+
     def test_killing_what_has_ended_changes_nothing(self, store: Store) -> None:
         store.file([make_request()])
         (run,) = _claim(store)
