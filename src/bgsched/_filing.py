@@ -129,7 +129,7 @@ class Desk:
         if process.timing is None:
             if request is None or request.declared is None or request.process != process.name:
                 return None
-            return evolve(request.unscheduled("its timing is no longer declared in the code"), declared=None)
+            return evolve(request.unscheduled(now, "its timing is no longer declared in the code"), declared=None)
         said = self._said(process.timing)
         if request is not None and request.declared == said:
             return None

@@ -258,7 +258,9 @@ class Scheduler:
         """
         request = self._change(
             id,
-            lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
+            lambda request: (
+                request.unscheduled(self._clock.now()) if request.status is RequestStatus.SCHEDULED else request
+            ),
             end_waiting="its request was unscheduled while it waited",
         )
         self._hooks.emit(RequestUnscheduled(request.masked()))

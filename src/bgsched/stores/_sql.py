@@ -20,6 +20,7 @@ __all__ = [
     "ACTIVE_STATUS",
     "CHANGING_COLUMNS",
     "IS_INSTANT",
+    "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
@@ -28,6 +29,7 @@ __all__ = [
     "aged_from_rows",
     "changes_to_row",
     "dump",
+    "error_text",
     "instant",
     "lenient_instant",
     "line_from_row",
@@ -61,6 +63,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "unscheduled_at",
     "sensitive",
 )
 
@@ -101,6 +104,9 @@ RUN_COLUMNS = (
     *CHANGING_COLUMNS,
     "kill_asked_at",
 )
+
+KEEP_ABSENCES = 60 * 86_400_000_000
+"""For how long absences are known, in microseconds: longer than the runs that they explain."""
 
 WHOLE = 1 << 53
 """Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
@@ -215,6 +221,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        micros(request.unscheduled_at),
         _names_text(request.sensitive),
     )
 
@@ -261,7 +268,8 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
-        sensitive=() if row[15] is None else _lenient(_names, row[15], ()),
+        unscheduled_at=instant(row[15]),
+        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
@@ -394,6 +402,12 @@ def _names_text(names: tuple[str, ...]) -> str | None:
 
 def _progress(text: str) -> Progress:
     return Progress(**json.loads(text))
+
+
+def error_text(text: str | None) -> str:
+    """Return the words of a stored error, to look for a text in."""
+    error: RunError | None = _lenient(_error, text, None)
+    return "" if error is None else f"{error.type} {error.message} {error.traceback}"
 
 
 def _error(text: str) -> RunError:
