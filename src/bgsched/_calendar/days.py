@@ -64,15 +64,18 @@ class ListedDays:
 class WeeklyDays:
     """Some weekdays of every n-th week, counted from the Monday-to-Sunday week that holds the anchor day."""
 
-    __slots__ = ("_every", "_monday", "_weekdays")
+    __slots__ = ("_ahead", "_every", "_monday", "_weekdays")
 
     def __init__(self, weekdays: tuple[int, ...], anchor: int = 0, every: int = 1) -> None:
         self._weekdays = weekdays
         self._monday = anchor - weekday_of(anchor)
         self._every = every
+        self._ahead = tuple(min((wanted - day) % 7 for wanted in weekdays) for day in range(7))
 
     def next(self, day: int) -> int | None:
         """Return the first day of the set that is not before *day*."""
+        if self._every == 1:
+            return day + self._ahead[(day - self._monday) % 7]
         week, weekday = divmod(day - self._monday, 7)
         ahead = -week % self._every
         if not ahead:
