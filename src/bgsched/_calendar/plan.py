@@ -110,4 +110,5 @@ class Plan:
         return nth_member(self._count_between, instant + 1, number - _FEW, self._last)
 
     def _count_between(self, start: int, end: int) -> int:
-        return self._engine.count(start - 1, end - 1)
+        found = self._engine.next(start - 1)
+        return 0 if found is None or found >= end else self._engine.count(found - 1, end - 1)
