@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +37,7 @@ from bgsched import (
     StoreUnavailableError,
 )
 from bgsched._engine import LEASE
+from bgsched._filing import new_id
 from bgsched.clock import Signal
 from bgsched.request import Policies, plan
 from bgsched.testing import ManualClock
@@ -142,6 +145,62 @@ class TestForks:
             assert in_a_fork(lambda n=n: len(store.reader().requests(_everything())) - n - 1) == 0
         assert store._write_connection().execute("PRAGMA integrity_check").fetchone() == ("ok",)
         store.close()
+
+    def test_a_child_can_use_the_database_whatever_others_did_at_the_fork(self, path: Path) -> None:
+        """SQLite keeps locks and mutexes in its memory: a child must find none that somebody held."""
+        store, over = SQLiteStore(path, timeout=PATIENCE), threading.Event()
+        store._write_connection().execute("PRAGMA synchronous = OFF")  # no power is cut here
+
+        def write() -> None:
+            while not over.is_set():
+                store.file([make_request(new_id(T0))])
+
+        def read() -> None:
+            while not over.is_set():
+                store.reader().schedulers()
+                SQLiteStore(path.with_name("other.db")).close()
+
+        def child() -> int:
+            signal.alarm(int(PATIENCE))  # one that hangs ends as killed
+            store.file([make_request(new_id(T0))])
+            return len(store.reader().schedulers())
+
+        threads = [threading.Thread(target=function) for function in (write, read, read)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert [in_a_fork(child) for _ in range(8)] == [0] * 8
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        store.close()
+
+    def test_what_a_child_files_is_kept_when_its_parent_closes_the_database(self, path: Path) -> None:
+        """The last who closes a database removes its write-ahead log: a child must count as one who has it open."""
+        store = SQLiteStore(path)
+        store.file([make_request("parent")])
+        closed, filed = os.pipe(), os.pipe()
+
+        def child() -> int:
+            store.reader().schedulers()
+            store.file([make_request("child, before")])
+            os.write(filed[1], b".")
+            os.read(closed[0], 1)
+            store.file([make_request("child, after")])
+            return 0
+
+        with ThreadPoolExecutor(1) as pool:
+            end = pool.submit(in_a_fork, child)
+            os.read(filed[0], 1)
+            store.close()
+            os.write(closed[1], b".")
+            assert end.result() == 0
+        with closing(SQLiteStore(path)) as after:
+            ids = {request.id for request in after.reader().requests(_everything())}
+        assert ids == {"parent", "child, before", "child, after"}
+        for end_of_pipe in (*closed, *filed):
+            os.close(end_of_pipe)
 
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_children_of_multiprocessing_file_and_the_parent_runs(self, path: Path, method: str) -> None:
