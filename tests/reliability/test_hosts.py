@@ -35,6 +35,7 @@ from bgsched import (
     SchedulerStateError,
     SQLiteStore,
     StoreUnavailableError,
+    current_run,
 )
 from bgsched._engine import LEASE
 from bgsched._filing import new_id
@@ -175,6 +176,36 @@ class TestForks:
             for thread in threads:
                 thread.join()
         store.close()
+
+    def test_a_child_of_a_run_can_log_whatever_others_did_at_the_fork(self) -> None:
+        ends: list[int] = []
+        done = threading.Event()
+
+        def child() -> int:
+            signal.alarm(int(PATIENCE))  # one that hangs ends as killed
+            logging.getLogger("app").warning("in the child")
+            current_run().progress(1)
+            return 0
+
+        def work() -> None:
+            over, run = threading.Event(), current_run()
+
+            def write() -> None:
+                while not over.is_set():
+                    run.log.info("in the parent")
+                    run.progress(1)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            ends.extend(in_a_fork(child) for _ in range(10))
+            over.set()
+            thread.join()
+            done.set()
+
+        with Scheduler(processes=registry_of(p=work)) as scheduler:
+            scheduler.run_now("p")
+            assert done.wait(PATIENCE)
+        assert ends == [0] * 10
 
     def test_what_a_child_files_is_kept_when_its_parent_closes_the_database(self, path: Path) -> None:
         """The last who closes a database removes its write-ahead log: a child must count as one who has it open."""
