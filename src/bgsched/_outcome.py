@@ -7,7 +7,7 @@ characters) must not get any further than here.
 """
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ __all__ = [
     "text_of",
     "time_out",
     "timed_out",
+    "went_wrong",
     "write_stack",
 ]
 
@@ -86,10 +87,15 @@ class Outcome:
         )
 
 
+_DONE = Outcome(status=RunStatus.SUCCESS)
+
+
 def returned(live: LiveRun, result: Any) -> Outcome:
     """Return the end of a run whose process returned *result*."""
+    if result is None and not live.asked:
+        return _DONE
     try:
-        result = None if result is None else as_json(result, "result")
+        result = as_json(result, "result")
     except BaseException as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
@@ -114,6 +120,15 @@ def failed(live: LiveRun, failure: BaseException) -> Outcome:
         attempt = f"attempt {live.run.attempt} of {retry.attempts}"
         reason = f"{attempt} failed ({error.type}); the next one waits {delay}"
     return Outcome(status=RunStatus.ERROR, error=error, retry_after=delay, reason=reason)
+
+
+def went_wrong(live: LiveRun, failure: BaseException) -> Callable[[Run, datetime, timedelta], Run]:
+    """Return the end of a run around which something failed: before its process was called, or after."""
+    kind = type(failure).__qualname__
+    said = f"something failed around the run: {kind}"
+    if live.began is None:
+        return lambda run, now, _: run.abandoned(now, said)
+    return Outcome(status=RunStatus.ERROR, error=RunError(kind, said))
 
 
 def never_began(live: LiveRun) -> Outcome:

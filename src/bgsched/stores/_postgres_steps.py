@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bgsched._evolve import evolve
@@ -25,14 +25,14 @@ from bgsched.stores._postgres_rows import (
     value,
 )
 from bgsched.stores._wire import Statement
-from bgsched.stores.base import Ended, SchedulerRecord
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["PostgresTransaction", "renew"]
 
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
 _NEW_RUN = _sql.RUN_COLUMNS[1:]
 _UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
-_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason")
+_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
@@ -107,6 +107,7 @@ class PostgresTransaction:
                     _sql.micros(request.due_at),
                     _sql.micros(request.last_fire_time),
                     request.reason,
+                    _sql.micros(request.unscheduled_at),
                 )
                 for request in requests
             ],
@@ -311,6 +312,18 @@ class PostgresTransaction:
 
     def delete_scheduler(self, owner: str) -> None:
         self._talk.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
+
+    def put_absence(self, absence: Absence) -> None:
+        keep = timedelta(microseconds=_sql.KEEP_ABSENCES)
+        self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
+        self._talk.do(
+            f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
+            absence.since,
+            absence.until,
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._talk.do(f"UPDATE {self._schema}.absences SET until = greatest(since, %s) WHERE until IS NULL", at)
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         """Leave out what another purge has locked: it is about to be gone."""
