@@ -245,8 +245,9 @@ class Scheduler:
         ]
         self.store.file(requests)
         self._wake.set()
-        for request in requests:
-            self._hooks.emit(RequestScheduled(request.masked()))
+        if self._hooks.listening:
+            for request in requests:
+                self._hooks.emit(RequestScheduled(request.masked()))
         return requests
 
     def unschedule(self, id: str) -> Request:
@@ -257,7 +258,9 @@ class Scheduler:
         """
         request = self._change(
             id,
-            lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
+            lambda request: (
+                request.unscheduled(self._clock.now()) if request.status is RequestStatus.SCHEDULED else request
+            ),
             end_waiting="its request was unscheduled while it waited",
         )
         self._hooks.emit(RequestUnscheduled(request.masked()))
