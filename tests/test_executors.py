@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bgsched import (
     Daily,
     ExecutorError,
     Immediate,
+    Later,
     MemoryStore,
     PostgresStore,
     Process,
@@ -122,7 +123,6 @@ def bench(kind: str) -> Iterator[Bench]:
         yield bench
         bench.scheduler.shutdown(timeout=0)
         work.LET_GO.set()
-    work.LET_GO.clear()
 
 
 class TestEverywhere:
@@ -219,6 +219,11 @@ class TestEverywhere:
         assert [bench.end_of(request.id).result for request in requests] == list(range(1, 41))
 
 
+@pytest.fixture(autouse=True)
+def let_go_of_nothing() -> None:
+    work.LET_GO.clear()
+
+
 @pytest.fixture
 def pool() -> Iterator[Bench]:
     """A scheduler with a pool of two OS processes."""
@@ -280,6 +285,16 @@ class TestProcessPool:
         assert ("INFO", "bgsched.run", "the last words") in pool.log(run)
         assert pool.scheduler.monitor.runs(request=other)[0].status is S.RUNNING
         assert pool.scheduler.monitor.health().ok
+
+    def test_one_of_the_standard_library_works_as_ours(self, tmp_path: Path) -> None:
+        bench = Bench(MemoryStore(), ProcessPoolExecutor(2))
+        with bench.scheduler:
+            request = bench.file(work.hang, mark=tmp_path / "mark")
+            pid = int(written(tmp_path / "mark"))
+            assert bench.run(work.die, how="exit").status is S.ERROR
+            assert is_alive(pid)
+            bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+            assert bench.end_of(request).status is S.KILLED
 
     def test_a_worker_killed_from_outside_is_an_error_of_its_run(self, pool: Bench, tmp_path: Path) -> None:
         request = pool.file(work.hang, mark=tmp_path / "mark")
@@ -371,6 +386,14 @@ class TestProcessPool:
         with bench.scheduler:
             run = bench.run(work.plus, one=1)
         assert [text for _, _, text in bench.log(run)] == ["the door opens", "plus 1", "the door closes"]
+
+    def test_one_that_cannot_go_along_and_was_added_later_is_an_error_of_each_run(self, pool: Bench) -> None:
+        request = pool.scheduler.schedule(work.plus, Later(datetime.now(UTC) + timedelta(hours=1)), {"one": 1}).id
+        pool.scheduler.around(lambda _: ExitStack())
+        pool.scheduler.run_now(request)
+        run = pool.end_of(request)
+        assert run.error is not None
+        assert run.error.type == "ExecutorError"
 
     def test_a_pass_by_hand_waits_for_it(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=POOL(1))
@@ -533,6 +556,71 @@ class TestElsewhere:
         with bench.scheduler:
             run = bench.run(work.plus, one=1)
         assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
+
+    def test_one_that_gives_a_run_away_again_has_seen_its_worker_die(self, tmp_path: Path) -> None:
+        """A machine that lost its power says nothing; Dask misses it before its connection does."""
+        calls: list[Callable[[], None]] = []
+
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            calls.append(functools.partial(function, *given))
+            threading.Thread(target=calls[0], daemon=True).start()
+
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            request = bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            calls[0]()
+            run = bench.end_of(request)
+        work.LET_GO.set()
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert run.error.type == "WorkerDiedError"
+
+    def test_a_shutdown_does_not_wait_for_who_does_not_look(self, tmp_path: Path) -> None:
+        workers: list[threading.Thread] = []
+
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            workers.append(threading.Thread(target=function, args=given, daemon=True))
+            workers[0].start()
+
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            (left,) = bench.scheduler.shutdown(timeout=0).left
+        assert left.status is S.ABANDONED
+        assert workers[0].is_alive()
+        work.LET_GO.set()
+        workers[0].join(PATIENCE)
+        assert not workers[0].is_alive()
+
+    def test_one_that_gives_a_run_back_is_asked_again(self) -> None:
+        asked: list[int] = []
+
+        def second_time(future: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            asked.append(1)
+            if len(asked) == 1:
+                future.cancel()
+            else:
+                threading.Thread(target=lambda: future.set_result(function(*given))).start()
+
+        bench = Bench(MemoryStore(), Elsewhere(second_time))
+        with bench.scheduler:
+            assert bench.run(work.plus, one=1).result == 2
+        assert len(asked) == 2
+
+    def test_threads_of_the_host_that_were_shut_down_are_an_error(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            bench = Bench(MemoryStore(), threads)
+            with bench.scheduler:
+                first = bench.file(work.hang, mark=tmp_path / "mark")
+                written(tmp_path / "mark")
+                threads.shutdown(wait=False)
+                run = bench.run(work.plus, one=1)
+                work.LET_GO.set()
+                assert bench.end_of(first).status is S.SUCCESS
+        assert run.error is not None
+        assert run.error.message == "cannot schedule new futures after shutdown"
 
     @pytest.mark.parametrize("how", ["it fails", "nobody calls", "it is not taken"])
     def test_what_fails_on_the_way_ends_the_run(self, how: str) -> None:

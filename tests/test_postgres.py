@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,8 +23,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import _pooler
+import _postgres
+import _proxy
 import psycopg
 import pytest
+from _missing import no_postgres
 
 from bgsched import (
     EverySeconds,
@@ -46,14 +51,10 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _links, _wire
+from bgsched.stores import _links, _wire, postgres
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, make_request
-
-_postgres = pytest.importorskip("_postgres")
-_proxy = pytest.importorskip("_proxy")
-_pooler = pytest.importorskip("_pooler")
 
 PATIENCE = 60.0  # seconds until what never comes fails a test
 SECRET = "s3cret-pw"
@@ -104,7 +105,7 @@ def own_server() -> Iterator[Any]:
     """Start a server that the test may restart."""
     binaries = next(_postgres.find_binaries(), None)
     if binaries is None:
-        pytest.skip("no PostgreSQL binaries here, only a server")
+        no_postgres("only a server, and no binaries to start another one")
     server = _postgres.start_server(binaries, durable=True)  # an immediate restart loses what was not yet synced
     try:
         yield server
@@ -560,11 +561,14 @@ class TestWaking:
         for step in range(3):
             (run,) = claim(there, "b", T0 + 10 * step * SECOND)
             there.record("b", T0, Report([succeeded(run)]))
-        there.change("r", lambda request: request and request.unscheduled(), T0)
+        there.change("r", lambda request: request and request.unscheduled(T0), T0)
         wait_until(lambda: bool(told))
         assert told == [False]
 
-    def test_what_others_file_starts_long_before_the_poll(self, make_store: Callable[..., PostgresStore]) -> None:
+    def test_what_others_file_starts_without_a_poll(
+        self, make_store: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(postgres, "_POLL", 3600.0)
         there = make_store()
         began = threading.Event()
         with Scheduler(make_store()) as scheduler:
@@ -574,7 +578,19 @@ class TestWaking:
             wait_until(lambda: store.look_every > 1)  # it listens
             wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
             there.file([make_request(process="work", now=scheduler._clock.now())])
-            assert began.wait(4.0)
+            assert began.wait(PATIENCE)
+
+    def test_what_others_file_starts_by_a_poll_where_notifications_get_lost(
+        self, make_store: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(PostgresStore, "_hear", lambda *_: None)
+        there = make_store()
+        began = threading.Event()
+        with Scheduler(make_store()) as scheduler:
+            scheduler.process("work")(lambda: began.set())  # noqa: PLW0108  a process needs a function
+            wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
+            there.file([make_request(process="work", now=scheduler._clock.now())])
+            assert began.wait(PATIENCE)
 
     def test_a_link_that_broke_is_replaced(self, make_store: Callable[..., PostgresStore], sql: Any) -> None:
         here, there = make_store(), make_store()
@@ -654,7 +670,7 @@ class TestBrokenLinks:
         monkeypatch.setattr(_links, "_GREETING", 0.5)
 
     def test_connections_that_the_server_ends(self, store: PostgresStore, make_store: Any, sql: Any) -> None:
-        load = Load(store, 2000)
+        load = Load(store, 1000)
         with load.scheduler:
             assert load.some.wait(PATIENCE)
             for _ in range(5):
@@ -684,9 +700,8 @@ class TestBrokenLinks:
         with load.scheduler as scheduler:
             assert load.some.wait(PATIENCE)
             proxy.hang()
-            began = time.monotonic()
             wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
-            assert time.monotonic() - began < 10
+            assert re.search("no answer within|timeout expired", str(scheduler._engine and scheduler._engine.problem))
             proxy.heal()
             load.assert_each_ran_once(make_store())
 
@@ -715,7 +730,7 @@ class TestBrokenLinks:
 
     def test_a_server_that_restarts_under_load(self) -> None:
         with own_server() as server, closing(PostgresStore(server.dsn)) as store:
-            load = Load(store, 2000)
+            load = Load(store, 800)
             with load.scheduler:
                 assert load.some.wait(PATIENCE)
                 _pg_ctl(server, "restart", "-m", "immediate")

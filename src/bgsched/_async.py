@@ -43,9 +43,13 @@ class EventLoops:
         thread.call(self._start, live, thread)
 
     def overdue(self, live: LiveRun) -> None:
-        """End a run whose time is over; if it holds up the loop it is on, let a fresh one take what comes."""
+        """End a run whose time is over, and do not let it hold up the others."""
         if time_out(live):
             self._done(live)
+        self.replace(live)
+
+    def replace(self, live: LiveRun) -> None:
+        """Let a fresh loop take what comes, if *live*, which should have stopped, holds up the one it is on."""
         with self._lock:
             thread = self._by_run.get(live.run.id)
             if thread is not None and thread.current is live:
@@ -63,9 +67,7 @@ class EventLoops:
         thread.running.add(running)
         running.add_done_callback(thread.running.discard)
         live.thread = threading.get_ident()
-        live.interrupt = lambda: thread.call(running.cancel)
-        if live.asked:
-            running.cancel()
+        live.interrupt = lambda: thread.call(running.cancel)  # not now: one that is cancelled unbegun never ends
 
     async def _run(self, live: LiveRun, thread: "_LoopThread") -> None:
         try:

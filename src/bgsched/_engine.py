@@ -10,7 +10,6 @@ goes out under the old one, and is refused.
 """
 
 import os
-import random
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from bgsched._events import Hooks, RunFinished
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
+from bgsched._purging import Purging
 from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock
@@ -38,11 +38,9 @@ HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
-_PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
-_PURGE_ON = 0.25  # seconds until the next bite, while there is more
 
 
 class Engine:
@@ -74,7 +72,6 @@ class Engine:
         self._reports = Reports(store, processes, clock, hooks, self._was_refused)
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
-        self._retention = retention
         self._start_run = start_run
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
@@ -88,8 +85,7 @@ class Engine:
         self._next_kills = 0.0
         self._next_groups = 0.0
         self._next_report = 0.0
-        self._next_purge = clock.monotonic() + _PURGE_EVERY
-        self._purged_to = 0  # the id of the run after which the next bite looks
+        self._purging = Purging(store, retention, clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
 
@@ -138,8 +134,7 @@ class Engine:
             self._groups.advance()
         if not self.paused:
             self._claim(now, limit)
-        if elapsed >= self._next_purge:
-            self._purge(now, elapsed)
+        self._purging.go_on(now)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
@@ -232,7 +227,13 @@ class Engine:
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
         if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
-            self.stop_all(StopCause.REAPED)
+            self._give_up_runs("its scheduler could not show in time that it lives")
+
+    def _give_up_runs(self, why: str) -> None:
+        """Put back what waits for a worker, and tell what has begun to stop."""
+        for live in self.live:
+            live.put_back(why)
+        self.stop_all(StopCause.REAPED)
 
     def _may_begin(self) -> bool:
         """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
@@ -252,7 +253,11 @@ class Engine:
                 self.ended(live)
 
     def report(self, *, finally_: bool = False) -> None:
-        """Send what ended at once; what was only written or said, a little later, together."""
+        """Send what ended at once; what was only written or said, a little later, together.
+
+        While the store is away, run logs stay where they are bounded.
+        """
+        is_away = self._reports.wait
         while self._ended:
             live = self._ended.popleft()
             self._reports.collect(live)
@@ -260,7 +265,7 @@ class Engine:
                 self._groups.poked |= live.run.parent_id is not None
                 self._claims.took(live)
         elapsed = self._clock.monotonic()
-        if finally_ or elapsed >= self._next_report:
+        if finally_ or (elapsed >= self._next_report and not is_away):
             self._next_report = elapsed + _REPORT_EVERY
             for live in self._live:
                 self._reports.collect(live)
@@ -286,9 +291,10 @@ class Engine:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
         if self._live:
             LOGGER.warning("scheduler %s was taken for dead by another; it goes on under a new name", self.owner)
-        for live in self.live:
-            live.put_back("its scheduler was taken for dead")  # what waits for a worker must not start any more
-        self.stop_all(StopCause.REAPED)
+        self._give_up_runs("its scheduler was taken for dead")
+        for live in self.live:  # those that have begun: they may not hear it for long, and the next ones need workers
+            if live.process.pool is not Pool.GROUPS:
+                self._crew.replace(live)
         self._live.clear()
         self._groups.forget()
         self._store.let_go(self.owner)
@@ -332,8 +338,11 @@ class Engine:
         """Start what is claimed and not under way yet."""
         for run in claimed:
             process = self._processes.find(run.process)
-            if run.id in self._live or process is None:
+            known = self._live.find(run.id)
+            if process is None or (known is not None and known.run.attempt == run.attempt):
                 continue
+            if known is not None:  # of an attempt that was put back, and is still on its way out
+                self._live.remove(known)
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
             live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)
             if process.pool is Pool.GROUPS:
@@ -341,13 +350,6 @@ class Engine:
             else:
                 self._start_run(live)
             self._live.add(live)
-
-    def _purge(self, now: datetime, elapsed: float) -> None:
-        self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        bite = self._store.purge(self._retention, now, after=self._purged_to)
-        self._purged_to = bite.after or 0
-        if bite.after is not None:
-            self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

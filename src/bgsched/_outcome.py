@@ -7,7 +7,7 @@ characters) must not get any further than here.
 """
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ __all__ = [
     "text_of",
     "time_out",
     "timed_out",
+    "went_wrong",
     "write_stack",
 ]
 
@@ -119,6 +120,15 @@ def failed(live: LiveRun, failure: BaseException) -> Outcome:
         attempt = f"attempt {live.run.attempt} of {retry.attempts}"
         reason = f"{attempt} failed ({error.type}); the next one waits {delay}"
     return Outcome(status=RunStatus.ERROR, error=error, retry_after=delay, reason=reason)
+
+
+def went_wrong(live: LiveRun, failure: BaseException) -> Callable[[Run, datetime, timedelta], Run]:
+    """Return the end of a run around which something failed: before its process was called, or after."""
+    kind = type(failure).__qualname__
+    said = f"something failed around the run: {kind}"
+    if live.began is None:
+        return lambda run, now, _: run.abandoned(now, said)
+    return Outcome(status=RunStatus.ERROR, error=RunError(kind, said))
 
 
 def never_began(live: LiveRun) -> Outcome:

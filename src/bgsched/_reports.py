@@ -45,6 +45,11 @@ class Reports:
         self._refused = refused
         self._unsent: dict[str, _Unsent] = {}
 
+    @property
+    def wait(self) -> bool:
+        """Whether there is something that the store has not taken when it was last asked."""
+        return bool(self._unsent)
+
     def collect(self, live: LiveRun) -> None:
         """Keep what is new of a run."""
         changed, lines, trim = live.news()
@@ -86,12 +91,14 @@ class Reports:
 
     def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
         """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
-        return [
-            (run.id, follow_up(process, run, now))
-            for run in runs
-            if run.status is RunStatus.SUCCESS
-            for process in self._processes.followers(run.process)
-        ]
+        found = []
+        for run in runs:
+            for process in self._processes.followers(run.process) if run.status is RunStatus.SUCCESS else ():
+                try:
+                    found.append((run.id, follow_up(process, run, now)))
+                except Exception as error:  # noqa: BLE001  what cannot be filed must not hold up the result before it
+                    LOGGER.error("process %r cannot run after run %s: %s", process.name, run.id, error, exc_info=error)
+        return found
 
     def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
         for run in runs:

@@ -18,12 +18,23 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bgsched.run import MASK, LogLine, LogTrim
 
 __all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "keep_hold", "release"]
 
-LOGGER = logging.getLogger("bgsched")
+
+class _OwnLogger(logging.LoggerAdapter[logging.Logger]):
+    """What this library says in the host's log. A handler there that raises must not break the work it tells of."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        """Log; the line is that of who says it."""
+        with contextlib.suppress(Exception):
+            super().log(level, msg, *args, stacklevel=2, **more)
+
+
+LOGGER = _OwnLogger(logging.getLogger("bgsched"))
 
 capturing: ContextVar["RunLog | None"] = ContextVar("bgsched_run_log", default=None)
 
@@ -152,7 +163,19 @@ class RunLog:
                 self._unsent_tail.popleft()
 
     def take_record(self, record: logging.LogRecord) -> None:
-        """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be."""
+        """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be.
+
+        What a value logs while it is written into a line is left out: it might log itself, without an end.
+        """
+        if getattr(_taking, "a_record", False):
+            return
+        _taking.a_record = True
+        try:
+            self._take(record)
+        finally:
+            _taking.a_record = False
+
+    def _take(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
         except Exception as error:  # noqa: BLE001  a wrong format string must not end the run
@@ -192,6 +215,7 @@ class _Capture(logging.Handler):
         """Do nothing: capturing never disturbs who logs."""
 
 
+_taking = threading.local()
 _BOUNDS = LogBounds()
 _handler = _Capture()
 _users = 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
-from bgsched._outcome import Outcome, failed, in_time, never_began, returned, time_out
+from bgsched._outcome import Outcome, failed, in_time, never_began, returned, time_out, went_wrong
 from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing, keep_hold
 from bgsched.errors import RunKilled
@@ -26,8 +26,13 @@ __all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surr
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
-    """Run the process of *live* on this thread and close it with what came of it."""
-    copy_context().run(_execute, live, hooks)
+    """Run the process of *live* on this thread and close it with what came of it, whatever is raised on the way."""
+    try:
+        copy_context().run(_execute, live, hooks)
+    except BaseException as error:  # noqa: BLE001  around the process, too: a thread must outlive it, and the run end
+        LOGGER.error("run %s of %s: %s", live.run.id, live.run.process, type(error).__name__, exc_info=error)
+        live.interrupted |= isinstance(error, KeyboardInterrupt)
+        live.close(went_wrong(live, error))
 
 
 def _execute(live: LiveRun, hooks: Hooks) -> None:
@@ -90,11 +95,13 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
 def set_off(live: LiveRun, hooks: Hooks) -> bool:
     """Begin *live*, unless it was asked to stop before.
 
-    One that only its scheduler's end stops is left as it is, for others to take.
+    One that only its scheduler's end stops goes back, for others to take.
     """
     if live.asked:
         if live.cause is StopCause.KILLED:
             live.close(never_began(live))
+        else:
+            live.put_back(f"it was asked to stop before it began: {(live.cause or StopCause.SHUTDOWN).value}")
         return False
     if not live.begin():
         return False
@@ -149,14 +156,22 @@ class Workers:
         """Hand a run over."""
         with self._lock:
             self._queue.append(live)
-            self._call_one()
+            try:
+                self._call_one()
+            except RuntimeError:  # there is no thread, and none can be had: it is claimed, and comes again
+                self._queue.remove(live)
+                raise
 
     def overdue(self, live: LiveRun) -> None:
-        """End a run whose time is over, and let another thread take the place of the one that is stuck in it."""
+        """End a run whose time is over, and do not let it keep a thread from the others."""
         if time_out(live):
             self._done(live)
+        self.replace(live)
+
+    def replace(self, live: LiveRun) -> None:
+        """Let another thread take the place of the one in *live*, which should have stopped, until it is back."""
         with self._lock:
-            if not live.left:
+            if not (live.left or live.replaced):
                 live.replaced = True
                 self._count += 1
                 self._call_one()

@@ -24,8 +24,9 @@ def main(database: str, starts: str) -> None:
     registry.process("record", overlap=Overlap.ALLOW)(work)
     policies = Policies(overlap=Overlap.ALLOW, on_abandon=OnAbandon.RERUN, max_reruns=50)
     registry.process("rerun")(work).policies = policies
-    Scheduler(SQLiteStore(database, timeout=60), processes=registry, workers=4).start()
-    print("ready", flush=True)  # noqa: T201  the test waits for it
+    scheduler = Scheduler(SQLiteStore(database, timeout=60), processes=registry, workers=4).start()
+    assert scheduler._engine is not None
+    print("ready", scheduler._engine.owner, flush=True)  # noqa: T201  the test waits for it
     threading.Event().wait()
 
 

@@ -454,33 +454,3 @@ class TestWhatPeersAreKnownFor:
         assert len(workers[0].monitor.requests()) == 1
         for worker in workers:
             worker.shutdown()
-
-
-def what_is_held() -> tuple[int, int]:
-    """Return the number of threads and, where the system says it, of open files."""
-    descriptors = Path("/proc/self/fd")
-    return threading.active_count(), len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
-
-
-@pytest.mark.parametrize(("cycles", "runs"), [(20, 1_000), pytest.param(10_000, 100_000, marks=pytest.mark.slow)])
-def test_cycles_and_runs_leave_nothing_behind(path: Path, cycles: int, runs: int) -> None:
-    store = SQLiteStore(path)
-    scheduler = Scheduler(store, processes=registry_of(p=lambda: None))
-    scheduler.start()
-    scheduler.shutdown()
-    before = what_is_held()
-    for _ in range(cycles):
-        scheduler.start()
-        scheduler.shutdown()
-    clock = ManualClock(T0)
-    inline = Scheduler(store, processes=registry_of(p=lambda: None), clock=clock)
-    for _ in range(runs // 100):
-        inline.schedule_many([("p", Immediate(), None) for _ in range(100)])
-        inline.run_until_idle()
-    inline.shutdown()
-    engine_leftovers = inline._inline
-    after = what_is_held()
-    assert engine_leftovers == []
-    assert after[0] <= before[0]
-    assert after[1] <= before[1] + 2
-    store.close()

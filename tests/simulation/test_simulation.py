@@ -186,7 +186,7 @@ def claim_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def take_what_waits_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tables, "_is_blocked", lambda *_: False)
+    patch.setattr(Tables, "_held_keys", lambda _: set())
 
 
 @mutation
@@ -319,6 +319,17 @@ def lose_the_lines_of_a_report(patch: pytest.MonkeyPatch) -> None:
 def start_what_waited_for_a_worker_of_a_dead_owner(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LiveRun, "put_back", lambda *_: False)
     patch.setattr(Engine, "_may_begin", lambda _: True)
+
+
+@mutation
+def keep_what_was_stopped_before_it_began(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LiveRun, "put_back", lambda *_: False)
+
+
+@mutation
+def take_a_new_attempt_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    adopt = Engine._adopt
+    patch.setattr(Engine, "_adopt", lambda self, runs: adopt(self, [run for run in runs if run.id not in self._live]))
 
 
 @mutation

@@ -105,6 +105,12 @@ class Crew:
         """Have a run ended whose time is over."""
         self._room(self.lane(live.process)).overdue(live)
 
+    def replace(self, live: LiveRun) -> None:
+        """Let others take the place of what is in a run that others hold now, and that may not hear it for long."""
+        room = self._room(self.lane(live.process))
+        if isinstance(room, Workers | EventLoops):  # elsewhere, who does not stop when he is asked is made to
+            room.replace(live)
+
     def stop(self) -> None:
         """Let everything go; what is submitted later begins anew."""
         rooms, self._rooms = list(self._rooms.values()), {}

@@ -19,14 +19,19 @@ from bgsched.timing import Timing, timing_from_dict
 __all__ = [
     "ACTIVE_STATUS",
     "CHANGING_COLUMNS",
+    "IS_INSTANT",
+    "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
+    "WHOLE",
     "aged_from_rows",
     "changes_to_row",
     "dump",
+    "error_text",
     "instant",
+    "lenient_instant",
     "line_from_row",
     "line_to_row",
     "micros",
@@ -58,6 +63,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "unscheduled_at",
     "sensitive",
 )
 
@@ -98,6 +104,15 @@ RUN_COLUMNS = (
     *CHANGING_COLUMNS,
     "kill_asked_at",
 )
+
+KEEP_ABSENCES = 60 * 86_400_000_000
+"""For how long absences are known, in microseconds: longer than the runs that they explain."""
+
+WHOLE = 1 << 53
+"""Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
+
+IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
+"""What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
 
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
@@ -206,6 +221,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        micros(request.unscheduled_at),
         _names_text(request.sensitive),
     )
 
@@ -219,18 +235,17 @@ def request_from_row(row: Sequence[Any]) -> Request:
         return _request_from_row(row)
     except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
         return Request(
-            id=str(row[0]),
+            id=row[0],
             process=str(row[1]),
             timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
             status=_lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
             created_at=_EPOCH,
+            revision=row[9] if _is_whole(row[9]) else 1,
             reason=None if row[14] is None else str(row[14]),
         )
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    created_at = instant(row[8])
-    assert created_at is not None  # noqa: S101  the column is NOT NULL
     timing = _timing(row[3])
     try:
         params = _params(row[2])
@@ -246,14 +261,15 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         user=row[5],
         channel=row[6],
         priority=row[7],
-        created_at=created_at,
+        created_at=instant(row[8]),
         revision=row[9],
-        next_fire_time=instant(row[10]),
-        due_at=instant(row[11]),
+        next_fire_time=(fire_time := instant(row[10])),
+        due_at=fire_time if row[11] == row[10] else instant(row[11]),
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
-        sensitive=_lenient(_names, row[15], ()),
+        unscheduled_at=instant(row[15]),
+        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
@@ -315,7 +331,7 @@ def run_from_row(row: Sequence[Any]) -> Run:
             recorded_at=_EPOCH,
             status=_lenient(RunStatus, row[20], RunStatus.ABANDONED),
             reason=f"its row is damaged: {type(error).__name__}: {error}",
-            attempt=row[22] if isinstance(row[22], int) else 0,
+            attempt=row[22] if _is_whole(row[22]) else 0,
             owner=row[25],
         )
 
@@ -324,6 +340,9 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
+    for place in _COUNTED:
+        if not _is_whole(row[place]):
+            raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
     return fresh(
         Run,
         id=row[0],
@@ -331,7 +350,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         revision=row[2],
         parent_id=row[3],
         process=row[4],
-        params=_lenient(_params, row[5], {"unreadable": row[5]}),  # which no process takes
+        params=_lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
         user=row[6],
         channel=row[7],
         fire_time=fire_time,
@@ -358,6 +377,13 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     )
 
 
+_COUNTED = tuple(RUN_COLUMNS.index(name) for name in ("revision", "fire_count", "attempt", "reruns_left"))
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) and -WHOLE < number < WHOLE
+
+
 def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> Any:
     """Read a JSON column; one that somebody damaged reads as *otherwise*, so that the record can still be seen."""
     try:
@@ -376,6 +402,12 @@ def _names_text(names: tuple[str, ...]) -> str | None:
 
 def _progress(text: str) -> Progress:
     return Progress(**json.loads(text))
+
+
+def error_text(text: str | None) -> str:
+    """Return the words of a stored error, to look for a text in."""
+    error: RunError | None = _lenient(_error, text, None)
+    return "" if error is None else f"{error.type} {error.message} {error.traceback}"
 
 
 def _error(text: str) -> RunError:
@@ -420,13 +452,14 @@ def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
     """Return the runs of rows ``(id, request_id, process, status, finished_at, is_newest)``; not damaged ones."""
     found = []
     for id, request_id, process, status, finished_at, is_newest in rows:
-        at = _lenient_instant(finished_at)
+        at = lenient_instant(finished_at)
         if at is not None and status in FINAL:
             found.append(Aged(id, request_id, process, RunStatus(status), at, bool(is_newest)))
     return found
 
 
-def _lenient_instant(micros: Any) -> datetime | None:
+def lenient_instant(micros: Any) -> datetime | None:
+    """Return microseconds since 1970 UTC as an instant; what is none is ``None``."""
     try:
         return instant(micros)
     except (TypeError, OverflowError):

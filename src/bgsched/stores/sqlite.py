@@ -6,6 +6,7 @@ only read. A writer elsewhere is waited for with short sleeps, up to a limit. Th
 closed by hand: that would drop SQLite's own locks; who is alive is kept in lock files beside it (`OwnerLocks`).
 """
 
+import contextlib
 import logging
 import os
 import random
@@ -22,7 +23,7 @@ from pathlib import Path
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.run import Run
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores._sqlite_reader import SQLiteReader
+from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
 from bgsched.stores.base import SchedulerRecord, Store
 
@@ -70,6 +71,7 @@ class SQLiteStore(Store):
         self._file: _Identity | None = None  # of the database, and of its write-ahead log
         self._wal: _Identity | None = None
         self._commits = 0
+        self._generation = 0  # of the connections: what one of an earlier one said about changes means nothing now
         self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
@@ -116,13 +118,15 @@ class SQLiteStore(Store):
         with self._explaining():
             self._check_file()
             idle = self._open.idle
-            connection = idle.pop() if idle else self._connect(reading=True)
+            connection = _taken_from(idle) or self._connect(reading=True)
             try:
                 yield connection
             except BaseException:  # its transaction may be open still, and would hold back every checkpoint
                 connection.close()
                 raise
-            self._open.idle.append(connection)
+            idle.append(connection)
+            while idle is not self._open.idle and (one := _taken_from(idle)):  # the file may be another one by now
+                one.close()
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
@@ -132,6 +136,7 @@ class SQLiteStore(Store):
 
     def _disconnect(self) -> None:
         with self._lock:
+            self._generation += 1
             self._open.close()
 
     def _open_none(self) -> None:
@@ -140,10 +145,11 @@ class SQLiteStore(Store):
         self._forgotten = weakref.finalize(self, self._open.close)
         self._forgotten.atexit = False  # schedulers sign off at the exit, and need theirs
 
-    def changes(self) -> tuple[int, int]:
-        """Return SQLite's ``data_version``, which counts the commits of others, and our own commits."""
+    def changes(self) -> tuple[int, int, int]:
+        """Return SQLite's ``data_version``, which counts the commits of others for one connection, and our own."""
         with self._lock, self._explaining():
-            return self._write_connection().execute("PRAGMA data_version").fetchone()[0], self._commits
+            version = self._write_connection().execute("PRAGMA data_version").fetchone()[0]
+            return version, self._commits, self._generation
 
     def sign_on(self, record: SchedulerRecord) -> None:
         """Announce a scheduler; its lock is held before anybody can read its name."""
@@ -204,8 +210,8 @@ class SQLiteStore(Store):
                 f"{self.path} was replaced while it was in use, and {wal.name} beside it belongs to the file that was "
                 "there before; stop every scheduler, remove it, and start again"
             )
+        self._remember_file()
         LOGGER.warning("%s was replaced while it was in use; going on with the new file", self.path)
-        self._file = None
 
     def _remember_file(self) -> None:
         self._file, self._wal = _identity(self.path), _identity(_wal_of(self.path))
@@ -244,6 +250,7 @@ class SQLiteStore(Store):
         try:
             if reading:
                 connection.execute("PRAGMA query_only = ON")
+                look_into(connection)
             else:
                 self._patiently(connection, "PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -335,6 +342,13 @@ def _advice(primary: int | None, path: Path, timeout: float) -> str:
     if primary == sqlite3.SQLITE_FULL:
         return ": the disk is full"
     return ""
+
+
+def _taken_from(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
+    """Return one of the connections; who looks first and takes then may find that another thread was quicker."""
+    with contextlib.suppress(IndexError):
+        return idle.pop()
+    return None
 
 
 _Identity = tuple[int, int]

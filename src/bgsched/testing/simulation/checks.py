@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NoReturn
 
+from bgsched._engine import HEARTBEAT
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, UnreadableTiming
-from bgsched.run import RUN_TRANSITIONS, Run, RunStatus
+from bgsched.run import ACTIVE, RUN_TRANSITIONS, Run, RunStatus
 from bgsched.stores.base import RequestFilter, RunFilter, Store
 from bgsched.testing.simulation.groups import GROUPS, broken_by_groups
 from bgsched.testing.simulation.overlaps import broken_by_overlaps
@@ -49,13 +50,16 @@ class Promises:
     """What is known of the store, and what must be true of what it holds next."""
 
     def __init__(self, store: Store, registry: ProcessRegistry) -> None:
+        self._store = store
         self._reader = store.reader()
+        self._seen: object = None
         self._registry = registry
         self._requests: dict[str, Request] = {}
         self._runs: dict[int, Run] = {}
         self._expected: dict[tuple[str, int], datetime | None] = {}
         self._keys: set[tuple[str, int, datetime]] = set()
         self._begun: set[tuple[int, int]] = set()
+        self._finished: dict[str, list[tuple[int, int]]] = {}
         self._written: dict[tuple[int, int], list[str]] = {}
         self._owners: dict[str, tuple[datetime, float]] = {}
         self._gone: set[str] = set()
@@ -75,6 +79,8 @@ class Promises:
                 self._broken(f"run {run.id} started again after its owner died, under RECORD")
             if starts > policies.retry.attempts:
                 self._broken(f"run {run.id} started {starts} times; {policies.retry.attempts} attempts are allowed")
+        if run.id not in self._runs:  # deleted after it was claimed: it holds its overlap key no more, and is not seen
+            return
         for other in under_way:
             if run.overlap_key is not None and other.overlap_key == run.overlap_key and other.id != run.id:
                 stored = self._runs.get(other.id)
@@ -89,10 +95,37 @@ class Promises:
         """Hear that an owner is gone, or seems so: from now on it may be reaped."""
         self._gone.add(owner)
 
+    def finished(self, run_id: int, attempt: int, owner: str) -> None:
+        """Hear that an attempt came to its end, where *owner* executed it."""
+        self._finished.setdefault(owner, []).append((run_id, attempt))
+
+    def passed(self, owner: str, elapsed: float, under_way: Collection[int]) -> None:
+        """Hear that a scheduler made a whole pass, in which nothing went wrong; *under_way* are its runs by now.
+
+        So it has shown that it lives, of late; it has reported what ended there; and it knows all that it holds.
+        """
+        beat, heard_at = self._owners.get(owner, (None, elapsed))
+        for record in self._reader.schedulers():
+            if record.owner == owner and record.heartbeat_at == beat and elapsed - heard_at > HEARTBEAT.total_seconds():
+                self._broken(f"scheduler {owner} passes, and showed that it lives {elapsed - heard_at:.1f} s ago")
+        finished = dict(self._finished.pop(owner, ()))
+        for run in self._reader.runs(RunFilter(status=ACTIVE, limit=_ALL)):
+            if run.owner == owner and finished.get(run.id) == run.attempt:
+                self._broken(f"run {run.id} has ended, and {owner} passed without reporting it")
+            if run.owner == owner and run.id not in under_way:
+                self._broken(f"run {run.id} is held by {owner}, who does not know of it: nobody will ever end it")
+
     # -- what is looked at ---------------------------------------------------------------------------------------
 
     def check(self, elapsed: float, *, deleted: str | None = None, purged: bool = False) -> None:
-        """Look at everything. *deleted*: the id of the request that was; *purged*: whether old runs may be gone."""
+        """Look at everything, if anything has changed.
+
+        *deleted*: the id of the request that was; *purged*: whether old runs may be gone.
+        """
+        seen = self._store.changes()
+        if seen == self._seen:
+            return
+        self._seen = seen
         requests = {request.id: request for request in self._reader.requests(RequestFilter(limit=_ALL))}
         runs = {run.id: run for run in self._reader.runs(RunFilter(limit=_ALL))}
         for id in requests.keys() - self._requests.keys():
@@ -116,9 +149,14 @@ class Promises:
         self._check_owners([run for run in runs.values() if run.is_active and run.owner is not None])
         self._requests, self._runs = requests, runs
 
+    @property
+    def ended(self) -> int:
+        """How many runs have ended."""
+        return sum(not run.is_active for run in self._runs.values())
+
     def all_ended(self) -> bool:
         """Return whether no run is left that has not ended."""
-        return not any(run.is_active for run in self._runs.values())
+        return self.ended == len(self._runs)
 
     def check_rest(self, now: datetime) -> None:
         """Look whether anything is left undone that somebody alive could have done."""

@@ -13,9 +13,9 @@ from bgsched.stores.base import Store, StoreReader, Transaction
 
 __all__ = ["FAULTS", "CrashError", "Faults", "beset"]
 
-FAULTS = ("crash before", "crash after", "fail before", "fail after", "delay", "stall")
+FAULTS = ("crash before", "crash after", "fail before", "fail after", "delay", "stall", "skew")
 """What may happen to a call: the OS process dies, or the call raises, before or after the commit; or it takes long, or
-longer than a lease, so that others go on meanwhile."""
+longer than a lease, so that others go on meanwhile; or the clock of its host is adjusted."""
 
 
 class CrashError(BaseException):
@@ -46,7 +46,7 @@ class Faults:
         if self._calls_left >= 0:
             return None
         fault, self._armed = self._armed, None
-        if fault in ("delay", "stall"):
+        if fault in ("delay", "stall", "skew"):
             self._delay(fault)
             return None
         return fault

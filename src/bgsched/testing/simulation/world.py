@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from copy import copy
 from datetime import datetime, time, timedelta
 from functools import partial
@@ -14,6 +15,7 @@ from bgsched._events import Hooks
 from bgsched._executors.crew import Crew
 from bgsched._outcome import time_out
 from bgsched._runlog import LOGGER
+from bgsched._worker import began
 from bgsched.clock import Signal
 from bgsched.errors import BgschedError
 from bgsched.process import ProcessRegistry
@@ -43,7 +45,7 @@ __all__ = ["simulate"]
 _SECOND = timedelta(seconds=1)
 _SKEW = 2 * _SECOND  # by how much the clocks of two schedulers may differ, one machine or many
 _LONGEST_DELAY = 8.0
-_LONGEST_REST = 1000  # passes that all that waits may take: what is caught up with runs one by one
+_LONGEST_LULL = 40  # rounds without an end of any run, each some seconds, after which nothing will come any more
 
 PROCESSES: dict[str, Policies] = {
     "plain": Policies(),
@@ -95,7 +97,7 @@ def simulate(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the schedulers' warnings out of the host's log: here trouble is the normal state."""
-    level = LOGGER.level
+    level = LOGGER.logger.level
     LOGGER.setLevel(logging.CRITICAL)
     try:
         yield
@@ -145,6 +147,7 @@ class _Machine:
         self.clock = _Clock(world.clock, _SKEW * world.random.uniform(-0.5, 0.5))
         self.waiting: list[LiveRun] = []
         self.begun: list[LiveRun] = []
+        self.hooks = Hooks()
         self._names = 0
         self.engine = Engine(
             beset(world.store, self.faults),
@@ -152,7 +155,7 @@ class _Machine:
             self.clock,
             crew=_Crew(world.random.randint(1, 4), done=lambda live: self.engine.ended(live)),  # noqa: PLW0108  it comes later
             retention=Retention(),
-            hooks=Hooks(),
+            hooks=self.hooks,
             start_run=self.waiting.append,
             new_owner=self._new_owner,
         )
@@ -235,7 +238,14 @@ class _World:
         return True
 
     def delay(self, fault: str, machine: _Machine | None = None) -> None:
-        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on."""
+        """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on.
+
+        In a skew no time passes, but the clock of its host is adjusted, within what hosts may differ by.
+        """
+        if fault == "skew":
+            if machine is not None:
+                machine.clock.skew = _SKEW * self.random.uniform(-0.5, 0.5)
+            return
         self.clock.advance(self.random.uniform(0, _LONGEST_DELAY))
         others = [other for other in self._machines if other is not machine]
         if fault == "stall" and machine is not None and others:
@@ -297,7 +307,11 @@ class _World:
         if machine is None:
             return None
         self._unaware = [other for other in self._unaware if other is not machine]
-        return self._suffer(machine, "passes", machine.engine.one_pass)
+        said = self._suffer(machine, "passes", machine.engine.one_pass)
+        if said.endswith("passes"):
+            under_way = {live.run.id for live in machine.engine._live}  # noqa: SLF001  those that ended in the pass, too
+            self._promises.passed(machine.engine.owner, self.clock.monotonic(), under_way)
+        return said
 
     def _crash(self) -> str | None:
         machine = self._pick_machine()
@@ -332,7 +346,7 @@ class _World:
         return self._begin_run(machine, live)
 
     def _begin_run(self, machine: _Machine, live: LiveRun) -> str:
-        if not live.begin():
+        if not copy_context().run(began, live, machine.hooks):
             machine.engine.ended(live)
             return f"{machine.name}: run {live.run.id} must not begin any more"
         self._promises.began(live.run, [other.run for machine in self._machines for other in machine.begun])
@@ -373,6 +387,7 @@ class _World:
             return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
 
         live.close(end)
+        self._promises.finished(live.run.id, live.run.attempt, live.owner)
         machine.engine.ended(live)
         return f"{machine.name} ends run {live.run.id}: {live.run.status.value}"
 
@@ -477,13 +492,17 @@ class _World:
         for id in self._ids:
             self._tell(partial(self._stop_quietly, id))
         self.clock.advance(12 * 3600.0)  # the wall clock may have been set back by hours
-        for _ in range(_LONGEST_REST):
+        ended, lull = 0, 0
+        while lull < _LONGEST_LULL and not self._is_at_rest():
             self.clock.advance(self.random.uniform(1, 10))
             self._work_off()
-            if self._promises.all_ended() and self.store.reader().next_due(self.registry.names()) is None:
-                break
+            lull = lull + 1 if self._promises.ended == ended else 0
+            ended = self._promises.ended
         self._promises.check_rest(self.clock.now())
         return "all is at rest"
+
+    def _is_at_rest(self) -> bool:
+        return self._promises.all_ended() and self.store.reader().next_due(self.registry.names()) is None
 
     def _be_safely_born(self) -> str:
         self._born += 1
@@ -497,7 +516,7 @@ class _World:
         request = self.store.reader().find_request(id)
         if request is None or not isinstance(request.timing, Schedule):
             return f"{id} comes to its end by itself"
-        self.store.change(id, lambda found: found and found.unscheduled(), self.clock.now())
+        self.store.change(id, lambda found: found and found.unscheduled(self.clock.now()), self.clock.now())
         return f"{id} fires no more"
 
     def _work_off(self) -> None:
