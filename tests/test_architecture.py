@@ -63,6 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.crew", "_executors"),
     ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
+    ("_loop",),
     ("scheduler",),
     ("testing",),
     ("integrations",),

@@ -28,7 +28,7 @@ import _postgres
 import _proxy
 import psycopg
 import pytest
-from conftest import no_postgres
+from _missing import no_postgres
 
 from bgsched import (
     EverySeconds,
