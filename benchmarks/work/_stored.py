@@ -49,7 +49,7 @@ def _fill_requests(store: SQLiteStore, count: int) -> None:
 
 
 def _at(request: Request, number: int) -> Request:
-    """Return a copy that is due at an instant of its own; all share one timing, which is read only when they are due."""
+    """Return a copy that is due at an instant of its own; all share one timing, which nobody reads before."""
     assert request.due_at is not None
     at = request.due_at + timedelta(milliseconds=number)
     return evolve(request, id=f"stored-{number:07}", next_fire_time=at, due_at=at)

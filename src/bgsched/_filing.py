@@ -1,13 +1,13 @@
 """Requests on their way into the store: the `Desk` where wishes become requests, and those that follow another run."""
 
 import json
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, fresh
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
@@ -27,7 +27,7 @@ def _check_id(id: object) -> None:
 
 def _new_id(now: datetime) -> str:
     """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"
+    return f"{int(now.timestamp() * 1000):012x}{os.urandom(8).hex()}"
 
 
 def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request:
@@ -57,6 +57,7 @@ class Desk:
         self._processes = processes
         self._zone = zone
         self._check = check
+        self._last_pinned: tuple[Timing, datetime, Timing] | None = None  # many requests may share one timing
 
     def request(
         self,
@@ -74,7 +75,8 @@ class Desk:
         self._check(registered)
         if id is not None:
             _check_id(id)
-        request = Request(
+        request = fresh(
+            Request,
             id=id if id is not None else _new_id(now),
             process=registered.name,
             params=registered.bind(params),
@@ -154,7 +156,12 @@ class Desk:
         return json.dumps(said, sort_keys=True)
 
     def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        return checked_timing(timing).pinned(now, self._zone)
+        last = self._last_pinned
+        if last is not None and last[0] is timing and last[1] is now:
+            return last[2]
+        pinned = checked_timing(timing).pinned(now, self._zone)
+        self._last_pinned = timing, now, pinned
+        return pinned
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self._processes.find(request.process)

@@ -245,8 +245,9 @@ class Scheduler:
         ]
         self.store.file(requests)
         self._wake.set()
-        for request in requests:
-            self._hooks.emit(RequestScheduled(request.masked()))
+        if self._hooks.listening:
+            for request in requests:
+                self._hooks.emit(RequestScheduled(request.masked()))
         return requests
 
     def unschedule(self, id: str) -> Request:

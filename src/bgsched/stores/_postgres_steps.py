@@ -144,17 +144,15 @@ class PostgresTransaction:
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         if not self._claims and any(run.owner is None and run.is_active for run in runs):
             self.news.add("due")
+        query = _insert_runs(self._schema)
+        rows = ([_sql.run_to_row(run)[1:] for run in bite] for bite in bites(runs))
+        answers = self._talk.ask_each((query, [pack(_NEW_RUN, bite)]) for bite in rows)
+        made = {(row[0], row[1], row[2]): (row[3], row[4]) for answer in answers for row in answer}
         stored: list[Run] = []
-        for bite in bites(runs):
-            rows = [_sql.run_to_row(run)[1:] for run in bite]
-            made = {
-                (row[0], row[1], row[2]): (row[3], row[4])
-                for row in self._talk.ask(_insert_runs(self._schema), pack(_NEW_RUN, rows))
-            }
-            for run in bite:
-                key = run.request_id, run.revision, _sql.micros(run.fire_time)
-                if (given := made.pop(key, None)) is not None:
-                    stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
+        for run in runs:
+            given = made.pop((run.request_id, run.revision, _sql.micros(run.fire_time)), None)
+            if given is not None:
+                stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
         return stored
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
@@ -228,8 +226,7 @@ class PostgresTransaction:
         return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
-        accepted: set[int] = set()
-        for bite in bites(runs):
+        def statement(bite: Sequence[Run]) -> Statement:
             rows = [
                 (
                     run.id,
@@ -239,9 +236,10 @@ class PostgresTransaction:
                 )
                 for run in bite
             ]
-            updated = self._talk.ask(_update_runs(self._schema), pack(_UPDATE, rows), [run.id for run in bite])
-            accepted.update(row[0] for row in updated)
-        return accepted
+            return _update_runs(self._schema), [pack(_UPDATE, rows), [run.id for run in bite]]
+
+        answers = self._talk.ask_each(map(statement, bites(runs)))
+        return {row[0] for answer in answers for row in answer}
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self.news.add("kill")

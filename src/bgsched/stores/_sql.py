@@ -246,8 +246,6 @@ def request_from_row(row: Sequence[Any]) -> Request:
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    created_at = instant(row[8])
-    assert created_at is not None  # noqa: S101  the column is NOT NULL
     timing = _timing(row[3])
     try:
         params = _params(row[2])
@@ -263,15 +261,15 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         user=row[5],
         channel=row[6],
         priority=row[7],
-        created_at=created_at,
+        created_at=instant(row[8]),
         revision=row[9],
-        next_fire_time=instant(row[10]),
-        due_at=instant(row[11]),
+        next_fire_time=(fire_time := instant(row[10])),
+        due_at=fire_time if row[11] == row[10] else instant(row[11]),
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
         unscheduled_at=instant(row[15]),
-        sensitive=_lenient(_names, row[16], ()),
+        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
