@@ -194,7 +194,7 @@ KEPT = (
             Case("bgsched", "oneshots.bgsched_memory", 5_000),
             Case("APScheduler", "oneshots.apscheduler_memory", 5_000),
         ),
-        (Target("runs/s", "bgsched", "APScheduler", at_least=0.6),),
+        (Target("runs/s", "bgsched", "APScheduler", at_least=0.5),),
     ),
     Part(
         "sqlite",
