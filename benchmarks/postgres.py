@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,8 +79,11 @@ class Bgsched:
         return bool(ended >= count)
 
     def work(self, dsn: str) -> None:
-        with ExitStack() as stack:
-            talk(lambda: stack.enter_context(self._scheduler(dsn)))
+        scheduler = self._scheduler(dsn)
+        say_ready()
+        with scheduler:
+            sys.stdin.read()
+        print(json.dumps(LATE), flush=True)
 
     def wake(self, dsn: str, count: int) -> None:
         from bgsched import Immediate
@@ -166,14 +169,6 @@ def say_ready() -> None:
     """Wait for the word to begin."""
     print("ready", flush=True)
     sys.stdin.readline()
-
-
-def talk(start: Any) -> None:
-    """Be a worker that *start* starts."""
-    say_ready()
-    start()
-    sys.stdin.read()
-    print(json.dumps(LATE), flush=True)
 
 
 def one_by_one(count: int) -> Iterator[int]:

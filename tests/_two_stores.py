@@ -92,7 +92,9 @@ class TwoStores(RuleBasedStateMachine):
 
     @rule(id=IDS)
     def unschedule(self, id: str) -> None:
-        self.both(lambda s: s.change(id, lambda found: found and found.unscheduled(), self.now, end_waiting="x"))
+        self.both(
+            lambda s: s.change(id, lambda found: found and found.unscheduled(self.now), self.now, end_waiting="x")
+        )
 
     @rule(id=IDS, timing=TIMINGS)
     def reschedule(self, id: str, timing: Any) -> None:

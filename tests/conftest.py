@@ -4,9 +4,9 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
 
 import pytest
+from _missing import no_postgres
 from hypothesis import settings
 
 pytest_plugins = ["pytester"]
@@ -17,13 +17,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
-
-
-def no_postgres(reason: str) -> NoReturn:
-    """Skip the test on a laptop without PostgreSQL; fail it where PostgreSQL is required, as in CI."""
-    if os.environ.get("BGSCHED_REQUIRE_POSTGRES") == "1":
-        pytest.fail(f"BGSCHED_REQUIRE_POSTGRES=1, but there is no PostgreSQL: {reason}", pytrace=False)
-    pytest.skip(f"no PostgreSQL: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bgsched import (
     Daily,
     ExecutorError,
     Immediate,
+    Later,
     MemoryStore,
     PostgresStore,
     Process,
@@ -386,6 +387,14 @@ class TestProcessPool:
             run = bench.run(work.plus, one=1)
         assert [text for _, _, text in bench.log(run)] == ["the door opens", "plus 1", "the door closes"]
 
+    def test_one_that_cannot_go_along_and_was_added_later_is_an_error_of_each_run(self, pool: Bench) -> None:
+        request = pool.scheduler.schedule(work.plus, Later(datetime.now(UTC) + timedelta(hours=1)), {"one": 1}).id
+        pool.scheduler.around(lambda _: ExitStack())
+        pool.scheduler.run_now(request)
+        run = pool.end_of(request)
+        assert run.error is not None
+        assert run.error.type == "ExecutorError"
+
     def test_a_pass_by_hand_waits_for_it(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=POOL(1))
         scheduler.schedule(work.plus, Immediate(), {"one": 1})
@@ -567,6 +576,24 @@ class TestElsewhere:
         assert run.error is not None
         assert run.error.type == "WorkerDiedError"
 
+    def test_a_shutdown_does_not_wait_for_who_does_not_look(self, tmp_path: Path) -> None:
+        workers: list[threading.Thread] = []
+
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            workers.append(threading.Thread(target=function, args=given, daemon=True))
+            workers[0].start()
+
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            (left,) = bench.scheduler.shutdown(timeout=0).left
+        assert left.status is S.ABANDONED
+        assert workers[0].is_alive()
+        work.LET_GO.set()
+        workers[0].join(PATIENCE)
+        assert not workers[0].is_alive()
+
     def test_one_that_gives_a_run_back_is_asked_again(self) -> None:
         asked: list[int] = []
 
@@ -575,7 +602,7 @@ class TestElsewhere:
             if len(asked) == 1:
                 future.cancel()
             else:
-                threading.Thread(target=function, args=given).start()
+                threading.Thread(target=lambda: future.set_result(function(*given))).start()
 
         bench = Bench(MemoryStore(), Elsewhere(second_time))
         with bench.scheduler:
@@ -583,8 +610,8 @@ class TestElsewhere:
         assert len(asked) == 2
 
     def test_threads_of_the_host_that_were_shut_down_are_an_error(self, tmp_path: Path) -> None:
-        with ThreadPoolExecutor(1) as threads:
-            bench = Bench(MemoryStore(), threads, workers=2)
+        with ThreadPoolExecutor(2) as threads:
+            bench = Bench(MemoryStore(), threads)
             with bench.scheduler:
                 first = bench.file(work.hang, mark=tmp_path / "mark")
                 written(tmp_path / "mark")

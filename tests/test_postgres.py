@@ -28,7 +28,7 @@ import _postgres
 import _proxy
 import psycopg
 import pytest
-from conftest import no_postgres
+from _missing import no_postgres
 
 from bgsched import (
     EverySeconds,
@@ -561,7 +561,7 @@ class TestWaking:
         for step in range(3):
             (run,) = claim(there, "b", T0 + 10 * step * SECOND)
             there.record("b", T0, Report([succeeded(run)]))
-        there.change("r", lambda request: request and request.unscheduled(), T0)
+        there.change("r", lambda request: request and request.unscheduled(T0), T0)
         wait_until(lambda: bool(told))
         assert told == [False]
 

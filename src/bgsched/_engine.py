@@ -10,7 +10,6 @@ goes out under the old one, and is refused.
 """
 
 import os
-import random
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from bgsched._events import Hooks, RunFinished
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
+from bgsched._purging import Purging
 from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock
@@ -38,11 +38,9 @@ HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
-_PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
-_PURGE_ON = 0.25  # seconds until the next bite, while there is more
 
 
 class Engine:
@@ -74,7 +72,6 @@ class Engine:
         self._reports = Reports(store, processes, clock, hooks, self._was_refused)
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
-        self._retention = retention
         self._start_run = start_run
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
@@ -88,8 +85,7 @@ class Engine:
         self._next_kills = 0.0
         self._next_groups = 0.0
         self._next_report = 0.0
-        self._next_purge = clock.monotonic() + _PURGE_EVERY
-        self._purged_to = 0  # the id of the run after which the next bite looks
+        self._purging = Purging(store, retention, clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
 
@@ -138,8 +134,7 @@ class Engine:
             self._groups.advance()
         if not self.paused:
             self._claim(now, limit)
-        if elapsed >= self._next_purge:
-            self._purge(now, elapsed)
+        self._purging.go_on(now)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
@@ -355,13 +350,6 @@ class Engine:
             else:
                 self._start_run(live)
             self._live.add(live)
-
-    def _purge(self, now: datetime, elapsed: float) -> None:
-        self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        bite = self._store.purge(self._retention, now, after=self._purged_to)
-        self._purged_to = bite.after or 0
-        if bite.after is not None:
-            self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

@@ -25,7 +25,9 @@ def ended(run: Run) -> Run:
 
 CALLS: dict[str, Callable[[Store, Run], object]] = {
     "file": lambda store, _: store.file([make_request("new")]),
-    "change": lambda store, _: store.change("waits", lambda found: found and found.unscheduled(), T0, end_waiting="x"),
+    "change": lambda store, _: store.change(
+        "waits", lambda found: found and found.unscheduled(T0), T0, end_waiting="x"
+    ),
     "delete": lambda store, _: store.delete("s"),
     "enqueue": lambda store, _: store.enqueue(Run(request_id="s", process="p", fire_time=T0, recorded_at=T0)),
     "claim": lambda store, _: store.claim(FixedPlanner(), "a", T0 + 60 * SECOND, 10),

@@ -193,7 +193,7 @@ class _Switchboard:
             threading.Thread(target=self._hear, args=(caller,), name="bgsched-call", daemon=True).start()
 
     def _hear(self, caller: socket.socket) -> None:
-        _keep_alive(caller)
+        _tune(caller)
         with Connection(caller.detach()) as connection:
             shy = threading.Timer(_PATIENCE, _hang_up, (connection,))
             shy.daemon = True
@@ -221,23 +221,31 @@ def call_back(address: tuple[str, int], key: bytes, token: str) -> None:
 
 def _called(address: tuple[str, int], key: bytes) -> Connection:
     try:
-        return Client(address, authkey=key)
+        connection = Client(address, authkey=key)
     except OSError as error:
         host, port = address
         raise WorkerDiedError(
             f"the worker on {socket.gethostname()} cannot reach the scheduler at {host}:{port} ({error}); "
             "give RemoteExecutor(executor, host=...) the address of the scheduler's machine as the workers see it"
         ) from None
+    with _socket_of(connection) as line:
+        _tune(line)
+    return connection
 
 
 def _hang_up(connection: Line) -> None:
     """End a connection that another thread may be listening to."""
-    with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with contextlib.suppress(OSError, ValueError), _socket_of(connection) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def _keep_alive(line: socket.socket) -> None:
-    """Notice within half a minute that the machine at the other end is gone."""
+def _socket_of(connection: Line) -> socket.socket:
+    """Return the connection's socket, to be closed apart from it."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
+def _tune(line: socket.socket) -> None:
+    """Send each message at once, and notice within half a minute that the machine at the other end is gone."""
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):

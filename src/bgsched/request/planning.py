@@ -76,14 +76,14 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
     request: it is unscheduled, with the reason, and stops nobody else.
     """
     if request.next_fire_time is None or isinstance(request.timing, UnreadableTiming):
-        return Plan(request.unscheduled(f"parked: its timing {request.timing.describe()}"))
+        return Plan(request.unscheduled(now, f"parked: its timing {request.timing.describe()}"))
     try:
         due = _due(request, request.timing, policies, now)
         due_at = None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id)
         after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
-        return Plan(request.unscheduled(f"parked: its timing failed with {type(error).__name__}: {error}"))
+        return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
 
 
 class _Due(NamedTuple):

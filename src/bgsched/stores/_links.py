@@ -5,11 +5,12 @@ waits for it learns neither why nor, before its timeout is over, that it failed;
 """
 
 import contextlib
+import itertools
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,32 +70,38 @@ class Talk:
         return "" if self._link is None else self._link.info.user
 
     def send(self, *statements: Statement) -> list[list[TupleRow]]:
-        """Send what was put off and these, in one go; return the rows of each.
+        """Send what was put off and these, in one go; return the rows of each of these."""
+        return self.ask_each(statements)
 
-        The first that is said may be said again, over another link, so it must not commit what was written.
+    def ask_each(self, statements: Iterable[Statement]) -> list[list[TupleRow]]:
+        """Do as `send`; the server works on one while the next is made.
+
+        The first words may be said again, over another link, so they must not commit what was written.
         """
-        said = [*self._put_off, *statements]
-        self._put_off.clear()
+        put_off, self._put_off = self._put_off, []
+        said = [*put_off, *statements] if isinstance(statements, tuple) else itertools.chain(put_off, statements)
         if self._link is None:
-            self._link = self._links.take()
-            if self._link.used_at:
-                return self._greet(self._link, said)
-        self._link.patience = self.patience
-        return self._link.send(said)
+            answers = self._greet(said)
+        else:
+            self._link.patience = self.patience
+            answers = self._link.send(said)
+        return answers[len(put_off) :]
 
-    def _greet(self, link: Link, said: Sequence[Statement]) -> list[list[TupleRow]]:
-        """Say the first words over a link that was open; over a new one, if it turns out to be dead."""
+    def _greet(self, said: Iterable[Statement]) -> list[list[TupleRow]]:
+        """Say the first words, over a link that was open if there is one; over a new one, if that turns out to be dead."""
+        self._link = link = self._links.take()
+        first, again = (said, said) if isinstance(said, list) else itertools.tee(said)
         was_idle = time.monotonic() - link.used_at > _IDLE
-        link.patience = min(_GREETING, self.patience) if was_idle else self.patience
+        link.patience = min(_GREETING, self.patience) if link.used_at and was_idle else self.patience
         try:
-            return link.send(said)
+            return link.send(first)
         except psycopg.Error as error:
-            if not (is_broken(error) or link.closed):
+            if not link.used_at or not (is_broken(error) or link.closed):
                 raise
         self._link = None
         self._link = self._links.replace(link)
         self._link.patience = self.patience
-        return self._link.send(said)
+        return self._link.send(again)
 
     def commit(self) -> None:
         """End the transaction.

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,9 +10,10 @@ from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores import _sql
 from bgsched.stores._links import LONG, Links
+from bgsched.stores._postgres_pages import page
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
-from bgsched.stores._sql_filters import conditions, lanes, request_conditions
-from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Summary
+from bgsched.stores._sql_filters import request_conditions
+from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
 
 __all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
 
@@ -79,28 +81,8 @@ class PostgresReader:
         rows = self._ask(f"SELECT {RUN} FROM {self._schema}.runs WHERE id = %s", id)
         return next((_sql.run_from_row(row) for row in rows), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:
-        every, every_values = conditions(filter, log=f"{self._schema}.log", find="strpos")
-        for condition, value in (
-            ("id < ?", filter.before),
-            ("recorded_at >= ?", filter.since),
-            ("recorded_at <= ?", filter.until),
-        ):
-            if value is not None:
-                every.append(condition)
-                every_values.append(value)
-        pages, values = [], []
-        for lane, lane_values, id in lanes(filter):
-            where = _spelled(" AND ".join([lane, *every]))
-            pages.append(f"(SELECT {RUN} FROM {self._schema}.runs AS run WHERE {where} ORDER BY {id} DESC LIMIT %s)")
-            values += [*lane_values, *every_values, filter.limit]
-        rows = self._ask(
-            f"SELECT * FROM ({' UNION ALL '.join(pages)}) AS page ORDER BY id DESC LIMIT %s",
-            *values,
-            filter.limit,
-            patience=None if filter.text is None else LONG,
-        )
-        return [_sql.run_from_row(row) for row in rows]
+    def runs(self, filter: RunFilter) -> Page:
+        return page(self._ask, self._schema, filter)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         rows = self._ask(
@@ -117,7 +99,8 @@ class PostgresReader:
         if process is not None:
             where += " AND process = %s"
             values.append(process)
-        spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {})"
+        # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
+        spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
         with self._links.transaction() as talk:
             talk.patience = LONG
             counts = talk.ask(
@@ -141,14 +124,15 @@ class PostgresReader:
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        names = [] if process is None else [process]
         rows = self._ask(
-            f"SELECT hour, process, status, sum(count)::bigint FROM {self._schema}.ended "
-            "WHERE hour BETWEEN %s AND %s AND process = coalesce(%s, process) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+            f"SELECT hour, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour BETWEEN %s AND %s "
+            f"{'AND process = %s ' * len(names)}GROUP BY 1, 2 ORDER BY 1, 2",
             since.replace(minute=0, second=0, microsecond=0),
             until,
-            process,
+            *names,
         )
-        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+        return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _sql.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
@@ -189,9 +173,22 @@ class PostgresReader:
             newest += [row[0] for row in rows]
         return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
 
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        rows = self._ask(
+            f"SELECT since, until FROM {self._schema}.absences WHERE since <= %s "
+            "AND (until >= %s OR until IS NULL) ORDER BY since",
+            until,
+            since,
+        )
+        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
+
     def schedulers(self) -> list[SchedulerRecord]:
-        rows = self._ask(f"SELECT {SCHEDULERS} FROM {self._schema}.schedulers ORDER BY started_at, owner")
-        return [_sql.scheduler_from_row(row) for row in rows]
+        """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two."""
+        rows = self._ask(
+            f"SELECT {SCHEDULERS}, CASE WHEN isfinite(lease_until) AND isfinite(expires_at) "
+            f"THEN lease_until - expires_at END FROM {self._schema}.schedulers ORDER BY started_at, owner"
+        )
+        return [replace(_sql.scheduler_from_row(row), clock_skew=_sql.span(row[-1])) for row in rows]
 
     def kills_asked(self, owner: str) -> frozenset[int]:
         rows = self._ask(

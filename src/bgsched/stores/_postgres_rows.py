@@ -15,7 +15,7 @@ __all__ = ["ACTIVE", "REQUEST", "RUN", "bites", "clean", "insert", "pack", "quot
 
 T = TypeVar("T")
 
-_BITE = 1000  # rows in a statement, so that none takes long
+_BITE = 250  # rows in a statement: none takes long, and the server works on one while the next is made
 
 _INSTANTS = {
     "fire_time",

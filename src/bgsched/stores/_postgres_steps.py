@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bgsched._evolve import evolve
@@ -25,14 +25,14 @@ from bgsched.stores._postgres_rows import (
     value,
 )
 from bgsched.stores._wire import Statement
-from bgsched.stores.base import Ended, SchedulerRecord
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["PostgresTransaction", "renew"]
 
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
 _NEW_RUN = _sql.RUN_COLUMNS[1:]
 _UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
-_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason")
+_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
@@ -107,6 +107,7 @@ class PostgresTransaction:
                     _sql.micros(request.due_at),
                     _sql.micros(request.last_fire_time),
                     request.reason,
+                    _sql.micros(request.unscheduled_at),
                 )
                 for request in requests
             ],
@@ -143,17 +144,15 @@ class PostgresTransaction:
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         if not self._claims and any(run.owner is None and run.is_active for run in runs):
             self.news.add("due")
+        query = _insert_runs(self._schema)
+        rows = ([_sql.run_to_row(run)[1:] for run in bite] for bite in bites(runs))
+        answers = self._talk.ask_each((query, [pack(_NEW_RUN, bite)]) for bite in rows)
+        made = {(row[0], row[1], row[2]): (row[3], row[4]) for answer in answers for row in answer}
         stored: list[Run] = []
-        for bite in bites(runs):
-            rows = [_sql.run_to_row(run)[1:] for run in bite]
-            made = {
-                (row[0], row[1], row[2]): (row[3], row[4])
-                for row in self._talk.ask(_insert_runs(self._schema), pack(_NEW_RUN, rows))
-            }
-            for run in bite:
-                key = run.request_id, run.revision, _sql.micros(run.fire_time)
-                if (given := made.pop(key, None)) is not None:
-                    stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
+        for run in runs:
+            given = made.pop((run.request_id, run.revision, _sql.micros(run.fire_time)), None)
+            if given is not None:
+                stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
         return stored
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
@@ -227,8 +226,7 @@ class PostgresTransaction:
         return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
-        accepted: set[int] = set()
-        for bite in bites(runs):
+        def statement(bite: Sequence[Run]) -> Statement:
             rows = [
                 (
                     run.id,
@@ -238,9 +236,10 @@ class PostgresTransaction:
                 )
                 for run in bite
             ]
-            updated = self._talk.ask(_update_runs(self._schema), pack(_UPDATE, rows), [run.id for run in bite])
-            accepted.update(row[0] for row in updated)
-        return accepted
+            return _update_runs(self._schema), [pack(_UPDATE, rows), [run.id for run in bite]]
+
+        answers = self._talk.ask_each(map(statement, bites(runs)))
+        return {row[0] for answer in answers for row in answer}
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self.news.add("kill")
@@ -313,6 +312,18 @@ class PostgresTransaction:
 
     def delete_scheduler(self, owner: str) -> None:
         self._talk.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
+
+    def put_absence(self, absence: Absence) -> None:
+        keep = timedelta(microseconds=_sql.KEEP_ABSENCES)
+        self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
+        self._talk.do(
+            f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
+            absence.since,
+            absence.until,
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._talk.do(f"UPDATE {self._schema}.absences SET until = greatest(since, %s) WHERE until IS NULL", at)
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         """Leave out what another purge has locked: it is about to be gone."""

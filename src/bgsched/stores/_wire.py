@@ -14,13 +14,14 @@ words.
 import contextlib
 import struct
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.adapt import Buffer, Loader
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
+from psycopg.types.string import TextBinaryLoader
 
 from bgsched.errors import StoreUnavailableError
 from bgsched.stores._address import Address
@@ -51,15 +52,16 @@ class Link(psycopg.Connection[TupleRow]):
         """Wait for the server, up to the patience."""
         return super().wait(self._impatient(gen), *options, **named)
 
-    def send(self, statements: Sequence[Statement]) -> list[list[TupleRow]]:
+    def send(self, statements: Iterable[Statement]) -> list[list[TupleRow]]:
         """Execute statements on one way there and back; return the rows of each.
 
-        The first that fails raises; those behind it are not executed.
+        The first that fails raises; those behind it are not executed. While one is made, the server works on those
+        before it.
         """
         cursors: list[psycopg.Cursor[TupleRow]] = []
         failed: psycopg.Error | None = None
         try:
-            with self.pipeline() if len(statements) > 1 else contextlib.nullcontext():
+            with contextlib.nullcontext() if _is_single(statements) else self.pipeline():
                 try:
                     cursors.extend(self.execute(query, values, binary=True) for query, values in statements)
                 except psycopg.Error as error:
@@ -98,6 +100,10 @@ class Link(psycopg.Connection[TupleRow]):
         raise error
 
 
+def _is_single(statements: Iterable[Statement]) -> bool:
+    return isinstance(statements, list) and len(statements) == 1
+
+
 def is_broken(error: psycopg.Error) -> bool:
     """Return whether it was the connection that failed: then nobody knows what the server did."""
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
@@ -111,7 +117,7 @@ class _InstantLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> int:
-        return int(struct.unpack("!q", data)[0]) + _EPOCH_2000
+        return int.from_bytes(data, "big", signed=True) + _EPOCH_2000
 
 
 class _SpanLoader(Loader):
@@ -124,15 +130,6 @@ class _SpanLoader(Loader):
         return int(micros + (days + 30 * months) * _DAY)
 
 
-class _TextLoader(Loader):
-    """``json`` as its text."""
-
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode()
-
-
 def dial(address: Address) -> Link:
     """Open a link.
 
@@ -143,7 +140,7 @@ def dial(address: Address) -> Link:
         link = Link.connect(address.conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise address.explain(error) from None  # its text and its frames have the DSN near them
-    for name, loader in (("timestamptz", _InstantLoader), ("interval", _SpanLoader), ("json", _TextLoader)):
+    for name, loader in (("timestamptz", _InstantLoader), ("interval", _SpanLoader), ("json", TextBinaryLoader)):
         link.adapters.register_loader(name, loader)
     link.pid = link.info.backend_pid
     version = link.info.server_version

@@ -497,7 +497,7 @@ class _World:
         request = self.store.reader().find_request(id)
         if request is None or not isinstance(request.timing, Schedule):
             return f"{id} comes to its end by itself"
-        self.store.change(id, lambda found: found and found.unscheduled(), self.clock.now())
+        self.store.change(id, lambda found: found and found.unscheduled(self.clock.now()), self.clock.now())
         return f"{id} fires no more"
 
     def _work_off(self) -> None:
