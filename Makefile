@@ -48,7 +48,7 @@ demo: $(UV)
 test: $(UV)
 	$(RUN) --group test pytest
 
-lint: RUN += --group lint --group test --group docs
+lint: RUN += --group lint --group test --group docs --group bench
 lint: $(UV)
 	@UV_FROZEN=0 $(UV) lock --check --quiet || { echo "uv.lock does not fit pyproject.toml: run uv lock"; exit 1; }
 	$(RUN) ruff check
