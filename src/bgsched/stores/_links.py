@@ -88,7 +88,7 @@ class Talk:
         return answers[len(put_off) :]
 
     def _greet(self, said: Iterable[Statement]) -> list[list[TupleRow]]:
-        """Say the first words, over a link that was open if there is one; over a new one, if that turns out to be dead."""
+        """Say the first words, over a link that was open if there is one; over a new one, if that one is dead."""
         self._link = link = self._links.take()
         first, again = (said, said) if isinstance(said, list) else itertools.tee(said)
         was_idle = time.monotonic() - link.used_at > _IDLE
