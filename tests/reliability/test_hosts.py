@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -507,7 +508,7 @@ class TestWhatPeersAreKnownFor:
         assert range_.fire_count > 31_000_000
         assert len(made.runs) <= RUN_ALL_LIMIT + 1
         an_hour, a_year = (
-            calls_of(lambda gone=gone: plan(request, policies, "a", T0 + gone))
+            calls_of(partial(plan, request, policies, "a", T0 + gone))
             for gone in (timedelta(hours=1), timedelta(days=365))
         )
         assert a_year < 2 * an_hour + 100
