@@ -101,8 +101,8 @@ class RunLog:
         self._head_end: int | None = None
         self._head_lines = self._head_size = 0
         self._unsent_head: list[LogLine] = []
-        self._unsent_tail: deque[LogLine] = deque()
-        self._tail: deque[tuple[int, int]] = deque()
+        self._unsent_tail: deque[LogLine] | None = None  # few runs write so much that there is a tail
+        self._tail: deque[tuple[int, int]] | None = None
         self._tail_size = 0
         self._stored_from = 0
 
@@ -112,12 +112,12 @@ class RunLog:
         with self._lock:
             self._seq += 1
             line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
-            if self._head_end is None:
+            if self._unsent_tail is None or self._tail is None:
                 self._unsent_head.append(line)
                 self._grow_head(len(text))
             else:
                 self._unsent_tail.append(line)
-                self._grow_tail(len(text))
+                self._grow_tail(self._tail, self._unsent_tail, len(text))
 
     def cleaned(self, text: str) -> str:
         """Return *text* as a line of this log."""
@@ -136,13 +136,13 @@ class RunLog:
     def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
         """Return the lines not drained yet, and which of those drained before should go from the store by now."""
         with self._lock:
-            if not (self._unsent_head or self._unsent_tail or self._tail):
+            if not (self._unsent_head or self._tail):
                 return [], None
-            lines = [*self._unsent_head, *self._unsent_tail]
+            lines = [*self._unsent_head, *(self._unsent_tail or ())]
             self._unsent_head.clear()
-            self._unsent_tail.clear()
-            if self._head_end is None or not self._tail:
+            if self._head_end is None or not self._tail or self._unsent_tail is None:
                 return lines, None
+            self._unsent_tail.clear()
             first = self._tail[0][0]
             if first - self._stored_from < (1 if to_the_end else self._bounds.tail_lines):
                 return lines, None
@@ -155,16 +155,17 @@ class RunLog:
         if self._head_lines >= self._bounds.head_lines or self._head_size >= self._bounds.head_size:
             self._head_end = self._seq
             self._stored_from = self._seq + 1
+            self._tail, self._unsent_tail = deque(), deque()
 
-    def _grow_tail(self, size: int) -> None:
+    def _grow_tail(self, tail: deque[tuple[int, int]], unsent: deque[LogLine], size: int) -> None:
         """Keep as many of the newest lines as may be kept; older ones that were not sent yet are dropped here."""
-        self._tail.append((self._seq, size))
+        tail.append((self._seq, size))
         self._tail_size += size
-        while len(self._tail) > self._bounds.tail_lines or self._tail_size > self._bounds.tail_size:
-            seq, gone = self._tail.popleft()
+        while len(tail) > self._bounds.tail_lines or self._tail_size > self._bounds.tail_size:
+            seq, gone = tail.popleft()
             self._tail_size -= gone
-            if self._unsent_tail and self._unsent_tail[0].seq == seq:
-                self._unsent_tail.popleft()
+            if unsent and unsent[0].seq == seq:
+                unsent.popleft()
 
     def take_record(self, record: logging.LogRecord) -> None:
         """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be.

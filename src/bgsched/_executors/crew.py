@@ -56,12 +56,19 @@ class Crew:
         self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
         self._hooks = hooks
         self._done = done
+        self._lanes: dict[Process[Any, Any], Lane] = {}
         self._choices: dict[int, tuple[ExecutorOption, Choice]] = {}
         self._rooms: dict[Lane, Room] = {}
         self._choice(self._default)
 
     def lane(self, process: Process[Any, Any]) -> Lane:
         """Return where a process is executed."""
+        lane = self._lanes.get(process)
+        if lane is None:
+            lane = self._lanes[process] = self._lane(process)
+        return lane
+
+    def _lane(self, process: Process[Any, Any]) -> Lane:
         given, pool = process.executor, process.pool
         if given is None:
             if pool is not Pool.THREADS or self._default == "threads":

@@ -285,7 +285,7 @@ def run_to_row(run: Run) -> tuple[Any, ...]:
         run.user,
         run.channel,
         micros(run.fire_time),
-        micros(run.fire_until),
+        None if run.fire_until is None else micros(run.fire_until),
         run.fire_count,
         micros(run.recorded_at),
         run.overlap_key,
@@ -298,22 +298,22 @@ def changes_to_row(run: Run) -> tuple[Any, ...]:
     """Return what a report may change of the run, in the order of `CHANGING_COLUMNS`, then ``kill_asked_at``."""
     lateness = run.lateness
     return (
-        micros(run.due_at),
+        None if run.due_at is None else micros(run.due_at),
         micros(run.claimed_at),
         micros(run.started_at),
         micros(run.finished_at),
         None if run.duration is None else run.duration // _MICROSECOND,
         None if lateness is None else lateness // _MICROSECOND,
         run.status.value,
-        _plain(run.reason),
+        None if run.reason is None else _plain(run.reason),
         run.attempt,
         dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
         run.reruns_left,
         run.owner,
         dump(run.progress.to_dict()) if run.progress else None,
-        dump(run.result),
+        None if run.result is None else dump(run.result),
         dump(run.error.to_dict()) if run.error else None,
-        micros(run.kill_asked_at),
+        None if run.kill_asked_at is None else micros(run.kill_asked_at),
     )
 
 
