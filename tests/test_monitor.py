@@ -16,18 +16,25 @@ from bgsched import (
     MemoryStore,
     Misfire,
     Monitor,
+    PostgresStore,
     RequestStatus,
     Retry,
+    Run,
     RunStatus,
     Schedule,
     Scheduler,
+    SchedulerRecord,
     SQLiteStore,
     Store,
     UnknownRequestError,
+    UnknownRunError,
     current_run,
 )
 from bgsched._current import LiveRun
+from bgsched.clock import Signal
+from bgsched.stores.base import Report
 from bgsched.testing import ManualClock
+from bgsched.testing.contract import FixedPlanner, make_request
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -217,3 +224,46 @@ def test_a_live_run_is_closed_once(clock: ManualClock, scheduler: Scheduler) -> 
     live = LiveRun(run, scheduler.processes.get("p"), clock)
     assert live.close(lambda run, _now, _spent: run)
     assert not live.close(lambda run, _now, _spent: run)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store: Store
+    if request.param == "memory":
+        store = MemoryStore()
+    elif request.param == "sqlite":
+        store = SQLiteStore(tmp_path / "app.db")
+    else:
+        dsn, schema = request.getfixturevalue("postgres_dsn"), request.getfixturevalue("postgres_schema")
+        store = PostgresStore(dsn, schema=schema)
+    yield store
+    store.close()
+
+
+class Impatient(ManualClock):
+    """A clock on which a wait is over at once."""
+
+    def wait(self, signal: Signal, timeout: float) -> None:
+        self.advance(timeout)
+
+
+class TestFollow:
+    def test_lines_come_as_they_are_written_until_the_run_has_ended(self, any_store: Store) -> None:
+        any_store.file([make_request()])
+        any_store.sign_on(SchedulerRecord(owner="a", host="h", pid=1, started_at=T0, heartbeat_at=T0, lease_until=T0))
+        (run,) = any_store.claim(FixedPlanner(), "a", T0, 1)
+
+        def say(seq: int, *runs: Run) -> None:
+            any_store.record("a", T0, Report(runs, [LogLine(run.id, seq, T0, "INFO", "x", f"line {seq}")]))
+
+        lines = Monitor(any_store, clock=Impatient(T0)).follow(run.id)
+        say(1, run.started(T0))
+        assert next(lines).text == "line 1"
+        say(2)
+        assert next(lines).text == "line 2"
+        say(3, run.started(T0).move(RunStatus.SUCCESS, finished_at=T0))
+        assert [line.text for line in lines] == ["line 3"]
+
+    def test_of_a_run_that_is_not_there(self, any_store: Store) -> None:
+        with pytest.raises(UnknownRunError, match="no run 7"):
+            next(Monitor(any_store).follow(7))

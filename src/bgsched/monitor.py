@@ -91,7 +91,7 @@ class Monitor:
 
         Where an index tells which runs are meant, a page is full while there are more: by process, request or user,
         each with or without statuses, and by time. What must be looked for (a text, or several of the others at once)
-        is looked for in about the next thousand runs of those: such a page may be short, or empty, and have a
+        is looked for in the next five hundred runs of those: such a page may be short, or empty, and have a
         *before* all the same. So no question takes long, however many runs there are.
 
         Raises:

@@ -30,7 +30,7 @@ __all__ = [
     "sift",
 ]
 
-LOOK = 1_000
+LOOK = 500
 LOOK_LINES = 10_000  # more than an attempt's log has
 _FIRST_BITE = 200  # of what is looked at; most texts that are asked for are found there
 
