@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import _executor_processes as work
+import dask
 import distributed
 import pytest
 from test_executors import Bench, written
@@ -16,8 +17,10 @@ S = RunStatus
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    patient = {f"distributed.comm.timeouts.{what}": "60s" for what in ("connect", "tcp")}  # for a busy machine
     with (
+        dask.config.set({**patient, "temporary_directory": str(tmp_path_factory.mktemp("dask"))}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=8, processes=True, host="127.0.0.1", dashboard_address=None
         ) as cluster,
