@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs bench clean
 
 # The first interpreter on PATH that is new enough, by its real path. Each is tried: behind the name that comes first,
 # say a pyenv shim, there may be any version, or none. `make PYTHON=...` decides it; an environment variable does not, as
@@ -40,7 +40,7 @@ RUN := $(UV) run --no-default-groups
 help:
 	@echo "make demo   schedule real work and watch it      make lint   ruff, mypy, pyright"
 	@echo "make test   run the tests                        make docs   build the documentation"
-	@echo "make clean  remove what these made"
+	@echo "make bench  measure it beside its peers          make clean  remove what these made"
 
 demo: $(UV)
 	$(RUN) --extra rich bgsched demo
@@ -48,7 +48,7 @@ demo: $(UV)
 test: $(UV)
 	$(RUN) --group test pytest
 
-lint: RUN += --group lint --group test --group docs
+lint: RUN += --group lint --group test --group docs --group bench
 lint: $(UV)
 	@UV_FROZEN=0 $(UV) lock --check --quiet || { echo "uv.lock does not fit pyproject.toml: run uv lock"; exit 1; }
 	$(RUN) ruff check
@@ -58,6 +58,9 @@ lint: $(UV)
 
 docs: $(UV)
 	$(RUN) --group docs --group test sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
+bench: $(UV)
+	$(RUN) --group bench --group test python -m benchmarks $(ARGS)
 
 .uv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "bgsched needs Python 3.11 or later; none was found on PATH (or say make PYTHON=...)"; exit 1; }

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.check import check
 from benchmarks.parts import KEPT, PARTS
@@ -20,7 +21,10 @@ from benchmarks.report import dump, fill_page, load, machine, print_outcome, pri
 
 def main() -> int:
     """Read the command line; return 1 if a contender failed, or a check."""
-    asked = _parser().parse_args()
+    parser = _parser()
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - {part.name for part in PARTS}:
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in PARTS)}")
     with tempfile.TemporaryDirectory(prefix="bgsched-bench-") as folder:
         session = Path(folder)
         if asked.check:
@@ -28,12 +32,10 @@ def main() -> int:
         if asked.profile:
             return _profile(asked.profile, session)
         parts = [part for part in PARTS if part.name in asked.parts or not asked.parts]
-        on, outcomes = load(asked.load, parts) if asked.load else (machine(), _measure(parts, session, asked.rounds))
+        on, outcomes = load(asked.load, parts) if asked.load else _measure(parts, session, asked.rounds, asked.json)
     for outcome in outcomes if asked.load else ():
         print_outcome(outcome)
     print_targets(outcomes)
-    if asked.json:
-        dump(asked.json, on, outcomes)
     if asked.page:
         fill_page(asked.page, on, outcomes)
     return 0 if len(outcomes) == len(parts) or asked.load else 1
@@ -52,8 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(parts: Sequence[Part], session: Path, rounds: int | None) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+def _measure(
+    parts: Sequence[Part], session: Path, rounds: int | None, file: Path | None
+) -> tuple[dict[str, Any], list[Outcome]]:
+    on, outcomes = machine(), list[Outcome]()
     for part in parts:
         began = time.perf_counter()
         try:
@@ -63,8 +67,10 @@ def _measure(parts: Sequence[Part], session: Path, rounds: int | None) -> list[O
             continue
         outcomes.append(outcome)
         print_outcome(outcome)
+        if file:
+            dump(file, on, outcomes)
         print(f"({time.perf_counter() - began:.0f} s)", flush=True)
-    return outcomes
+    return on, outcomes
 
 
 def _profile(name: str, session: Path) -> int:

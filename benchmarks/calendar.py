@@ -140,10 +140,10 @@ def _microseconds(ask: Ask) -> float:
 
 def _print(rows: Sequence[Row]) -> None:
     names = list(rows[0].peers)
-    print(f"{'us per fire time':40}{'zone':18}{'bgsched':>9}", *(f"{name:>12}" for name in names), f"{'ratio':>8}")
+    print(f"{'us per fire time':50}{'zone':18}{'bgsched':>9}", *(f"{name:>12}" for name in names), f"{'ratio':>8}")
     for row in rows:
         figures = (f"{row.peers[name]:12.1f}" for name in names)
-        print(f"{row.what:40}{row.zone:18}{row.ours:9.2f}", *figures, f"{row.ratio:7.1f}x")
+        print(f"{row.what:50}{row.zone:18}{row.ours:9.2f}", *figures, f"{row.ratio:7.1f}x")
     slowest = min(rows, key=lambda row: row.ratio)
     print(
         f"geometric mean of the ratio to the fastest peer {geometric_mean(rows):.1f}x; "

@@ -7,6 +7,7 @@ thread is watched. It slows what it watches several times, so shares count, not 
 import cProfile
 import functools
 import pstats
+import re
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ __all__ = ["profiled"]
 _SCHEDULER, _WORKER = "bgsched", "bgsched-worker-1"
 _WATCHED = (_SCHEDULER, _WORKER) if sys.version_info < (3, 12) else (_SCHEDULER,)
 _SHOWN = 25
+_KIND = re.compile(r"-\d+$")  # ten workers are one line
 
 
 def profiled(work: Work) -> Work:
@@ -73,7 +75,7 @@ class _Watcher:
         else:
             profile.runcall(run)
         with self._lock:
-            self._spent[thread.name] += time.thread_time()
+            self._spent[_KIND.sub("s", thread.name)] += time.thread_time()
             self._profiles += [(thread.name, profile)] if profile is not None else []
 
     def report(self, size: int) -> None:

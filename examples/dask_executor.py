@@ -1,4 +1,4 @@
-"""Runs on a Dask cluster: here two OS processes of this machine; LocalCluster's place may be taken by any cluster."""
+"""Runs on a Dask cluster: here one worker on this machine, but any cluster may take its place."""
 
 import threading
 
@@ -17,7 +17,7 @@ def square(number: int) -> int:
 
 if __name__ == "__main__":  # workers import this module, too
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=4, host="127.0.0.1", dashboard_address=None) as cluster,
         Client(cluster) as client,
         Scheduler(processes=registry, executor=client.get_executor()) as scheduler,
     ):

@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._memory_tables",
         "stores._sql",
         "stores._sql_filters",
+        "stores._forks",
         "stores._locks",
         "stores._address",
     ),

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import _executor_processes as work
+import distributed
 import pytest
 from test_executors import Bench, written
 
 from bgsched import ExecutorError, Immediate, RemoteExecutor, RunStatus, Scheduler, SQLiteStore
 
-distributed: Any = pytest.importorskip("distributed")
 S = RunStatus
 
 

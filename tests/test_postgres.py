@@ -51,7 +51,7 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _links, _wire, postgres
+from bgsched.stores import _address, _links, _wire, postgres
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, make_request
@@ -668,6 +668,7 @@ class TestBrokenLinks:
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_wire, "PATIENCE", 1.0)
         monkeypatch.setattr(_links, "_GREETING", 0.5)
+        monkeypatch.setitem(_address._DEFAULTS, "connect_timeout", 2)
 
     def test_connections_that_the_server_ends(self, store: PostgresStore, make_store: Any, sql: Any) -> None:
         load = Load(store, 1000)
@@ -752,24 +753,35 @@ class TestBrokenLinks:
 
 
 class TestOSProcesses:
-    """Eight schedulers, of which one after the other is killed and replaced."""
+    """Several schedulers, of which one after the other is killed and replaced."""
 
     def test_each_fire_time_has_one_run(self, store: PostgresStore, postgres_dsn: str, tmp_path: Path) -> None:
-        self.soak(store, postgres_dsn, tmp_path / "signed", requests=80, repetitions=3, kills=4, lease=4)
+        self.soak(store, postgres_dsn, tmp_path / "signed", schedulers=4, requests=60, repetitions=3, kills=2, lease=4)
 
     @pytest.mark.slow
     def test_each_of_ten_thousand_fire_times_has_one_run(
         self, store: PostgresStore, postgres_dsn: str, tmp_path: Path
     ) -> None:
-        self.soak(store, postgres_dsn, tmp_path / "signed", requests=500, repetitions=20, kills=30, lease=15)
+        self.soak(
+            store, postgres_dsn, tmp_path / "signed", schedulers=8, requests=500, repetitions=20, kills=30, lease=15
+        )
 
     def soak(
-        self, store: PostgresStore, dsn: str, signed: Path, *, requests: int, repetitions: int, kills: int, lease: int
+        self,
+        store: PostgresStore,
+        dsn: str,
+        signed: Path,
+        *,
+        schedulers: int,
+        requests: int,
+        repetitions: int,
+        kills: int,
+        lease: int,
     ) -> None:
         expected = requests * repetitions
-        schedulers = [self.start(dsn, store.schema, signed, lease) for _ in range(8)]
+        living = [self.start(dsn, store.schema, signed, lease) for _ in range(schedulers)]
         try:
-            for scheduler in schedulers:
+            for scheduler in living:
                 assert scheduler.stdout is not None
                 assert scheduler.stdout.readline() == "ready\n"
             timing = Schedule(EverySeconds(1), repetitions=repetitions)
@@ -777,14 +789,14 @@ class TestOSProcesses:
             store.file([make_request(str(number), timing, now, process="sign") for number in range(requests)])
             for kill in range(1, kills + 1):
                 self.wait_for_runs(store, expected * kill // (kills + 2))
-                place = random.randrange(8)
-                schedulers[place].send_signal(signal.SIGKILL)
-                schedulers[place].communicate()
-                schedulers[place] = self.start(dsn, store.schema, signed, lease)
+                place = random.randrange(schedulers)
+                living[place].send_signal(signal.SIGKILL)
+                living[place].communicate()
+                living[place] = self.start(dsn, store.schema, signed, lease)
             self.wait_for_runs(store, expected)
             wait_until(lambda: not self.going_on(store))
         finally:
-            for scheduler in schedulers:
+            for scheduler in living:
                 scheduler.communicate("", timeout=PATIENCE)
         self.judge(store, signed, expected)
 

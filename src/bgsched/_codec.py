@@ -367,11 +367,11 @@ class Record(Codec):
         self.what = f"a {kind.__name__}, or a dict of its fields"
 
     def store(self, value: Any, path: str) -> Any:
-        if type(value) is self.kind:
-            value = {name: getattr(value, name) for name in self._codecs()}
-            return self._each(value, path, lambda codec, item, place: codec.store(item, place))
-        stored = self._each(value, path, lambda codec, item, place: codec.store(item, place))
-        self.load(stored, path)  # the class may refuse what each field alone may be
+        is_made = type(value) is self.kind
+        parts = {name: getattr(value, name) for name in self._codecs()} if is_made else value
+        stored = self._each(parts, path, lambda codec, item, place: codec.store(item, place))
+        if not is_made:
+            self.load(stored, path)  # the class may refuse what each field alone may be
         return stored
 
     def load(self, data: Any, path: str) -> Any:

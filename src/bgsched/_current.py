@@ -149,6 +149,11 @@ class LiveRun:
                 self._run = evolve(self._run, progress=progress)
                 self._changed = True
 
+    def forget_after_fork(self) -> None:
+        """Let a child, which has this run from its parent, not wait for a thread that it does not have."""
+        self._lock = threading.Lock()
+        self.log.forget_after_fork()
+
     def ask_to_stop(self, cause: StopCause) -> None:
         """Tell the process, at its next look, that it should stop."""
         with self._lock:

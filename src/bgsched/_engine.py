@@ -200,6 +200,11 @@ class Engine:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
         self._next_kills = 0.0
 
+    def forget_after_fork(self) -> None:
+        """Free what a child has of the runs of its parent: one of them may go on in it."""
+        for live in self._live:
+            live.forget_after_fork()
+
     def stop_all(self, cause: StopCause) -> None:
         """Tell every run that is under way to stop; not groups, which do nothing that the store does not fence."""
         for live in self.live:

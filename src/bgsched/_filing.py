@@ -14,7 +14,7 @@ from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
-__all__ = ["Desk", "follow_up"]
+__all__ = ["Desk", "follow_up", "new_id"]
 
 _LONGEST_ID = 200
 
@@ -25,7 +25,7 @@ def _check_id(id: object) -> None:
         raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
 
 
-def _new_id(now: datetime) -> str:
+def new_id(now: datetime) -> str:
     """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
     return f"{int(now.timestamp() * 1000):012x}{os.urandom(8).hex()}"
 
@@ -34,7 +34,7 @@ def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request
     """Return the request that runs *process* at once, after the success of *leader*."""
     timing = Immediate()
     request = Request(
-        id=_new_id(now),
+        id=new_id(now),
         process=process.name,
         params=process.defaults(),
         sensitive=process.policies.sensitive,
@@ -77,7 +77,7 @@ class Desk:
             _check_id(id)
         request = fresh(
             Request,
-            id=id if id is not None else _new_id(now),
+            id=id if id is not None else new_id(now),
             process=registered.name,
             params=registered.bind(params),
             sensitive=registered.policies.sensitive,

@@ -123,6 +123,10 @@ class RunLog:
         """Return *text* as a line of this log."""
         return clean(self.redacted(text), self._bounds.line_size)
 
+    def forget_after_fork(self) -> None:
+        """Let a child write without waiting for a thread that it does not have; nobody sends what it writes."""
+        self._lock = threading.Lock()
+
     def redacted(self, text: str) -> str:
         """Return *text* with the values of sensitive params masked."""
         for secret in self._secrets:

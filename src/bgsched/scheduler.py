@@ -645,6 +645,8 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     for scheduler in list(_ALL):
         scheduler._forked = scheduler._forked or scheduler._loop is not None  # noqa: SLF001  our own kind
+        if scheduler._engine is not None:  # noqa: SLF001  our own kind
+            scheduler._engine.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._hooks.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
 

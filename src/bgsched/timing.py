@@ -86,6 +86,7 @@ __all__ = [
     "timing_from_dict",
 ]
 
+# So many excluded stretches from the start on (eleven years, if each is a day) are taken for all there will ever be.
 _FEASIBLE_TRIES = 4_000
 
 
@@ -306,7 +307,7 @@ class Schedule(_Timing):
             return fire_time
         digest = blake2b(f"{key}\0{instant}".encode(), digest_size=8).digest()
         spread = self.jitter // timedelta(microseconds=1) + 1
-        return datetime_of(instant + int.from_bytes(digest, "big") * spread // 2**64)
+        return datetime_of(min(instant + int.from_bytes(digest, "big") * spread // 2**64, HORIZON))
 
     def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> "Schedule":
         """Return the same with `start` and `timezone` filled in where they are None."""
@@ -394,7 +395,7 @@ class Schedule(_Timing):
         plan = Plan(
             zone,
             tuple((frequency._engine(anchor), frequency._fraction(anchor)) for frequency in self._all()),  # noqa: SLF001
-            tuple(parts.exclusion(item, anchor, self.timezone) for item in self.exclude),
+            parts.exclusion_engines(self.exclude, anchor, self.timezone),
             start=instant if bounded else None,
             finish=None if self.finish is None else moment_instant(self.finish, self.timezone),
             repetitions=self.repetitions,

@@ -26,6 +26,7 @@ from bgsched import (
     MemoryStore,
     Monitor,
     PostgresStore,
+    ProcessPool,
     ProcessRegistry,
     Request,
     Run,
@@ -64,8 +65,11 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Callable[[], Store]]] = {
 }
 """What opens the store of a test once more, as another OS process would."""
 
-EXECUTORS: dict[str, Callable[[ExitStack], dict[str, Any]]] = {"threads": lambda _: {}}
-"""The options of a `Scheduler` that say what executes runs; what has to be closed goes on the stack."""
+EXECUTORS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "threads": lambda workers: {"workers": workers},
+    "process pool": lambda workers: {"executor": ProcessPool(workers, grace=timedelta(milliseconds=50))},
+}
+"""The options of a `Scheduler` that say what executes so many runs at once."""
 
 
 class Visitor:
@@ -116,7 +120,7 @@ class Door:
 class Host:
     """Schedulers on one store. They know the same processes: `process` registers them."""
 
-    def __init__(self, open_store: Callable[[], Store], executor: Callable[[ExitStack], dict[str, Any]]) -> None:
+    def __init__(self, open_store: Callable[[], Store], executor: Callable[[int], dict[str, Any]]) -> None:
         self.clock = ManualClock(T0)
         self.processes = ProcessRegistry()
         self.door = Door()
@@ -133,11 +137,10 @@ class Host:
         """Register *work*, for all schedulers."""
         self.processes.process(name, **options)(work)
 
-    def scheduler(self, **options: Any) -> Scheduler:
+    def scheduler(self, *, workers: int = 4, **options: Any) -> Scheduler:
         """Return another scheduler that was not started: it files, and what it runs it runs when it is told to."""
         store = self._end.enter_context(_closing(self._open_store())) if self._schedulers else self.store
-        executor = self._executor(self._end)
-        known = {"processes": self.processes, "clock": self.clock, **executor, **options}
+        known = {"processes": self.processes, "clock": self.clock, **self._executor(workers), **options}
         scheduler = Scheduler(store, **known)
         scheduler.on(Event, self._hear)
         self._schedulers.append(scheduler)

@@ -12,7 +12,7 @@ def store_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(params=[pytest.param(name, marks=() if name == "threads" else pytest.mark.slow) for name in EXECUTORS])
 def host(request: pytest.FixtureRequest, store_kind: str) -> Iterator[Host]:
     """An application on any store, whose runs any executor executes."""
     yield from hosts(request, request.param)

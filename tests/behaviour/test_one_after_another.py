@@ -140,7 +140,7 @@ class TestGroup:
         office.pass_time(7)
         parent = office.end_of(request)
         assert (parent.status, parent.finished_at) == (S.TIMED_OUT, T0 + 5 * SECOND)
-        assert [run.status for run in members(office, parent)] == [S.KILLED]
+        assert [office.end_of(run).status for run in members(office, parent)] == [S.KILLED]
 
     def test_overlap_is_that_of_each_member(self, office: Host) -> None:
         group(office, "say", ("visit", {"port": office.door.port}), "say")

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -33,10 +36,12 @@ from bgsched import (
     SchedulerStateError,
     SQLiteStore,
     StoreUnavailableError,
+    current_run,
 )
 from bgsched._engine import LEASE
+from bgsched._filing import new_id
 from bgsched.clock import Signal
-from bgsched.request import Policies, plan
+from bgsched.request import RUN_ALL_LIMIT, Policies, plan
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, make_request
 
@@ -143,6 +148,92 @@ class TestForks:
         assert store._write_connection().execute("PRAGMA integrity_check").fetchone() == ("ok",)
         store.close()
 
+    def test_a_child_can_use_the_database_whatever_others_did_at_the_fork(self, path: Path) -> None:
+        """SQLite keeps locks and mutexes in its memory: a child must find none that somebody held."""
+        store, over = SQLiteStore(path, timeout=PATIENCE), threading.Event()
+        store._write_connection().execute("PRAGMA synchronous = OFF")  # no power is cut here
+
+        def write() -> None:
+            while not over.is_set():
+                store.file([make_request(new_id(T0))])
+
+        def read() -> None:
+            while not over.is_set():
+                store.reader().schedulers()
+                SQLiteStore(path.with_name("other.db")).close()
+
+        def child() -> int:
+            signal.alarm(int(PATIENCE))  # one that hangs ends as killed
+            store.file([make_request(new_id(T0))])
+            return len(store.reader().schedulers())
+
+        threads = [threading.Thread(target=function) for function in (write, read, read)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert [in_a_fork(child) for _ in range(8)] == [0] * 8
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        store.close()
+
+    def test_a_child_of_a_run_can_log_whatever_others_did_at_the_fork(self) -> None:
+        ends: list[int] = []
+        done = threading.Event()
+
+        def child() -> int:
+            signal.alarm(int(PATIENCE))  # one that hangs ends as killed
+            logging.getLogger("app").warning("in the child")
+            current_run().progress(1)
+            return 0
+
+        def work() -> None:
+            over, run = threading.Event(), current_run()
+
+            def write() -> None:
+                while not over.is_set():
+                    run.log.info("in the parent")
+                    run.progress(1)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            ends.extend(in_a_fork(child) for _ in range(10))
+            over.set()
+            thread.join()
+            done.set()
+
+        with Scheduler(processes=registry_of(p=work)) as scheduler:
+            scheduler.run_now("p")
+            assert done.wait(PATIENCE)
+        assert ends == [0] * 10
+
+    def test_what_a_child_files_is_kept_when_its_parent_closes_the_database(self, path: Path) -> None:
+        """The last who closes a database removes its write-ahead log: a child must count as one who has it open."""
+        store = SQLiteStore(path)
+        store.file([make_request("parent")])
+        closed, filed = os.pipe(), os.pipe()
+
+        def child() -> int:
+            store.reader().schedulers()
+            store.file([make_request("child, before")])
+            os.write(filed[1], b".")
+            os.read(closed[0], 1)
+            store.file([make_request("child, after")])
+            return 0
+
+        with ThreadPoolExecutor(1) as pool:
+            end = pool.submit(in_a_fork, child)
+            os.read(filed[0], 1)
+            store.close()
+            os.write(closed[1], b".")
+            assert end.result() == 0
+        with closing(SQLiteStore(path)) as after:
+            ids = {request.id for request in after.reader().requests(_everything())}
+        assert ids == {"parent", "child, before", "child, after"}
+        for end_of_pipe in (*closed, *filed):
+            os.close(end_of_pipe)
+
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_children_of_multiprocessing_file_and_the_parent_runs(self, path: Path, method: str) -> None:
         ran = threading.Semaphore(0)
@@ -154,6 +245,22 @@ class TestForks:
             assert child.exitcode == 0
             assert ran.acquire(timeout=PATIENCE)
         assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Count the calls, in Python and C, that a call of *function* makes: what it costs, on any machine."""
+    counted = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return counted
 
 
 def _everything() -> Any:
@@ -395,14 +502,16 @@ class TestWhatPeersAreKnownFor:
     def test_a_year_of_misfired_seconds_is_one_record_and_no_list(self, misfire: Misfire) -> None:
         request = make_request(timing=Schedule(EverySeconds(1)))
         policies = Policies(misfire=misfire)
-        plan(request, policies, "a", T0 + timedelta(days=365))
-        began = perf_counter()
         made = plan(request, policies, "a", T0 + timedelta(days=365))
-        spent = perf_counter() - began
         (range_,) = [run for run in made.runs if run.status is RunStatus.MISFIRED]
         assert sum(run.fire_count for run in made.runs) == 365 * 86_400 + 1
         assert range_.fire_count > 31_000_000
-        assert spent < 0.1
+        assert len(made.runs) <= RUN_ALL_LIMIT + 1
+        an_hour, a_year = (
+            calls_of(partial(plan, request, policies, "a", T0 + gone))
+            for gone in (timedelta(hours=1), timedelta(days=365))
+        )
+        assert a_year < 2 * an_hour + 100
 
     def test_a_mere_listing_changes_nothing(self, path: Path) -> None:
         first = Scheduler(SQLiteStore(path), processes=registry_of(gone=lambda: None))

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -12,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from bgsched import Immediate, RunStatus, Schedule, Scheduler, SQLiteStore, StoreSchemaError, StoreUnavailableError
+from bgsched import (
+    Immediate,
+    Later,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    SQLiteStore,
+    StoreSchemaError,
+    StoreUnavailableError,
+)
 from bgsched.stores import sqlite
 from bgsched.stores.base import Report, RequestFilter, RunFilter
 from bgsched.testing import ManualClock
@@ -59,6 +69,77 @@ def test_locked_by_a_foreign_transaction(store: SQLiteStore, path: Path) -> None
             scheduler.schedule("p", Immediate())
         assert scheduler.monitor.requests() == []
     scheduler.schedule("p", Immediate())
+
+
+def test_locked_by_a_foreign_transaction_for_a_minute(path: Path) -> None:
+    """The thread lives and says why; what ended meanwhile is stored, and what was due is run, once it is over."""
+    clock, begun, release, done = ManualClock(T0), threading.Event(), threading.Event(), threading.Event()
+
+    def p() -> str:
+        begun.set()
+        release.wait(30)
+        return "kept"
+
+    with (
+        closing(SQLiteStore(path, timeout=0.01)) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        scheduler = Scheduler(store, clock=clock)
+        scheduler.process("p")(p)
+        scheduler.process("q")(done.set)
+        with scheduler:
+            scheduler.schedule("q", Later(T0 + timedelta(seconds=30)))
+            request = scheduler.schedule("p", Immediate())
+            assert begun.wait(30)
+            other.execute("BEGIN IMMEDIATE")
+            release.set()
+            for _ in range(60):
+                clock.wait_for_waiters()
+                clock.advance(1)
+            assert scheduler.running
+            problem = next(problem for problem in scheduler.monitor.health().problems if "another writer" in problem)
+            assert "(since 2026-01-01 00:00:0" in problem
+            other.execute("ROLLBACK")
+            while not done.is_set():
+                clock.wait_for_waiters()
+                clock.advance(1)
+        assert [run.result for run in scheduler.monitor.runs(request=request.id)] == ["kept"]
+        assert scheduler.monitor.runs(process="q")[0].status is RunStatus.SUCCESS
+
+
+def test_a_database_that_cannot_be_written_any_more(store: SQLiteStore) -> None:
+    scheduler = scheduler_on(store)
+    request = scheduler.schedule("p", Immediate())
+    store._write_connection().execute("PRAGMA query_only = ON")  # SQLite answers as where the file is read only
+    with pytest.raises(StoreUnavailableError, match="the file or its folder cannot be written"):
+        scheduler.run_pending()
+    assert [found.id for found in scheduler.monitor.requests()] == [request.id]
+    scheduler.run_until_idle()  # by a new connection
+    assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_file_that_was_made_read_only(store: SQLiteStore, path: Path) -> None:
+    scheduler_on(store).schedule("p", Immediate())
+    store.close()
+    path.chmod(0o444)
+    for folder in (path.parent, *path.parent.parents[:3]):
+        folder.chmod(0o755)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if os.getuid() == 0:
+                os.setuid(65_534)  # the superuser is refused nothing
+            with closing(SQLiteStore(path)) as own:
+                scheduler_on(own).run_pending()
+        except StoreUnavailableError as error:
+            code = 0 if "cannot be written" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    path.chmod(0o644)
+    assert len(store.reader().requests(RequestFilter())) == 1
 
 
 def test_a_file_that_was_deleted_is_not_written_on(store: SQLiteStore, path: Path) -> None:
@@ -258,6 +339,38 @@ def test_copies_taken_at_any_commit_open_and_keep_their_promises(
         copy.with_name(f"{copy.name}-wal").write_bytes(content[: chance.randrange(len(content))] if torn else content)
         with closing(SQLiteStore(copy)) as found:
             check_copy(found, set() if torn else set(acknowledged))
+
+
+def test_copies_taken_in_the_midst_of_writing_keep_what_was_acknowledged(path: Path, tmp_path: Path) -> None:
+    """Power loss at any moment: before any statement, the file and its log are copied as they are, torn or whole."""
+    chance, copies = random.Random(2), 0
+    acknowledged: set[str] = set()
+    wal = path.with_name("app.db-wal")
+
+    def cut_the_power(_: str) -> None:
+        nonlocal copies
+        if chance.random() < 0.04:
+            copies += 1
+            copy = tmp_path / f"copy{copies}.db"
+            copy.write_bytes(path.read_bytes())
+            copy.with_name(f"{copy.name}-wal").write_bytes(wal.read_bytes())
+            with closing(SQLiteStore(copy)) as found:
+                check_copy(found, acknowledged)
+
+    with closing(SQLiteStore(path)) as store:
+        scheduler = scheduler_on(store)
+        scheduler.schedule("p", Schedule(EverySeconds(1)), id="s")
+        writer = store._write_connection()
+        writer.execute("PRAGMA wal_autocheckpoint = 20")  # so that some moments are just after one
+        writer.execute("PRAGMA cache_size = 5")  # so that pages reach the log before their commit
+        writer.set_trace_callback(cut_the_power)
+        for n in range(40):
+            acknowledged.add(scheduler.schedule("p", Immediate(), id=f"r{n:02}").id)
+            scheduler._clock.advance(1)  # type: ignore[attr-defined]
+            scheduler.run_pending()
+        writer.set_trace_callback(None)
+        scheduler.shutdown()
+    assert copies > 20
 
 
 def check_copy(store: SQLiteStore, acknowledged: set[str]) -> None:

@@ -1,9 +1,10 @@
 """Groups in the simulation, with crashes at every call of the store: what is broken in them on purpose is seen.
 
-That nothing is wrong with them as they are is shown by the histories of `test_simulation`, which are full of groups.
+The same histories hold processes whose overlap is judged by a param, for `test_simulated_overlaps`.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,33 @@ from bgsched._evolve import evolve
 from bgsched._group import GroupEnd, ProcessGroup
 from bgsched._group_runs import GroupRuns
 from bgsched.run import Run, RunStatus
-from bgsched.stores import _claiming, base
+from bgsched.stores import SQLiteStore, _claiming, base
 from bgsched.stores._memory_tables import Tables
 from bgsched.stores.base import RunFilter, Store
 from bgsched.testing import simulate
 from bgsched.testing.simulation import BrokenPromiseError
+
+
+@pytest.mark.parametrize("tens", range(8))
+def test_every_history_with_groups_keeps_every_promise(tens: int) -> None:
+    for seed in range(10 * tens, 10 * tens + 10):
+        simulate(seed, groups=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hundreds", range(30))
+def test_three_thousand_histories_with_groups(hundreds: int) -> None:
+    for seed in range(1000 + 100 * hundreds, 1100 + 100 * hundreds):
+        simulate(seed, groups=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_histories_with_groups_on_a_file(seed: int, tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "app.db")
+    store._write_connection().execute("PRAGMA synchronous = OFF")  # no power is cut here
+    simulate(seed, groups=True, make_store=lambda: store)
+    store.close()
+
 
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
 
@@ -95,9 +118,9 @@ def test_a_group_that_is_broken_on_purpose_is_caught(name: str, monkeypatch: pyt
     MUTATIONS[name](monkeypatch)
 
     def try_them() -> None:
-        for seed in range(15, 315):  # the first in which the rarer misfortunes happen is not far
-            simulate(seed)
+        for seed in range(300):
+            simulate(seed, groups=True)
 
-    with pytest.raises(BrokenPromiseError, match=r"replay: simulate\(\d+, steps=\d+\)") as caught:
+    with pytest.raises(BrokenPromiseError, match=r"replay: simulate\(\d+, steps=\d+, groups=True\)") as caught:
         try_them()
     assert "run" in caught.value.problem

@@ -147,3 +147,25 @@ def test_counting_before_anything_else_was_asked() -> None:
     assert schedule.count_fire_times(WHOLE - timedelta(1), WHOLE + timedelta(1)) == 3
     again = t.Schedule(t.EverySeconds(1), start=WHOLE, repetitions=3)
     assert again.last_fire_time(WHOLE + timedelta(1)) == WHOLE + timedelta(seconds=2)
+
+
+MOST_OF_A_YEAR = [t.Cron("* * * 1-11 * *", seconds="last"), t.Cron("* * * 1-11 *")]
+
+
+@pytest.mark.parametrize("exclude", MOST_OF_A_YEAR, ids=repr)
+def test_most_of_a_year_of_seconds_is_excluded(exclude: t.Frequency) -> None:
+    schedule = t.Schedule(t.EverySeconds(1), start=WHOLE, timezone="UTC", exclude=exclude)
+    assert schedule.next_fire_time(WHOLE) == datetime(2026, 12, 1, tzinfo=UTC)
+    assert schedule.count_fire_times(WHOLE, datetime(2026, 12, 1, 0, 1, tzinfo=UTC)) == 61
+
+
+def test_many_dates_are_excluded_at_the_cost_of_one() -> None:
+    days = tuple(date(2026, 1, 1) + timedelta(days=n) for n in range(3000))
+    schedule = t.Schedule(t.Daily("09:00"), start=WHOLE, exclude=days)
+    assert schedule.next_fire_time(WHOLE) == datetime(2034, 3, 20, 9, tzinfo=UTC)
+    assert schedule.count_fire_times(WHOLE, datetime(2034, 3, 21, tzinfo=UTC)) == 1
+
+
+def test_a_jitter_never_reaches_beyond_the_last_fire_time_that_there_can_be() -> None:
+    schedule = t.Schedule(t.Daily("09:00"), jitter=timedelta.max)
+    assert schedule.due_at(datetime(9999, 12, 30, 9, tzinfo=UTC), "x") < datetime(9999, 12, 31, tzinfo=UTC)

@@ -5,6 +5,7 @@ ignores nothing is an error of its own (`reportUnnecessaryTypeIgnoreComment`), s
 """
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from bgsched import (
     PostgresStore,
     Process,
     ProcessGroup,
+    ProcessPool,
     ProcessRegistry,
     Progress,
     Request,
@@ -75,6 +77,7 @@ def count(file: str, *, strict: bool = False) -> int:
     retry=Retry(attempts=3, delay=timedelta(seconds=10), backoff=2.0),
     timeout=timedelta(minutes=30),
     after=count,
+    executor=ProcessPool(2, grace=timedelta(seconds=5)),
 )
 def send_invoices(company: str = "all") -> list[str]:
     return [company]
@@ -126,6 +129,10 @@ scheduler.process("a", overlap="skpi")  # pyright: ignore[reportArgumentType]
 scheduler.process("b", timeout=30)  # pyright: ignore[reportArgumentType]
 scheduler.process("c", retries=3)  # pyright: ignore[reportCallIssue]
 scheduler.process("d", timing=EverySeconds(1))  # pyright: ignore[reportArgumentType]
+scheduler.process("e", executor="pool")  # pyright: ignore[reportArgumentType]
+Scheduler(executor=ProcessPoolExecutor(4))
+Scheduler(executor=4)  # pyright: ignore[reportArgumentType]
+ProcessPool(2, start_method="fork")  # pyright: ignore[reportArgumentType]
 
 
 # -- .schedule takes what the function takes -----------------------------------------------------------------------

@@ -7,14 +7,14 @@ year, the one before and the one after are leap years. :class:`YearDays` keeps o
 
 from bisect import bisect_left
 from calendar import isleap, monthrange
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
 from typing import Protocol
 
 from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
 
-__all__ = ["DailyDays", "Days", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
+__all__ = ["DailyDays", "Days", "ListedDays", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
 LAST_YEAR = 9999
 
@@ -47,18 +47,35 @@ class DailyDays:
         return (end - self._anchor - 1) // self._every - (start - self._anchor - 1) // self._every
 
 
+class ListedDays:
+    """Days from a list."""
+
+    __slots__ = ("_days",)
+
+    def __init__(self, days: Iterable[int]) -> None:
+        self._days = tuple(sorted(set(days)))
+
+    def next(self, day: int) -> int | None:
+        """Return the first day of the set that is not before *day*."""
+        place = bisect_left(self._days, day)
+        return self._days[place] if place < len(self._days) else None
+
+
 class WeeklyDays:
     """Some weekdays of every n-th week, counted from the Monday-to-Sunday week that holds the anchor day."""
 
-    __slots__ = ("_every", "_monday", "_weekdays")
+    __slots__ = ("_ahead", "_every", "_monday", "_weekdays")
 
     def __init__(self, weekdays: tuple[int, ...], anchor: int = 0, every: int = 1) -> None:
         self._weekdays = weekdays
         self._monday = anchor - weekday_of(anchor)
         self._every = every
+        self._ahead = tuple(min((wanted - day) % 7 for wanted in weekdays) for day in range(7))
 
     def next(self, day: int) -> int | None:
         """Return the first day of the set that is not before *day*."""
+        if self._every == 1:
+            return day + self._ahead[(day - self._monday) % 7]
         week, weekday = divmod(day - self._monday, 7)
         ahead = -week % self._every
         if not ahead:

@@ -79,11 +79,11 @@ class DaysExcluded:
 class TimesExcluded:
     """The minutes (or seconds) at which the local clock reads one of a set of times on one of a set of days."""
 
-    __slots__ = ("_others", "_product", "_unit", "_zone")
+    __slots__ = ("_free", "_product", "_unit", "_zone")
 
     def __init__(self, days: Days, times: Times, unit: int, zone: Zone) -> None:
         self._product = Product(days, times)
-        self._others = times.complement()
+        self._free = ~(times.bits() * ((1 << unit) - 1))  # bit i is set where second i of the day is not excluded
         self._unit = unit
         self._zone = zone
 
@@ -95,14 +95,9 @@ class TimesExcluded:
         local -= local % self._unit
         if self._product.next(local) != local:
             return None
-        return min(self._local_end(local) - span.offset, span.end) * MICRO
-
-    def _local_end(self, local: int) -> int:
-        if self._unit == 1:
-            return local + 1
-        day, second = divmod(local, DAY)
-        found = self._others.next(second) if self._others is not None else None
-        return day * DAY + (DAY if found is None else found)
+        free = self._free >> local % DAY
+        length = (free & -free).bit_length() - 1  # as many seconds are excluded one after another
+        return min(local + length - span.offset, span.end) * MICRO
 
     def bits(self, start: int, end: int, _fraction: int) -> int:
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""

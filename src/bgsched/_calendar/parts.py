@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from bgsched._calendar import words
-from bgsched._calendar.days import DailyDays
+from bgsched._calendar.days import ListedDays
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
 from bgsched._calendar.fields import moment, moment_instant
 from bgsched._calendar.frequency import Frequency
@@ -13,7 +13,7 @@ from bgsched._calendar.units import MICRO, day_of, instant_of, naive_of
 from bgsched._calendar.zone import Zone
 from bgsched.errors import TimingError
 
-__all__ = ["Excluded", "excluded_text", "exclusion", "exclusions", "frequencies", "jitter", "on_clock"]
+__all__ = ["Excluded", "excluded_text", "exclusion_engines", "exclusions", "frequencies", "jitter", "on_clock"]
 
 Excluded = date | tuple[datetime, datetime] | Frequency
 
@@ -70,9 +70,10 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
     raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
 
 
-def exclusion(item: Excluded, anchor: Anchor, zone: str | None) -> Exclusion:
-    if isinstance(item, tuple):
-        return RangeExcluded(*(moment_instant(bound, zone) for bound in item))
-    if isinstance(item, date):
-        return DaysExcluded(DailyDays(day_of(item), 10**7).next, anchor.zone)
-    return item._exclusion(anchor)  # noqa: SLF001 - the same family
+def exclusion_engines(items: tuple[Excluded, ...], anchor: Anchor, zone: str | None) -> tuple[Exclusion, ...]:
+    """Return what the items exclude; all dates, which may be many, are one of these."""
+    dates = [day_of(item) for item in items if isinstance(item, date)]
+    found: list[Exclusion] = [DaysExcluded(ListedDays(dates).next, anchor.zone)] if dates else []
+    found += [RangeExcluded(*(moment_instant(at, zone) for at in item)) for item in items if isinstance(item, tuple)]
+    found += [item._exclusion(anchor) for item in items if isinstance(item, Frequency)]  # noqa: SLF001 - one family
+    return tuple(found)

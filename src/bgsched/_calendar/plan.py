@@ -86,10 +86,8 @@ class Plan:
 
     def is_feasible(self, tries: int) -> bool:
         """Tell whether it ever fires; after *tries* excluded stretches the answer is no."""
-        if isinstance(self._engine, Union):
-            found = self._engine.search(self._before, tries)
-            return found is not None and found <= self._last
-        found = self._engine.next(self._before)
+        engine = self._engine
+        found = engine.search(self._before, tries) if isinstance(engine, Union) else engine.next(self._before)
         return found is not None and found <= self._last
 
     def _settle(self) -> None:
@@ -112,4 +110,5 @@ class Plan:
         return nth_member(self._count_between, instant + 1, number - _FEW, self._last)
 
     def _count_between(self, start: int, end: int) -> int:
-        return self._engine.count(start - 1, end - 1)
+        found = self._engine.next(start - 1)
+        return 0 if found is None or found >= end else self._engine.count(found - 1, end - 1)

@@ -96,7 +96,7 @@ def _fail(text: str, problem: str) -> TimingError:
 
 def _number(text: str, name: str, word: str, highest: int, *, negative: bool = False) -> int:
     low = 0 if name in _FROM_ZERO else 1
-    if not re.fullmatch(r"[+-]?\d{1,9}", word, re.ASCII):
+    if not re.fullmatch(r"[+-]?\d{1,10}", word, re.ASCII):
         raise _fail(text, f"{name} must be a whole number, got {word[:50]!r}")
     value = int(word)
     if not low <= (abs(value) if negative else value) <= highest:

@@ -45,11 +45,6 @@ class Times:
         """Iterate over the times, in order."""
         return (minute * 60 + second for minute in self._minutes for second in self._seconds)
 
-    def complement(self) -> "Times | None":
-        """Return the minutes of the day that hold none of these times, as times at their second 0."""
-        minutes = tuple(sorted(set(range(1440)).difference(self._minutes)))
-        return Times(minutes) if minutes else None
-
     def bits(self) -> int:
         """Return the times as a number whose bit i stands for second i of the day."""
         if not self._bits:

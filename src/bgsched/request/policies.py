@@ -128,9 +128,9 @@ class Retention:
 class Policies:
     """How the requests of a process run. Kept with the code, not with the request: changed code wins.
 
-    *limit*: how many of its runs go on at once in one scheduler, besides its `workers`; *sensitive*: the params whose
-    values are never shown, and ``"return"`` for the result; *prints*: whether what it prints goes into the run log;
-    *after*: the names of the processes after each success of which it runs.
+    *limit*: how many of its runs go on at once in each scheduler, besides its `workers`; *sensitive*: the params
+    whose values are never shown, and ``"return"`` for the result; *prints*: whether what it prints goes into the run
+    log; *after*: the names of the processes after each success of which it runs.
     """
 
     overlap: Overlap = Overlap.SKIP

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.run import Run
+from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
 from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
@@ -33,8 +34,12 @@ SCHEMA_VERSION = 1
 LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
 
+_LONGEST_FORK = 5.0  # seconds that a fork waits for the threads that use a database
 _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
+
+
+_GATE = Gate()
 
 
 class _Open:
@@ -76,11 +81,11 @@ class SQLiteStore(Store):
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
         self._read_only = read_only
+        _ALL.add(self)
         if read_only:
             self._check_readable()
         else:
             self._write_connection()
-        _ALL.add(self)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
@@ -92,7 +97,7 @@ class SQLiteStore(Store):
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:
         """Open the write transaction; one thread at a time, and one OS process at a time."""
-        with self._lock, self._explaining():
+        with _GATE.inside(), self._lock, self._explaining():
             connection = self._write_connection()
             self._begin(connection)
             try:
@@ -115,7 +120,7 @@ class SQLiteStore(Store):
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
-        with self._explaining():
+        with _GATE.inside(), self._explaining():
             self._check_file()
             idle = self._open.idle
             connection = _taken_from(idle) or self._connect(reading=True)
@@ -130,7 +135,7 @@ class SQLiteStore(Store):
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
-        with self._lock:
+        with _GATE.inside(), self._lock:
             self._disconnect()
             self._file = self._wal = None
 
@@ -147,7 +152,7 @@ class SQLiteStore(Store):
 
     def changes(self) -> tuple[int, int, int]:
         """Return SQLite's ``data_version``, which counts the commits of others for one connection, and our own."""
-        with self._lock, self._explaining():
+        with _GATE.inside(), self._lock, self._explaining():
             version = self._write_connection().execute("PRAGMA data_version").fetchone()[0]
             return version, self._commits, self._generation
 
@@ -217,15 +222,15 @@ class SQLiteStore(Store):
         self._file, self._wal = _identity(self.path), _identity(_wal_of(self.path))
 
     def _write_connection(self) -> sqlite3.Connection:
-        self._check_file()
-        if self._open.writer is None:
-            if self._read_only:
-                raise StoreUnavailableError(f"{self.path} was opened to read only")
-            with self._explaining():
+        with _GATE.inside(), self._explaining():
+            self._check_file()
+            if self._open.writer is None:
+                if self._read_only:
+                    raise StoreUnavailableError(f"{self.path} was opened to read only")
                 self._open.writer = self._connect(reading=False)
                 self._migrate(self._open.writer)
                 self._remember_file()
-        return self._open.writer
+            return self._open.writer
 
     def _check_readable(self) -> None:
         if not self.path.is_file():
@@ -308,8 +313,12 @@ class SQLiteStore(Store):
                 raise StoreSchemaError(f"{self.path} is damaged ({error}); restore it from a copy") from error
             raise StoreUnavailableError(f"{self.path}: {error}{_advice(primary, self.path, self._timeout)}") from error
 
+    def before_fork(self) -> None:
+        """Close the connections: an open database must not cross a fork."""
+        self._disconnect()
+
     def forget_after_fork(self) -> None:
-        """Leave the parent's connections to the parent: a child that used or closed them would harm the database."""
+        """Leave what the parent still has open to the parent: a child that used or closed it would harm the file."""
         self._forgotten.detach()
         _LEFT_TO_PARENT.append(self._open)
         self._lock = threading.RLock()
@@ -320,13 +329,20 @@ _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
 _LEFT_TO_PARENT: "list[_Open]" = []
 
 
+def _before_fork() -> None:
+    if _GATE.shut(_LONGEST_FORK):
+        for store in list(_ALL):
+            store.before_fork()
+
+
 def _after_fork() -> None:
+    _GATE.renew()
     for store in list(_ALL):
         store.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_GATE.open, after_in_child=_after_fork)
 
 
 def _advice(primary: int | None, path: Path, timeout: float) -> str:

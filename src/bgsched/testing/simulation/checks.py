@@ -14,6 +14,7 @@ from bgsched.request import OnAbandon, Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, RUN_TRANSITIONS, Run, RunStatus
 from bgsched.stores.base import RequestFilter, RunFilter, Store
 from bgsched.testing.simulation.groups import GROUPS, broken_by_groups
+from bgsched.testing.simulation.overlaps import broken_by_overlaps
 
 __all__ = ["BrokenPromiseError", "Promises"]
 
@@ -29,17 +30,20 @@ class BrokenPromiseError(AssertionError):
         seed: what to simulate to see it again.
         steps: what happened, the last one being the one that broke it.
         problem: what is wrong.
+        groups: whether the host had groups.
     """
 
-    def __init__(self, seed: int, steps: Sequence[str], problem: str) -> None:
+    def __init__(self, seed: int, steps: Sequence[str], problem: str, *, groups: bool = False) -> None:
         super().__init__(seed, steps, problem)
+        self.groups = groups
         self.seed = seed
         self.steps = tuple(steps)
         self.problem = problem
 
     def __str__(self) -> str:
         told = "\n".join(f"  {number:3} {step}" for number, step in enumerate(self.steps, start=1))
-        return f"{self.problem}\nreplay: simulate({self.seed}, steps={len(self.steps)})\n{told}"
+        groups = ", groups=True" if self.groups else ""
+        return f"{self.problem}\nreplay: simulate({self.seed}, steps={len(self.steps)}{groups})\n{told}"
 
 
 class Promises:
@@ -133,13 +137,14 @@ class Promises:
         fresh = [runs[id] for id in sorted(runs.keys() - self._runs.keys())]
         for run in sorted(fresh, key=lambda run: run.fire_time):
             self._check_new(run, requests.get(run.request_id))
-        for run in runs.values():
-            old = self._runs.get(run.id)
-            if old is not None and old is not run and old != run:
-                self._check_move(old, run)
+        changed = [run for id, run in runs.items() if (old := self._runs.get(id)) is not run and old != run]
+        for run in changed:
+            if run.id in self._runs:
+                self._check_move(self._runs[run.id], run)
         self._check_requests(requests, runs)
-        for problem in broken_by_groups(self._runs, runs, self._registry):
-            self._broken(problem)
+        for broken_by in (broken_by_groups, broken_by_overlaps):
+            for problem in broken_by(changed, self._runs, runs, self._registry):
+                self._broken(problem)
         self._check_alive(elapsed)
         self._check_owners([run for run in runs.values() if run.is_active and run.owner is not None])
         self._requests, self._runs = requests, runs

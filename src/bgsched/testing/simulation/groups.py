@@ -1,6 +1,6 @@
 """What is promised of groups: each member has its turn once, in order, and what stops a group stops the rest of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from bgsched._group import ProcessGroup
 from bgsched.process import Process, ProcessRegistry
@@ -20,21 +20,26 @@ GROUPS: dict[str, ProcessGroup] = {
 """The groups of the simulated host; their members are others of its processes."""
 
 
-def broken_by_groups(before: Mapping[int, Run], now: Mapping[int, Run], registry: ProcessRegistry) -> Iterator[str]:
-    """Yield what is wrong with the groups, by what was stored *before* the last step and is *now*."""
-    members: dict[int, list[Run]] = {}
-    for run in sorted(now.values(), key=lambda run: run.id):
-        if run.parent_id is not None:
-            members.setdefault(run.parent_id, []).append(run)
-    for run in now.values():
-        process, known = registry.get(run.process), before.get(run.id)
-        has_changed = run.is_active or known is None or known.is_active  # later, its members may be purged
-        if isinstance(process, ProcessGroup) and has_changed:
-            yield from _in_a_group(process, run, members.get(run.id, []))
-    for id in now.keys() - before.keys():
+def broken_by_groups(
+    changed: Iterable[Run], before: Mapping[int, Run], now: Mapping[int, Run], registry: ProcessRegistry
+) -> Iterator[str]:
+    """Yield what is wrong with the groups, by what was stored *before* the last step, has *changed*, and is *now*."""
+    members: dict[int, list[Run]] = {run.id: [] for run in changed if run.process in GROUPS}
+    members |= {run.parent_id: [] for run in changed if run.parent_id is not None}
+    if not members:
+        return
+    for id in sorted(now):
         parent_id = now[id].parent_id
-        if parent_id is not None:
-            yield from _in_a_new_member(now[id], before.get(parent_id), members[parent_id], registry)
+        if parent_id in members:
+            members[parent_id].append(now[id])
+    for id in members.keys() & now.keys():
+        known, process = before.get(id), registry.get(now[id].process)
+        has_gone_on = now[id].is_active or known is None or known.is_active  # later, its members may be purged
+        if isinstance(process, ProcessGroup) and has_gone_on:
+            yield from _in_a_group(process, now[id], members[id])
+    for run in changed:
+        if run.parent_id is not None and run.id not in before:
+            yield from _in_a_new_member(run, before.get(run.parent_id), members[run.parent_id], registry)
 
 
 def _in_a_group(group: ProcessGroup, parent: Run, members: list[Run]) -> Iterator[str]:

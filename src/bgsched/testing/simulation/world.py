@@ -63,6 +63,12 @@ PROCESSES: dict[str, Policies] = {
 }
 """The processes of the simulated host, one for each policy and the pairs that meet."""
 
+BY_COMPANY: dict[str, Policies] = {
+    f"{overlap.value}-by-company": Policies(overlap=overlap, overlap_scope=("company",))
+    for overlap in (Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)
+}
+"""Further ones, of a host with groups: they take a param, by which their overlap is judged."""
+
 
 def simulate(
     seed: int,
@@ -71,16 +77,18 @@ def simulate(
     clock: ManualClock | None = None,
     schedulers: int = 3,
     steps: int = 120,
+    groups: bool = False,
 ) -> list[str]:
     """Simulate the history that *seed* is, *steps* long, then heal everything and let it come to rest.
 
     *make_store* returns a new, empty store; the caller closes it. *clock*: the world's time, for a store that has one
-    of its own to follow it. Return the steps, in words.
+    of its own to follow it. *groups*: whether the host has groups too, and processes whose overlap is judged by a
+    param; these are other histories. Return the steps, in words.
 
     Raises:
         BrokenPromiseError: a promise was broken; it tells how to see that again.
     """
-    world = _World(seed, make_store(), clock or ManualClock(), schedulers)
+    world = _World(seed, make_store(), clock or ManualClock(), schedulers, groups=groups)
     with _quiet():
         world.live(steps)
     return world.told
@@ -95,6 +103,10 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(level)
+
+
+def _work(company: str = "a") -> None:
+    """Do nothing: what comes of a run, and when, the world decides."""
 
 
 class _Clock:
@@ -156,16 +168,17 @@ class _Machine:
 class _World:
     """Everything there is: a store, a clock, schedulers, and a host that files requests."""
 
-    def __init__(self, seed: int, store: Store, clock: ManualClock, schedulers: int) -> None:
+    def __init__(self, seed: int, store: Store, clock: ManualClock, schedulers: int, *, groups: bool) -> None:
         self.random = Random(seed)
         self.seed = seed
         self.store = store
         self.clock = clock
         self.told: list[str] = []
         self.registry = ProcessRegistry()
-        for name, policies in PROCESSES.items():
-            self.registry.process(name)(lambda: None).policies = policies
-        for group in GROUPS.values():
+        self.has_groups = groups
+        for name, policies in (PROCESSES | (BY_COMPANY if groups else {})).items():
+            self.registry.process(name)(_work).policies = policies
+        for group in GROUPS.values() if groups else ():
             self.registry.add(copy(group))
         self._most = schedulers
         self._machines: list[_Machine] = []
@@ -210,7 +223,7 @@ class _World:
                 lived += self._tell(move)
             self._tell(self._heal)
         except AssertionError as broken:
-            raise BrokenPromiseError(self.seed, self.told, str(broken)) from broken
+            raise BrokenPromiseError(self.seed, self.told, str(broken), groups=self.has_groups) from broken
 
     def _tell(self, move: Callable[[], str | None]) -> bool:
         """Make a move, keep what it says, and check the promises; ``False`` when there was nothing to do."""
@@ -397,9 +410,15 @@ class _World:
 
     def _file(self) -> str:
         self._filed += 1
-        id, process, timing = f"r{self._filed}", self.random.choice([*PROCESSES, *GROUPS]), self._timing()
+        id, process, timing = (
+            f"r{self._filed}",
+            self.random.choice([process.name for process in self.registry]),
+            self._timing(),
+        )
+        params = {"company": self.random.choice("ab")} if process in BY_COMPANY else None
         self._ids.append(id)
-        return self._ask(f"file {id}: {process}, {timing!r}", lambda: self._host.schedule(process, timing, id=id))
+        said = f"file {id}: {process}, {timing!r}, {params}"
+        return self._ask(said, lambda: self._host.schedule(process, timing, params, id=id))
 
     def _unschedule(self) -> str:
         id = self._pick_id()
