@@ -109,6 +109,8 @@ class TestHealth:
     def test_the_clock_here_may_be_the_wrong_one(self) -> None:
         ahead = scheduler_record(heartbeat_at=NOW + HOUR, lease_until=NOW + HOUR)
         assert health(ahead).problems == ("the clock of scheduler o on web-1 is 60 minutes ahead of the clock here",)
+        right = scheduler_record(heartbeat_at=NOW + HOUR, lease_until=NOW + HOUR, clock_skew=timedelta(0))
+        assert health(right).problems == ("the clock here is 60 minutes behind that of the database server",)
 
     def test_a_store_that_does_not_answer_is_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store = MemoryStore()

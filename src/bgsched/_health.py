@@ -85,8 +85,10 @@ def _of_scheduler(record: SchedulerRecord, now: datetime) -> Iterator[str]:
     skew = record.clock_skew
     if skew is not None and abs(skew) > _SKEW:
         yield f"the clock of {name} is {_side(skew)} that of the database server"
-    if record.heard_at > now + _SKEW:
+    if record.heard_at > now + _SKEW and skew is None:
         yield f"the clock of {name} is {_side(record.heard_at - now)} the clock here"
+    elif record.heard_at > now + _SKEW:
+        yield f"the clock here is {_side(now - record.heard_at)} that of the database server"
 
 
 def _side(skew: timedelta) -> str:
