@@ -1,24 +1,49 @@
-"""How fast the monitor answers over a million runs while a scheduler writes: ``python -m benchmarks.monitor``."""
+"""How fast the monitor answers over a million runs while a scheduler writes, and what retention does to lateness.
 
+    python -m benchmarks.monitor [--runs N] [--store URL] [--postgres] [--retention]
+
+*--store* is filled where it is empty, and kept; by default a temporary SQLite file, or with *--postgres* a server that
+ends with the benchmark. *--retention* deletes half of the runs while 200 others a second go on.
+"""
+
+import argparse
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bgsched import EverySeconds, LogLine, Monitor, Run, RunError, RunStatus, Schedule, Scheduler, SQLiteStore, Store
-from bgsched.stores.base import Ended
+from bgsched import (
+    EverySeconds,
+    LogLine,
+    Monitor,
+    Retention,
+    Run,
+    RunError,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    Store,
+    open_store,
+)
+from bgsched.stores.base import Bite, Ended
 from bgsched.testing.contract import make_request
 from bgsched.timing import Later
 
 REQUESTS = 10_000
 PROCESSES = 50
 DAYS = 30
+LINES = 2
 _BATCH = 10_000
+
+
+# -- the runs --------------------------------------------------------------------------------------------------------
 
 
 def fill(store: Store, runs: int, now: datetime) -> None:
@@ -36,7 +61,7 @@ def fill(store: Store, runs: int, now: datetime) -> None:
         made = [_run(n, start + n * step, chance) for n in range(first, min(first + _BATCH, runs))]
         with store.transaction() as tx:
             stored = tx.insert_runs(made)
-            tx.append_log([_line(run, seq) for run in stored for seq in (1, 2)])
+            tx.append_log([_line(run, seq) for run in stored for seq in range(1, LINES + 1)])
             tx.count_ended(_counts(stored), "generator")
 
 
@@ -74,22 +99,32 @@ def _counts(runs: list[Run]) -> list[Ended]:
     return [Ended(*key, count) for key, count in counts.items()]
 
 
+# -- the questions ---------------------------------------------------------------------------------------------------
+
+
 def questions(monitor: Monitor, now: datetime, newest: int) -> dict[str, Callable[[], object]]:
     """Return what is asked, by what it is called in the table."""
     failed = RunStatus.ERROR
+    week_ago, day = now - timedelta(days=8), timedelta(days=1)
     return {
         "page of 100": lambda: monitor.runs(),
         "page of 100, deep": lambda: monitor.runs(before=newest // 3),
         "page, process": lambda: monitor.runs("process-7"),
         "page, request": lambda: monitor.runs(request="request-00007"),
+        "page, request and error": lambda: monitor.runs(request="request-00007", status=failed),
         "page, status error": lambda: monitor.runs(status=failed),
         "page, process and error": lambda: monitor.runs("process-7", status=failed),
         "page, rare status": lambda: monitor.runs(status=RunStatus.KILLED),
         "page, user": lambda: monitor.runs(user="ann"),
-        "page, a day last week": lambda: monitor.runs(since=now - timedelta(days=8), until=now - timedelta(days=7)),
-        "page, process in an hour": lambda: monitor.runs(
-            "process-7", since=now - timedelta(days=8), until=now - timedelta(days=8) + timedelta(hours=1)
-        ),
+        "page, user and error": lambda: monitor.runs(user="ann", status=failed),
+        "page, user and process": lambda: monitor.runs("process-7", user="ann"),
+        "page, a day last week": lambda: monitor.runs(since=week_ago, until=week_ago + day),
+        "page, process in an hour": lambda: monitor.runs("process-7", since=week_ago, until=week_ago + day / 24),
+        "page, user in an hour": lambda: monitor.runs(user="ann", since=week_ago, until=week_ago + day / 24),
+        "page, text in every log": lambda: monitor.runs(text="LINE 2 OF", before=newest),
+        "page, text in an error": lambda: monitor.runs(text="no paper", before=newest),
+        "page, text in nothing": lambda: monitor.runs(text="not there", before=newest),
+        "page, text, user and error": lambda: monitor.runs(text="no paper", user="ann", status=failed),
         "one run": lambda: monitor.run(newest // 2),
         "its log": lambda: monitor.log(newest // 2),
         "running": lambda: monitor.running(),
@@ -97,41 +132,158 @@ def questions(monitor: Monitor, now: datetime, newest: int) -> dict[str, Callabl
         "requests": lambda: monitor.requests(),
         "why": lambda: monitor.why("request-00007"),
         "health": lambda: monitor.health(),
-        "summary, 24 h": lambda: monitor.summary(since=now - timedelta(days=1)),
-        "summary, process, 24 h": lambda: monitor.summary("process-7", since=now - timedelta(days=1)),
+        "summary, 24 h": lambda: monitor.summary(since=now - day),
+        "summary, process, 24 h": lambda: monitor.summary("process-7", since=now - day),
         "histogram, 30 days by hour": lambda: monitor.histogram(since=now - timedelta(days=DAYS)),
+        "histogram, process, by hour": lambda: monitor.histogram("process-7", since=now - timedelta(days=DAYS)),
     }
 
 
-def measure(ask: Callable[[], object], times: int = 15) -> float:
-    """Return the median of *times* questions in milliseconds."""
-    spent = []
+def measure(ask: Callable[[], object], times: int = 15) -> str:
+    """Return how many milliseconds *times* questions took: the median, that of this thread's CPU time, the extremes."""
+    spent, worked = [], []
     for _ in range(times):
-        began = time.perf_counter()
+        began, at_work = time.perf_counter(), time.thread_time()
         ask()
-        spent.append(time.perf_counter() - began)
-    return 1000 * statistics.median(spent)
+        spent.append(1000 * (time.perf_counter() - began))
+        worked.append(1000 * (time.thread_time() - at_work))
+    return f"{statistics.median(spent):8.2f}{statistics.median(worked):8.2f}{min(spent):8.2f}{max(spent):8.1f}"
+
+
+def ask_all(url: str, store: Store, now: datetime) -> None:
+    """Ask everything while a scheduler in another OS process executes 50 runs a second."""
+    newest = Monitor(store).runs("process-7", limit=1)[0].id  # of those that were generated: they have logs
+    monitor = Monitor(url)
+    with writer(url):
+        print(f"{'milliseconds':32}  median     CPU     min     max")
+        for name, ask in questions(monitor, now, newest).items():
+            print(f"{name:32}{measure(ask)}", flush=True)
+
+
+@contextmanager
+def writer(url: str) -> Iterator[None]:
+    """Let a scheduler in another OS process write; yield when it does."""
+    command = [sys.executable, "-m", "benchmarks.monitor", "--write", "--store", url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield
+        child.stdin.close()
+
+
+def write(store: Store) -> None:
+    """Be that other OS process, until stdin ends."""
+    with busy(store, 50, Retention(success=None, other=None)):
+        print("writing", flush=True)
+        sys.stdin.read()
+
+
+# -- retention -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def busy(store: Store, requests: int, retention: Retention) -> Iterator[Scheduler]:
+    """Let a scheduler execute *requests* runs each second; yield when the first has run."""
+    scheduler = Scheduler(store, retention=retention)
+    ran = threading.Event()
+    scheduler.process("beside")(ran.set)
+    soon, step = datetime.now(UTC) + timedelta(seconds=1), timedelta(seconds=1) / requests
+    timings = [Schedule(EverySeconds(1), start=soon + place * step) for place in range(requests)]
+    scheduler.schedule_many([("beside", timing, None) for timing in timings])
+    with scheduler:
+        ran.wait()
+        yield scheduler
+
+
+def purge_beside(store: Store, now: datetime) -> None:
+    """Say how late 200 runs a second are, first without and then with a purge of half of all runs beside them."""
+    with busy(store, 200, Retention(success=None, other=None)) as scheduler:
+        time.sleep(30)
+        print(f"without a purge: {_lateness(scheduler.monitor)}", flush=True)
+    deleted, longest, over = 0, 0.0, threading.Event()
+    purge = store.purge
+
+    def watched(*words: object, **named: object) -> Bite:
+        nonlocal deleted, longest
+        began = time.perf_counter()
+        bite = purge(*words, **named)  # type: ignore[arg-type]  # what the engine says
+        longest = max(longest, time.perf_counter() - began)
+        deleted += bite.runs
+        if bite.after is None and deleted:
+            over.set()
+        return bite
+
+    store.purge = watched  # type: ignore[method-assign]  # to look on
+    began = time.monotonic()
+    with busy(store, 200, Retention(success=timedelta(days=DAYS / 2))) as scheduler:
+        over.wait()
+        spent = time.monotonic() - began
+        print(f"with a purge of {deleted} runs in {spent:.0f} s: {_lateness(scheduler.monitor)}")
+        print(f"longest bite, from before it looks until it has committed: {1000 * longest:.0f} ms")
+
+
+def _lateness(monitor: Monitor) -> str:
+    found = monitor.summary("beside", since=datetime.now(UTC) - timedelta(seconds=28))
+    parts = (found.lateness_p50, found.lateness_p95, found.lateness_p99)
+    return "lateness p50 / p95 / p99: " + " / ".join(
+        f"{1000 * (p or timedelta(0)).total_seconds():.1f} ms" for p in parts
+    )
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def postgres_url() -> Iterator[str]:
+    """Lend a server of our own that keeps what it acknowledges."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from _postgres import find_binaries, start_server
+
+    server = start_server(next(find_binaries()), durable=True)
+    try:
+        yield server.dsn
+    finally:
+        server.stop()
+
+
+@contextmanager
+def sqlite_url() -> Iterator[str]:
+    """Lend a file of our own."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"sqlite:///{folder}/monitor.db"
+
+
+@contextmanager
+def given_url(url: str) -> Iterator[str]:
+    """Lend what the command line names."""
+    yield url
 
 
 def main() -> None:
-    """Fill a file, let a scheduler write to it, ask from another store on it."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "monitor.db"
+    """Fill a store, let a scheduler write to it, ask from another on it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--store", metavar="URL")
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--retention", action="store_true")
+    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    place = given_url(args.store) if args.store else postgres_url() if args.postgres else sqlite_url()
+    with place as url:
+        store = open_store(url)
         now = datetime.now(UTC)
-        store = SQLiteStore(path)
-        began = time.perf_counter()
-        fill(store, runs, now)
-        print(f"{runs} runs written in {time.perf_counter() - began:.0f} s, {path.stat().st_size / 1e6:.0f} MB")
-        scheduler = Scheduler(store)
-        ran = threading.Event()
-        scheduler.process("beside")(ran.set)
-        scheduler.schedule_many([("beside", Schedule(EverySeconds(1)), None)] * 50)
-        with scheduler:
-            ran.wait()
-            monitor = Monitor(f"sqlite:///{path}")
-            for name, ask in questions(monitor, now, runs).items():
-                print(f"{name:32} {measure(ask):8.2f} ms")
+        if not Monitor(store).runs(limit=1):
+            began = time.perf_counter()
+            fill(store, args.runs, now)
+            print(f"{args.runs} runs written in {time.perf_counter() - began:.0f} s", flush=True)
+        if args.write:
+            write(store)
+        elif args.retention:
+            purge_beside(store, now)
+        else:
+            ask_all(url, store, now)
+        store.close()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from _missing import no_postgres
 from hypothesis import settings
 
 pytest_plugins = ["pytester"]
@@ -16,13 +17,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
-
-
-def no_postgres(reason: str) -> None:
-    """Skip the test on a laptop without PostgreSQL; fail it where PostgreSQL is required, as in CI."""
-    if os.environ.get("BGSCHED_REQUIRE_POSTGRES") == "1":
-        pytest.fail(f"BGSCHED_REQUIRE_POSTGRES=1, but there is no PostgreSQL: {reason}", pytrace=False)
-    pytest.skip(f"no PostgreSQL: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +40,12 @@ def postgres_schema(postgres_dsn: str) -> Iterator[str]:
 
     with temporary_schema(postgres_dsn) as name:
         yield name
+
+
+@pytest.fixture
+def postgres_database(postgres_dsn: str) -> Iterator[str]:
+    """The address of a database of the test's own, dropped afterwards."""
+    from _postgres import temporary_database
+
+    with temporary_database(postgres_dsn) as dsn:
+        yield dsn

@@ -43,19 +43,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._sql_filters",
         "stores._forks",
         "stores._locks",
-        "stores._links",
-        "stores._listener",
+        "stores._address",
     ),
-    ("stores._sqlite_reader",),
-    ("stores.memory", "stores._sqlite_steps"),
+    ("stores._wire",),
+    ("stores._links", "stores._listener", "stores._postgres_rows"),
+    ("stores._sqlite_reader", "stores._postgres_pages", "stores._postgres_reader", "stores._postgres_schema"),
+    ("stores.memory", "stores._sqlite_steps", "stores._postgres_steps"),
     ("stores.sqlite", "stores.postgres", "stores"),  # `stores` itself holds open_store
-    ("_runlog", "_why"),
+    ("_runlog", "_why", "_health"),
     ("monitor",),
     ("_current",),  # what a process sees of its own run
     ("_events",),  # what a host hears of, and what it wraps around runs
     ("_prints", "_outcome"),
     ("_worker",),
-    ("_async", "_group_runs"),
+    ("_async", "_group_runs", "_purging"),
     ("_executors.errand",),  # a run on its way to another OS process
     ("_executors.bench",),  # the side of the worker there
     ("_executors.wire",),  # the scheduler's side
@@ -63,6 +64,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.crew", "_executors"),
     ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
+    ("_loop",),
     ("scheduler",),
     ("testing",),
     ("integrations",),
@@ -130,7 +132,9 @@ REJECTED_IN_TEXT = {"actor", "job", "jobstore", "max_instances", "task", "trigge
 # Texts that say them all the same: "page or module:phrase" patterns, each with its reason.
 ALLOWED_TEXT = {
     "docs/how-to/migrat*:*": "a migration guide quotes another library",
+    "docs/explanation/timing-and-dst.md:*": "it compares other libraries, by the names of their classes",
     "*:*asyncio*task*": "asyncio's own word",
+    "*:*max_tasks_per_child*": "an argument of Python's ProcessPoolExecutor",
 }
 
 

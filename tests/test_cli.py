@@ -1,5 +1,6 @@
 """The command line: what it shows, what it refuses, and how it ends."""
 
+import contextlib
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from bgsched import (
 from bgsched._cli_options import moment, span
 from bgsched._cli_text import Cell, Column, Terminal, clock_time, one_line, span_text
 from bgsched.cli import main
+from bgsched.stores import _sql_filters
 from bgsched.testing import ManualClock
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -138,6 +140,12 @@ class TestRuns:
 
     def test_say_how_to_turn_the_page(self, say: Say) -> None:
         assert say("runs", "--limit", "2").endswith("older ones: --before 2\n")
+        assert "older" not in say("runs", "--limit", "4")
+
+    def test_look_on_for_a_text_until_the_page_is_full(self, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_sql_filters, "LOOK", 1)
+        assert say("runs", "--text", "for acme", "--limit", "1").splitlines()[1].split()[0] == "1"
+        assert say("runs", "--text", "nowhere") == "no run matches\n"
 
     def test_say_when_there_are_none(self, say: Say) -> None:
         assert say("runs", "--process", "nobody") == "no run matches\n"
@@ -404,6 +412,7 @@ class TestHowItEnds:
 FOLLOW = """
 import sys
 from bgsched.cli import main
+from bgsched.stores import _sql_filters
 from bgsched.monitor import Monitor
 follow = Monitor.follow
 def follow_and_tell(*words):
@@ -483,6 +492,30 @@ class TestTheTerminal:
 
     def test_no_colour_in_a_pipe(self, say: Say) -> None:
         assert "\x1b" not in say("runs")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_on_a_real_terminal(url: str, width: int) -> None:
+    """A pseudo-terminal of that width: the table fits, is coloured, and says what went wrong."""
+    import termios  # which Windows has not
+
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    command = [sys.executable, "-m", "bgsched", "runs"]
+    known = dict(os.environ)  # without what GNU readline, which pytest loads, put there behind Python's back: COLUMNS
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, env=known) as child:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal whose other side was closed
+            while read := os.read(ours, 4096):
+                shown += read
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"\x1b[31merror" in shown
+    lines = re.sub(r"\x1b\[\d+m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "RuntimeError: the ledger is open" in lines[2]
+    assert ("company=acme" in lines[3]) == (width == 200)
 
 
 class TestWords:

@@ -3,6 +3,7 @@
 import argparse
 import doctest
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -10,29 +11,40 @@ import runpy
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _docs import PageError, find_blocks
 
 import bgsched
-from bgsched import RequestStatus, RunStatus
+from bgsched import Health, LogLine, Progress, RequestStatus, Run, RunError, RunStatus, SchedulerRecord, Summary
 from bgsched.cli import _parser
-from bgsched.run import RUN_TRANSITIONS
+from bgsched.monitor import Bucket
+from bgsched.run import RUN_TRANSITIONS, Attempt
+from bgsched.stores.base import Ended
+from bgsched.testing.contract import make_request
 
 ROOT = Path(__file__).parent.parent
 RUNNER = Path(__file__).with_name("_docs.py")
 PAGE_TIMEOUT = 60.0
 PAGES = [ROOT / "README.md", *sorted(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)]
 MODULES = ["bgsched", *sorted(found.name for found in pkgutil.walk_packages(bgsched.__path__, "bgsched."))]
+MODULES.remove("bgsched.__main__")  # importing it runs the command line
 
 
-def run_in_subprocess(page: Path, folder: Path) -> str:
-    """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string."""
-    unset = {"BGSCHED_STORE", "NO_COLOR"}  # what a page shows depends on the page alone
+def run_in_subprocess(page: Path, folder: Path, database: str | None = None) -> str:
+    """Run the page in an OS process and a folder of its own; return what it complained of, or an empty string.
+
+    *database*: the address of a PostgreSQL database for it, which it finds in its environment.
+    """
+    unset = {"BGSCHED_STORE", "NO_COLOR", "DATABASE_URL"}  # what a page shows depends on the page alone
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if database is not None:
+        environment["DATABASE_URL"] = database
     with subprocess.Popen(
         [sys.executable, "-P", "-W", "error", RUNNER, page],
         cwd=folder,
@@ -52,15 +64,14 @@ def run_in_subprocess(page: Path, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
-    if find_blocks(page) and (complaint := run_in_subprocess(page, tmp_path)):
+def test_code_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database = request.getfixturevalue("postgres_database") if "DATABASE_URL" in page.read_text() else None
+    if find_blocks(page) and (complaint := run_in_subprocess(page, tmp_path, database)):
         pytest.fail(complaint, pytrace=False)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name.endswith("__main__"):
-        pytest.skip("importing it runs the command line")
     monkeypatch.chdir(tmp_path)
     try:
         module = importlib.import_module(name)
@@ -155,6 +166,24 @@ class TestTheCollectorItself:
             find_blocks(page)
 
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SHAPES: dict[str, Any] = {
+    "Run": Run(request_id="r", process="p", fire_time=NOON, recorded_at=NOON, duration=timedelta(seconds=1.5)),
+    "Attempt": Attempt(1, RunStatus.ERROR, None, NOON, NOON),
+    "Progress": Progress(),
+    "Error": RunError("ValueError", "no"),
+    "LogLine": LogLine(1, 1, NOON, "INFO", "x", "y"),
+    "Request": make_request(),
+    "Summary": Summary(counts={}),
+    "Bucket": Bucket(NOON, {}),
+    "Ended": Ended(NOON, None, RunStatus.SUCCESS, 1),
+    "Health": Health(ok=True),
+    "SchedulerRecord": SchedulerRecord(
+        owner="o", host="h", pid=1, started_at=NOON, heartbeat_at=NOON, lease_until=NOON
+    ),
+}
+
+
 class TestWhatIsDrawnOrListed:
     """Pages that repeat what the code says are held to it."""
 
@@ -172,6 +201,15 @@ class TestWhatIsDrawnOrListed:
     def test_each_status_is_explained(self, kind: type[StrEnum]) -> None:
         text = (ROOT / "docs/reference/statuses.md").read_text()
         assert [member.value for member in kind if f"\n| `{member.value}` |" not in text] == []
+
+    def test_the_shapes_are_those_of_to_dict(self) -> None:
+        text = (ROOT / "docs/reference/shapes.md").read_text()
+        for heading, value in SHAPES.items():
+            table = re.search(rf"^## {heading}\n\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+            assert table is not None
+            keys = re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| (`.*?) \|", table[1])))
+            assert sorted(keys) == sorted(value.to_dict()), heading
+            json.dumps(value.to_dict(), allow_nan=False)
 
     def test_each_command_and_option_is_in_the_reference(self) -> None:
         text = (ROOT / "docs/reference/command-line.md").read_text()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bgsched import (
     Daily,
     ExecutorError,
     Immediate,
+    Later,
     MemoryStore,
     PostgresStore,
     Process,
@@ -38,8 +39,12 @@ from bgsched import (
     Store,
     WorkerDiedError,
 )
+from bgsched._events import Hooks
 from bgsched._executors.choice import chosen
+from bgsched._executors.errand import check_travels
 from bgsched._executors.foreign import call_back
+from bgsched.integrations.opentelemetry import span_per_run
+from bgsched.process import Pool
 
 S = RunStatus
 PATIENCE = 60.0  # seconds until a signal that never comes fails a test
@@ -118,7 +123,6 @@ def bench(kind: str) -> Iterator[Bench]:
         yield bench
         bench.scheduler.shutdown(timeout=0)
         work.LET_GO.set()
-    work.LET_GO.clear()
 
 
 class TestEverywhere:
@@ -215,6 +219,11 @@ class TestEverywhere:
         assert [bench.end_of(request.id).result for request in requests] == list(range(1, 41))
 
 
+@pytest.fixture(autouse=True)
+def let_go_of_nothing() -> None:
+    work.LET_GO.clear()
+
+
 @pytest.fixture
 def pool() -> Iterator[Bench]:
     """A scheduler with a pool of two OS processes."""
@@ -277,6 +286,16 @@ class TestProcessPool:
         assert pool.scheduler.monitor.runs(request=other)[0].status is S.RUNNING
         assert pool.scheduler.monitor.health().ok
 
+    def test_one_of_the_standard_library_works_as_ours(self, tmp_path: Path) -> None:
+        bench = Bench(MemoryStore(), ProcessPoolExecutor(2))
+        with bench.scheduler:
+            request = bench.file(work.hang, mark=tmp_path / "mark")
+            pid = int(written(tmp_path / "mark"))
+            assert bench.run(work.die, how="exit").status is S.ERROR
+            assert is_alive(pid)
+            bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+            assert bench.end_of(request).status is S.KILLED
+
     def test_a_worker_killed_from_outside_is_an_error_of_its_run(self, pool: Bench, tmp_path: Path) -> None:
         request = pool.file(work.hang, mark=tmp_path / "mark")
         os.kill(int(written(tmp_path / "mark")), signal.SIGKILL)
@@ -311,8 +330,8 @@ class TestProcessPool:
 
     def test_workers_end_when_the_host_is_killed(self, tmp_path: Path) -> None:
         script = (
-            "from pathlib import Path; import _executor_processes as work\n"
-            "from bgsched import *\n"
+            "import _executor_processes as work\n"
+            "from bgsched import Immediate, ProcessPool, Scheduler\n"
             "if __name__ == '__main__':\n"
             "    with Scheduler(processes=work.registry, executor=ProcessPool(1)) as scheduler:\n"
             f"        scheduler.schedule(work.hang, Immediate(), {{'mark': {str(tmp_path / 'mark')!r}}})\n"
@@ -327,14 +346,15 @@ class TestProcessPool:
 
     def test_a_main_module_without_a_guard_is_told(self, tmp_path: Path) -> None:
         script = (
-            "import _executor_processes as work\n"
-            "from bgsched import *\n"
+            "import threading, _executor_processes as work\n"
+            "from bgsched import Immediate, ProcessPool, RunFinished, Scheduler\n"
             "scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1, start_method='spawn'))\n"
+            "over = threading.Event()\n"
+            "scheduler.on(RunFinished, lambda _: over.set())\n"
             "with scheduler:\n"
             "    scheduler.schedule(work.plus, Immediate(), {'one': 1})\n"
-            "    while not (runs := scheduler.monitor.runs()) or runs[0].is_active:\n"
-            "        pass\n"
-            "print(runs[0].error.message)\n"
+            "    over.wait()\n"
+            "print(scheduler.monitor.runs()[0].error.message)\n"
         )
         (tmp_path / "host.py").write_text(script)
         said, complaint = start_host(tmp_path / "host.py", stdout=subprocess.PIPE, stderr=subprocess.PIPE).communicate()
@@ -366,6 +386,14 @@ class TestProcessPool:
         with bench.scheduler:
             run = bench.run(work.plus, one=1)
         assert [text for _, _, text in bench.log(run)] == ["the door opens", "plus 1", "the door closes"]
+
+    def test_one_that_cannot_go_along_and_was_added_later_is_an_error_of_each_run(self, pool: Bench) -> None:
+        request = pool.scheduler.schedule(work.plus, Later(datetime.now(UTC) + timedelta(hours=1)), {"one": 1}).id
+        pool.scheduler.around(lambda _: ExitStack())
+        pool.scheduler.run_now(request)
+        run = pool.end_of(request)
+        assert run.error is not None
+        assert run.error.type == "ExecutorError"
 
     def test_a_pass_by_hand_waits_for_it(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=POOL(1))
@@ -426,7 +454,7 @@ class TestRefusals:
             (a_closure(), "test_executors.a_closure.<locals>.inner is defined inside another function"),
             (lambda: None, "is a lambda"),
             (SHADOWED, "something else is found at test_executors.shadowed"),
-            (functools.partial(a_closure()), "a part of it cannot be pickled"),
+            (functools.partial(a_closure()), "its function cannot be pickled"),
         ],
     )
     def test_a_function_that_cannot_travel_is_refused_when_scheduled(
@@ -452,8 +480,11 @@ class TestRefusals:
 
     def test_so_is_a_hook(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())
-        with pytest.raises(ExecutorError, match="a part of it cannot be pickled"):
+        with pytest.raises(ExecutorError, match=r"the hook <function .*<lambda> .*> around it cannot be pickled"):
             scheduler.schedule(work.plus, Immediate(), {"one": 1})
+
+    def test_the_spans_of_opentelemetry_go_along(self) -> None:
+        check_travels(work.plus, Hooks(span_per_run()), ProcessPool(1))
 
     def test_it_may_stay_on_threads(self) -> None:
         scheduler = Scheduler(executor=ProcessPool(1))
@@ -526,6 +557,71 @@ class TestElsewhere:
             run = bench.run(work.plus, one=1)
         assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
 
+    def test_one_that_gives_a_run_away_again_has_seen_its_worker_die(self, tmp_path: Path) -> None:
+        """A machine that lost its power says nothing; Dask misses it before its connection does."""
+        calls: list[Callable[[], None]] = []
+
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            calls.append(functools.partial(function, *given))
+            threading.Thread(target=calls[0], daemon=True).start()
+
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            request = bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            calls[0]()
+            run = bench.end_of(request)
+        work.LET_GO.set()
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert run.error.type == "WorkerDiedError"
+
+    def test_a_shutdown_does_not_wait_for_who_does_not_look(self, tmp_path: Path) -> None:
+        workers: list[threading.Thread] = []
+
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            workers.append(threading.Thread(target=function, args=given, daemon=True))
+            workers[0].start()
+
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            (left,) = bench.scheduler.shutdown(timeout=0).left
+        assert left.status is S.ABANDONED
+        assert workers[0].is_alive()
+        work.LET_GO.set()
+        workers[0].join(PATIENCE)
+        assert not workers[0].is_alive()
+
+    def test_one_that_gives_a_run_back_is_asked_again(self) -> None:
+        asked: list[int] = []
+
+        def second_time(future: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            asked.append(1)
+            if len(asked) == 1:
+                future.cancel()
+            else:
+                threading.Thread(target=lambda: future.set_result(function(*given))).start()
+
+        bench = Bench(MemoryStore(), Elsewhere(second_time))
+        with bench.scheduler:
+            assert bench.run(work.plus, one=1).result == 2
+        assert len(asked) == 2
+
+    def test_threads_of_the_host_that_were_shut_down_are_an_error(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            bench = Bench(MemoryStore(), threads)
+            with bench.scheduler:
+                first = bench.file(work.hang, mark=tmp_path / "mark")
+                written(tmp_path / "mark")
+                threads.shutdown(wait=False)
+                run = bench.run(work.plus, one=1)
+                work.LET_GO.set()
+                assert bench.end_of(first).status is S.SUCCESS
+        assert run.error is not None
+        assert run.error.message == "cannot schedule new futures after shutdown"
+
     @pytest.mark.parametrize("how", ["it fails", "nobody calls", "it is not taken"])
     def test_what_fails_on_the_way_ends_the_run(self, how: str) -> None:
         def lose(future: "Future[Any]", *_: Any) -> None:
@@ -549,6 +645,15 @@ class TestElsewhere:
                 "it is not taken": "cannot schedule new futures after shutdown",
             }[how]
         )
+
+    def test_one_object_is_one_pool(self) -> None:
+        """Whether it is the scheduler's or a process's; an async process stays on the event loop."""
+        pool = ProcessPoolExecutor(1)
+        scheduler = Scheduler(executor=pool)
+        places: list[tuple[Any, Any]] = [(work.bare, None), (work.bare, pool), (work.sleep_async, pool)]
+        lanes = [scheduler._crew.lane(Process(function, name="p", executor=given)) for function, given in places]
+        assert len(set(lanes)) == 1
+        assert scheduler._crew.lane(Process(work.sleep_async, name="p")) is Pool.ASYNC
 
     def test_a_kill_before_it_began_takes_it_back(self) -> None:
         given: list[Future[Any]] = []
@@ -587,3 +692,41 @@ class TestElsewhere:
         assert run.error is not None
         assert re.search(r"the worker \(.*, OS process \d+\) ended before the run did", run.error.message)
         assert ("INFO", "bgsched.run", "the last words") in bench.log(run)
+
+
+def storm(count: int, tmp_path: Path) -> None:
+    """Let a pool run what succeeds, dies, hangs and is killed, all at once; each must come to its own end, once."""
+    store = SQLiteStore(tmp_path / "app.db")
+    bench = Bench(store, ProcessPool(4, grace=timedelta(0)))
+    kinds: list[tuple[Any, dict[str, Any], RunStatus]] = [
+        (work.plus, {"one": 1}, S.SUCCESS),
+        (work.die, {"how": "kill"}, S.ERROR),
+        (work.die, {"how": "exit"}, S.ERROR),
+        (work.hang_too_long, {}, S.TIMED_OUT),
+        (work.hang, {"mark": "mark"}, S.KILLED),
+        (work.die_once, {}, S.SUCCESS),
+    ]
+    with bench.scheduler:
+        wanted: dict[str, RunStatus] = {}
+        for number in range(count):
+            process, params, status = kinds[number % len(kinds)]
+            params = {name: tmp_path / str(number) if name == "mark" else value for name, value in params.items()}
+            wanted[bench.file(process, **params)] = status
+        for request, status in wanted.items():
+            if status is S.KILLED:
+                written(Path(bench.scheduler.monitor.request(request).params["mark"]))
+                bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+        ends = {request: bench.end_of(request).status for request in wanted}
+        runs = bench.scheduler.monitor.runs(limit=2 * count)
+    assert ends == wanted
+    assert len(runs) == count
+    store.close()
+
+
+def test_whatever_happens_to_workers_each_run_has_its_own_end(tmp_path: Path) -> None:
+    storm(12, tmp_path)
+
+
+@pytest.mark.slow
+def test_whatever_happens_to_many_workers(tmp_path: Path) -> None:
+    storm(120, tmp_path)

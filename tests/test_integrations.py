@@ -4,7 +4,7 @@ import gzip
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import sentry_sdk
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,6 +55,8 @@ class Receiver:
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes]] = []
         self.status = 200
+        self.answers = threading.Event()  # cleared: it takes what comes and hangs
+        self.answers.set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +65,7 @@ class Receiver:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 receiver.got.append((self.path, body))
+                receiver.answers.wait()
                 self.send_response(receiver.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -76,6 +79,7 @@ class Receiver:
         self._thread.start()
 
     def stop(self) -> None:
+        self.answers.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -164,11 +168,24 @@ class TestPrometheus:
         assert self.scrape(scheduler.monitor) == {("bgsched_store_up",): 0}
 
 
+class Telling(SpanProcessor):
+    """Tells that a span of a run has ended, and that those before it know."""
+
+    def __init__(self, ended: threading.Semaphore) -> None:
+        self._ended = ended
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.name.startswith("run "):
+            self._ended.release()
+
+
 class TestOpenTelemetry:
     def test_each_run_is_a_span(self) -> None:
         exporter = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
+        ended = threading.Semaphore(0)
+        provider.add_span_processor(Telling(ended))
         scheduler = Scheduler(around=span_per_run(provider))
 
         def fine() -> None:
@@ -181,6 +198,8 @@ class TestOpenTelemetry:
         scheduler.run_now("broken")
         scheduler.run_until_idle()
         scheduler.shutdown()
+        for _ in range(2):
+            assert ended.acquire(timeout=30)
         inside, span, failed = exporter.get_finished_spans()
         assert (span.name, failed.name) == ("run fine", "run broken")
         assert inside.parent is not None
@@ -189,6 +208,36 @@ class TestOpenTelemetry:
         assert span.attributes["bgsched.run.id"] == scheduler.monitor.runs("fine")[0].id
         assert not failed.status.is_ok
         assert failed.events[0].name == "exception"
+
+    def test_an_exporter_that_hangs_delays_no_run(self) -> None:
+        answers = threading.Event()
+
+        class Hanging(InMemorySpanExporter):
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                answers.wait()
+                return super().export(spans)
+
+        exporter = Hanging()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        ended = threading.Semaphore(0)
+        provider.add_span_processor(Telling(ended))
+        scheduler = Scheduler(around=span_per_run(provider))
+        scheduler.process("fine")(lambda: None)
+        for _ in range(3):
+            scheduler.run_now("fine")
+        scheduler.run_until_idle()
+        runs = scheduler.monitor.runs()
+        assert [run.status for run in runs] == [RunStatus.SUCCESS] * 3
+        assert exporter.get_finished_spans() == ()
+        answers.set()
+        for _ in runs:
+            assert ended.acquire(timeout=30)
+        for run, span in zip(reversed(runs), exporter.get_finished_spans(), strict=True):
+            assert run.finished_at is not None
+            assert span.end_time is not None
+            assert span.end_time / 1e9 == pytest.approx(run.finished_at.timestamp(), abs=1)
+        scheduler.shutdown()
 
     def test_a_tracer_that_fails_breaks_no_run(self) -> None:
         class Broken(SpanProcessor):
@@ -246,6 +295,17 @@ class TestSentry:
         run_all(scheduler)
         assert len(check_ins()) == 4
 
+    def test_a_receiver_that_hangs_delays_no_run(
+        self, scheduler: Scheduler, receiver: Receiver, check_ins: Any
+    ) -> None:
+        receiver.answers.clear()
+        check_in(scheduler)
+        scheduler.schedule("fine", Schedule(EveryMinutes(10)), id="fine")
+        run_all(scheduler)
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+        receiver.answers.set()
+        assert [item["status"] for item in check_ins()] == ["in_progress", "ok"]
+
     @pytest.mark.parametrize(
         ("timing", "schedule"),
         [
@@ -294,6 +354,17 @@ class TestPing:
         scheduler.run_now("broken")
         run_all(scheduler)
         assert {run.status for run in scheduler.monitor.runs()} == {RunStatus.SUCCESS, RunStatus.ERROR}
+
+    def test_a_receiver_that_hangs_delays_no_run(
+        self, scheduler: Scheduler, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        receiver.answers.clear()
+        ping(scheduler, {"fine": f"http://127.0.0.1:{receiver.port}"}, timeout=0.05)
+        scheduler.run_now("fine")
+        scheduler.run_until_idle()
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+        scheduler._hooks.settle(30)
+        assert sum("the ping for run 1 of fine failed: timed out" in text for text in caplog.messages) == 2
 
     def test_an_address_is_http(self, scheduler: Scheduler) -> None:
         with pytest.raises(ValueError, match="must begin with http"):

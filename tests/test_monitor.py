@@ -77,7 +77,8 @@ class TestWhy:
     def test_unscheduled(self, scheduler: Scheduler) -> None:
         request = scheduler.schedule("p", Schedule(EverySeconds(5)))
         scheduler.unschedule(request.id)
-        assert f"It is unscheduled; reschedule({request.id!r}) resumes it." in scheduler.monitor.why(request.id)
+        since = "It is unscheduled since 2026-01-01 00:00:00 UTC"
+        assert f"{since}; reschedule({request.id!r}) resumes it." in scheduler.monitor.why(request.id)
 
     def test_complete(self, scheduler: Scheduler) -> None:
         request = scheduler.run_now("p")

@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,12 +23,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import _pooler
+import _postgres
+import _proxy
 import psycopg
 import pytest
+from _missing import no_postgres
 
 from bgsched import (
     EverySeconds,
     Immediate,
+    Later,
     MissingExtraError,
     Overlap,
     PostgresStore,
@@ -45,12 +51,10 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _links
+from bgsched.stores import _links, _wire, postgres
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
+from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, make_request
-
-_postgres = pytest.importorskip("_postgres")
-_proxy = pytest.importorskip("_proxy")
 
 PATIENCE = 60.0  # seconds until what never comes fails a test
 SECRET = "s3cret-pw"
@@ -101,7 +105,7 @@ def own_server() -> Iterator[Any]:
     """Start a server that the test may restart."""
     binaries = next(_postgres.find_binaries(), None)
     if binaries is None:
-        pytest.skip("no PostgreSQL binaries here, only a server")
+        no_postgres("only a server, and no binaries to start another one")
     server = _postgres.start_server(binaries, durable=True)  # an immediate restart loses what was not yet synced
     try:
         yield server
@@ -557,11 +561,14 @@ class TestWaking:
         for step in range(3):
             (run,) = claim(there, "b", T0 + 10 * step * SECOND)
             there.record("b", T0, Report([succeeded(run)]))
-        there.change("r", lambda request: request and request.unscheduled(), T0)
+        there.change("r", lambda request: request and request.unscheduled(T0), T0)
         wait_until(lambda: bool(told))
         assert told == [False]
 
-    def test_what_others_file_starts_long_before_the_poll(self, make_store: Callable[..., PostgresStore]) -> None:
+    def test_what_others_file_starts_without_a_poll(
+        self, make_store: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(postgres, "_POLL", 3600.0)
         there = make_store()
         began = threading.Event()
         with Scheduler(make_store()) as scheduler:
@@ -571,7 +578,19 @@ class TestWaking:
             wait_until(lambda: store.look_every > 1)  # it listens
             wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
             there.file([make_request(process="work", now=scheduler._clock.now())])
-            assert began.wait(4.0)
+            assert began.wait(PATIENCE)
+
+    def test_what_others_file_starts_by_a_poll_where_notifications_get_lost(
+        self, make_store: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(PostgresStore, "_hear", lambda *_: None)
+        there = make_store()
+        began = threading.Event()
+        with Scheduler(make_store()) as scheduler:
+            scheduler.process("work")(lambda: began.set())  # noqa: PLW0108  a process needs a function
+            wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
+            there.file([make_request(process="work", now=scheduler._clock.now())])
+            assert began.wait(PATIENCE)
 
     def test_a_link_that_broke_is_replaced(self, make_store: Callable[..., PostgresStore], sql: Any) -> None:
         here, there = make_store(), make_store()
@@ -587,6 +606,33 @@ class TestWaking:
         assert store.changes() == before
         store._polled_at -= 5.0
         assert store.changes() != before
+
+
+class TestIdleLoad:
+    def test_an_idle_scheduler_says_less_than_one_statement_a_second(
+        self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All of them count, BEGIN and COMMIT too; the listener's sign of life, one in 15 s, comes on top."""
+        clock = ManualClock()
+        said: list[str] = []
+        send = _wire.Link.send
+
+        def hear(link: _wire.Link, statements: Sequence[_wire.Statement]) -> Any:
+            said.extend(query for query, _ in statements)
+            return send(link, statements)
+
+        monkeypatch.setattr(PostgresStore, "_hears", True)
+        monkeypatch.setattr("bgsched.stores.postgres.time", clock)
+        store._polled_at = clock.monotonic()
+        scheduler = Scheduler(store, clock=clock)
+        scheduler.process("work")(lambda: None)
+        scheduler.schedule("work", Later(clock.now() + timedelta(days=1)))
+        scheduler.run_pending()
+        monkeypatch.setattr(_wire.Link, "send", hear)
+        for _ in range(60):  # a scheduler that waits looks up once a second
+            clock.advance(1)
+            scheduler.run_pending()
+        assert 12 <= len(said) < 60 - 60 / 15
 
 
 class Load:
@@ -613,18 +659,18 @@ class Load:
         runs = store.reader().runs(RunFilter(limit=2 * self.count))
         assert {run.result for run in runs} == {str(number) for number in range(self.count)}
         assert len(runs) == self.count
-        assert [run.id for run in runs if store.reader().log(run.id, 0, 1)] == []  # no refused result
+        with store.reading() as talk:
+            assert talk.ask(f"SELECT run_id FROM {store.schema}.log") == []  # no refused result
 
 
 class TestBrokenLinks:
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_links, "_PATIENCE", 1.0)
+        monkeypatch.setattr(_wire, "PATIENCE", 1.0)
         monkeypatch.setattr(_links, "_GREETING", 0.5)
-        monkeypatch.setattr(_links.Link, "patience", 1.0)
 
     def test_connections_that_the_server_ends(self, store: PostgresStore, make_store: Any, sql: Any) -> None:
-        load = Load(store, 2000)
+        load = Load(store, 1000)
         with load.scheduler:
             assert load.some.wait(PATIENCE)
             for _ in range(5):
@@ -654,9 +700,8 @@ class TestBrokenLinks:
         with load.scheduler as scheduler:
             assert load.some.wait(PATIENCE)
             proxy.hang()
-            began = time.monotonic()
             wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
-            assert time.monotonic() - began < 10
+            assert re.search("no answer within|timeout expired", str(scheduler._engine and scheduler._engine.problem))
             proxy.heal()
             load.assert_each_ran_once(make_store())
 
@@ -668,7 +713,7 @@ class TestBrokenLinks:
             assert scheduler.monitor.health().ok
 
     def test_a_commit_whose_answer_is_lost_says_so(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        execute = _links.Link.execute
+        execute = _wire.Link.execute
 
         def fail(link: Any, query: Any, *options: Any, **named: Any) -> Any:
             done = execute(link, query, *options, **named)
@@ -676,7 +721,7 @@ class TestBrokenLinks:
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
             return done
 
-        monkeypatch.setattr(_links.Link, "execute", fail)
+        monkeypatch.setattr(_wire.Link, "execute", fail)
         with pytest.raises(StoreUnavailableError, match="whether it did is not known"):
             store.file([make_request()])
         monkeypatch.undo()
@@ -685,7 +730,7 @@ class TestBrokenLinks:
 
     def test_a_server_that_restarts_under_load(self) -> None:
         with own_server() as server, closing(PostgresStore(server.dsn)) as store:
-            load = Load(store, 2000)
+            load = Load(store, 800)
             with load.scheduler:
                 assert load.some.wait(PATIENCE)
                 _pg_ctl(server, "restart", "-m", "immediate")
@@ -710,19 +755,19 @@ class TestOSProcesses:
     """Eight schedulers, of which one after the other is killed and replaced."""
 
     def test_each_fire_time_has_one_run(self, store: PostgresStore, postgres_dsn: str, tmp_path: Path) -> None:
-        self.soak(store, postgres_dsn, tmp_path / "signed", requests=100, repetitions=4, kills=4)
+        self.soak(store, postgres_dsn, tmp_path / "signed", requests=80, repetitions=3, kills=4, lease=4)
 
     @pytest.mark.slow
     def test_each_of_ten_thousand_fire_times_has_one_run(
         self, store: PostgresStore, postgres_dsn: str, tmp_path: Path
     ) -> None:
-        self.soak(store, postgres_dsn, tmp_path / "signed", requests=500, repetitions=20, kills=30)
+        self.soak(store, postgres_dsn, tmp_path / "signed", requests=500, repetitions=20, kills=30, lease=15)
 
     def soak(
-        self, store: PostgresStore, dsn: str, signed: Path, *, requests: int, repetitions: int, kills: int
+        self, store: PostgresStore, dsn: str, signed: Path, *, requests: int, repetitions: int, kills: int, lease: int
     ) -> None:
         expected = requests * repetitions
-        schedulers = [self.start(dsn, store.schema, signed) for _ in range(8)]
+        schedulers = [self.start(dsn, store.schema, signed, lease) for _ in range(8)]
         try:
             for scheduler in schedulers:
                 assert scheduler.stdout is not None
@@ -735,7 +780,7 @@ class TestOSProcesses:
                 place = random.randrange(8)
                 schedulers[place].send_signal(signal.SIGKILL)
                 schedulers[place].communicate()
-                schedulers[place] = self.start(dsn, store.schema, signed)
+                schedulers[place] = self.start(dsn, store.schema, signed, lease)
             self.wait_for_runs(store, expected)
             wait_until(lambda: not self.going_on(store))
         finally:
@@ -744,8 +789,8 @@ class TestOSProcesses:
         self.judge(store, signed, expected)
 
     @staticmethod
-    def start(dsn: str, schema: str, signed: Path) -> "subprocess.Popen[str]":
-        words: list[str | Path] = [sys.executable, "-W", "ignore", OS_PROCESS, dsn, schema, signed]
+    def start(dsn: str, schema: str, signed: Path, lease: int) -> "subprocess.Popen[str]":
+        words: list[str | Path] = [sys.executable, "-W", "ignore", OS_PROCESS, dsn, schema, signed, str(lease)]
         return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     @staticmethod
@@ -775,34 +820,64 @@ class TestOSProcesses:
         assert statuses["success"] <= len(lines) <= expected
 
 
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@contextmanager
+def stand_in(dsn: str) -> Iterator[str]:
+    pooler = _pooler.Pooler(dsn)
+    yield pooler.dsn
+    pooler.close()
+
+
+@contextmanager
+def pgbouncer(dsn: str, folder: Path) -> Iterator[str]:
+    """Start the real one."""
+    assert PGBOUNCER is not None
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
+        f"logfile = {folder}/log\npidfile = {folder}/pid\n"
+    )
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o777)  # PgBouncer does not run as root
+    user = _postgres.unprivileged_user()
+    with subprocess.Popen([PGBOUNCER, "-q", config], user=user, cwd="/") as running:
+        pooled = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
+        try:
+            wait_until(lambda: _answers(pooled))
+            yield pooled
+        finally:
+            running.terminate()
+
+
 class TestPgBouncer:
     """In transaction mode: each transaction may have another connection of the server."""
 
-    @pytest.fixture
-    def pooled_dsn(self, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
-        pgbouncer = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-        if pgbouncer is None:
-            pytest.skip("no pgbouncer on this machine (Debian: apt install pgbouncer)")
-        with socket.create_server(("127.0.0.1", 0)) as door:
-            port = door.getsockname()[1]
-        parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
-        target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
-        config = tmp_path / "pgbouncer.ini"
-        config.write_text(
-            f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
-            f"logfile = {tmp_path}/log\npidfile = {tmp_path}/pid\n"
-        )
-        for path in (tmp_path, *tmp_path.parents[:2]):
-            path.chmod(0o777)  # PgBouncer does not run as root
-        user = _postgres.unprivileged_user()
-        with subprocess.Popen([pgbouncer, "-q", config], user=user, cwd="/") as running:
-            dsn = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
-            try:
-                wait_until(lambda: _answers(dsn))
-                yield dsn
-            finally:
-                running.terminate()
+    @pytest.fixture(params=["stand-in", *(["PgBouncer"] if PGBOUNCER else [])])
+    def pooled_dsn(self, request: pytest.FixtureRequest, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
+        pooler = pgbouncer(postgres_dsn, tmp_path) if request.param == "PgBouncer" else stand_in(postgres_dsn)
+        with pooler as dsn:
+            yield dsn
+
+    def test_each_transaction_may_have_another_connection(self, pooled_dsn: str) -> None:
+        with psycopg.connect(pooled_dsn, autocommit=True) as one, psycopg.connect(pooled_dsn, autocommit=True) as two:
+            one.execute("BEGIN")
+            first, second = (c.execute("SELECT pg_backend_pid()").fetchone() for c in (one, two))
+            assert first != second
+            one.execute("COMMIT")
+            two.execute("BEGIN")
+            two.execute("SELECT 1")
+            one.execute("SELECT 1")
+            assert (
+                one.execute("SELECT pg_backend_pid()").fetchone() != two.execute("SELECT pg_backend_pid()").fetchone()
+            )
+            two.execute("COMMIT")
 
     def test_it_works_and_polls(self, pooled_dsn: str, make_store: Callable[..., PostgresStore]) -> None:
         store = make_store(pooled_dsn)

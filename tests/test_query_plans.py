@@ -1,20 +1,24 @@
-"""No question of the monitor, and no bite of a purge, reads the tables of runs, requests or lines from end to end.
+"""What the monitor and a purge read does not grow with what nobody asked for.
 
-On SQLite the planner is asked about every statement that is executed; on PostgreSQL, over enough rows that it would
+On SQLite the planner is asked about every statement that is executed, and the steps of its machine are counted, in a
+small store and in one with four times as many runs; on PostgreSQL the planner is asked, over enough rows that it would
 use an index where there is one.
 """
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
 from bgsched import LogLine, Monitor, PostgresStore, Retention, Run, RunStatus, SQLiteStore, Store
+from bgsched.stores import _sql_filters
 from bgsched.stores._sql import ACTIVE_STATUS
+from bgsched.stores._sqlite_reader import look_into
 from bgsched.stores.base import Ended
+from bgsched.testing import ManualClock
 from bgsched.testing.contract import make_request
 from bgsched.timing import Later
 
@@ -27,12 +31,19 @@ QUESTIONS: dict[str, Ask] = {
     "deep page": lambda m: m.runs(before=500),
     "process": lambda m: m.runs("p1"),
     "request": lambda m: m.runs(request="r1"),
-    "status": lambda m: m.runs(status="error"),
+    "status": lambda m: m.runs(status="error", limit=20),
     "process and status": lambda m: m.runs("p1", status="success"),
     "rare status": lambda m: m.runs(status="killed"),
-    "user": lambda m: m.runs(user="ann"),
+    "failures of a request": lambda m: m.runs(request="r1", status=("error", "timed_out")),
+    "user": lambda m: m.runs(user="ann", limit=20),
+    "failures of a user": lambda m: m.runs(user="ann", status="error", limit=20),
+    "user and process": lambda m: m.runs("p1", user="ann", limit=20),
+    "successes of a request": lambda m: m.runs(request="r1", status="success"),
+    "text": lambda m: m.runs(text="hello"),
+    "text that is nowhere": lambda m: m.runs(text="nowhere"),
     "members": lambda m: m.runs(parent=7),
     "a week": lambda m: m.runs(since=NOW - 2 * WEEK, until=NOW - WEEK),
+    "process in an hour": lambda m: m.runs("p1", since=NOW - WEEK, until=NOW - WEEK + timedelta(hours=1)),
     "one run": lambda m: m.run(5),
     "log": lambda m: m.log(5),
     "running": lambda m: m.running(),
@@ -95,6 +106,7 @@ class TestSQLite:
                 connection.set_trace_callback(None)
         assert said
         explain = sqlite3.connect(store.path)
+        look_into(explain)
         try:
             return [
                 f"{step} in {statement}"
@@ -125,6 +137,55 @@ class TestSQLite:
         assert found == []
 
 
+@pytest.fixture(scope="module")
+def small_and_big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SQLiteStore, SQLiteStore]]:
+    stores = SQLiteStore(tmp_path_factory.mktemp("small") / "a"), SQLiteStore(tmp_path_factory.mktemp("big") / "a")
+    for store, runs in zip(stores, (2_000, 8_000), strict=True):
+        fill(store, runs)
+    yield stores
+    for store in stores:
+        store.close()
+
+
+class TestGrowth:
+    """The same questions, the same answers, four times the runs: a few steps more, for a deeper tree."""
+
+    def steps(self, store: SQLiteStore, name: str) -> int:
+        taken = 0
+
+        def count() -> int:
+            nonlocal taken
+            taken += 1
+            return 0
+
+        store.reader().find_run(1)
+        for connection in store._open.idle:
+            connection.set_progress_handler(count, 20)
+        ASKED[name](Monitor(store, clock=ManualClock(NOW)))
+        for connection in store._open.idle:
+            connection.set_progress_handler(None, 0)
+        return 20 * taken
+
+    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in {"histogram", "totals", "next due"}])
+    def test_steps_do_not_grow_with_the_store(
+        self, small_and_big: tuple[SQLiteStore, SQLiteStore], name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_sql_filters, "LOOK", 50)  # the small store has as many of what is looked at
+        small, big = (self.steps(store, name) for store in small_and_big)
+        assert big <= 1.3 * small + 500
+
+
+ASKED = QUESTIONS | {
+    # as many of the bigger store's runs, which lie closer together
+    "summary": lambda m: m.summary(since=_after_the_last(m, 100)),
+    "summary of a process": lambda m: m.summary("p1", since=_after_the_last(m, 100)),
+}
+
+
+def _after_the_last(monitor: Monitor, count: int) -> datetime:
+    return monitor.runs(limit=count)[-1].recorded_at
+
+
 def _is_full_scan(step: str, statement: str) -> bool:
     """Whether a step reads a whole table; not where a LIMIT ends it, along the order that is asked for.
 
@@ -145,7 +206,7 @@ def postgres_store(postgres_dsn: str) -> Iterator[PostgresStore]:
 
     with temporary_schema(postgres_dsn) as schema:
         store = PostgresStore(postgres_dsn, schema=schema)
-        fill(store, 20_000)
+        fill(store, 8_000)
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
             for table in ("runs", "requests", "log", "ended"):
                 connection.execute(f"VACUUM ANALYZE {schema}.{table}".encode())
@@ -159,15 +220,17 @@ class TestPostgres:
         self, postgres_store: PostgresStore, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         plans: list[str] = []
-        from bgsched.stores import _links
+        from bgsched.stores import _wire
 
-        ask = _links.Link.ask
+        send = _wire.Link.send
 
-        def explaining(link: _links.Link, query: str, *values: object) -> list[tuple[object, ...]]:
-            plans.extend(str(row[0]) for row in ask(link, f"EXPLAIN {query}", *values))
-            return ask(link, query, *values)
+        def explaining(link: _wire.Link, statements: Sequence[_wire.Statement]) -> list[list[tuple[object, ...]]]:
+            for query, values in statements:
+                if query.startswith(("SELECT", "WITH")):
+                    plans.extend(str(row[0]) for row in link.execute(f"EXPLAIN {query}", values))
+            return send(link, statements)
 
-        monkeypatch.setattr(_links.Link, "ask", explaining)
+        monkeypatch.setattr(_wire.Link, "send", explaining)
         QUESTIONS[name](Monitor(postgres_store))
         assert plans
         assert [p for p in plans if re.search(r"Seq Scan on (runs|requests|log)\b", p)] == []

@@ -34,13 +34,13 @@ def purge_all(store: Store, retention: Retention) -> tuple[int, list[float]]:
 
 
 def test_bites_go_on_until_only_what_is_kept_is_left(store: SQLiteStore) -> None:
-    fill(store, 12_000)
+    fill(store, 3_000)
     purged, _ = purge_all(store, Retention())
-    assert purged == pytest.approx(12_000 * 20 / 35, rel=0.05)
+    assert purged == pytest.approx(3_000 * 20 / 35, rel=0.05)
     with store.reading() as connection:
         assert connection.execute("SELECT min(recorded_at) / 86400000000 FROM bgsched_runs").fetchone()[0] > 20_000
         lines = connection.execute("SELECT count(*) FROM bgsched_log").fetchone()[0]
-    assert lines == 2 * (12_000 - purged)
+    assert lines == 2 * (3_000 - purged)
     assert store.purge(Retention(), NOW) == Bite()
 
 

@@ -12,7 +12,7 @@ import pytest
 import bgsched.stores
 from bgsched import PostgresStore, Scheduler
 from bgsched.stores import MemoryStore, SQLiteStore, Store
-from bgsched.stores.postgres import _Transaction as PostgresTransaction
+from bgsched.stores._postgres_steps import PostgresTransaction
 from bgsched.testing import StoreContract
 
 
@@ -62,5 +62,5 @@ class TestPostgresStore(StoreContract):
         """Let the lease run out by the server's clock, which alone counts."""
         with store.transaction() as tx:
             assert isinstance(tx, PostgresTransaction)
-            tx._link.do(f"UPDATE {tx._schema}.schedulers SET expires_at = '-infinity' WHERE owner = %s", owner)
+            tx._talk.do(f"UPDATE {tx._schema}.schedulers SET expires_at = '-infinity' WHERE owner = %s", owner)
         return super().die(store, owner, now)

@@ -34,7 +34,7 @@ from bgsched.request import Misfire, OnAbandon, Overlap, Request, RequestStatus,
 from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler, ShutdownReport
 from bgsched.stores import MemoryStore, SQLiteStore, open_store
-from bgsched.stores.base import SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Page, SchedulerRecord, Store, StoreReader, Summary
 from bgsched.timing import (
     FR,
     MO,
@@ -100,6 +100,7 @@ __all__ = [
     "NoCurrentRunError",
     "OnAbandon",
     "Overlap",
+    "Page",
     "ParamsError",
     "Process",
     "ProcessGroup",

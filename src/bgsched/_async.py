@@ -26,7 +26,7 @@ __all__ = ["EventLoops"]
 class EventLoops:
     """Executes async runs; there is no thread before the first of them. *done* hears of each that came to its end."""
 
-    def __init__(self, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._done = done
         self._hooks = hooks
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class EventLoops:
             live.params = live.process.load(live.run.params)
             with surroundings(live, self._hooks):
                 watched = _Watched(live.process.function(**live.params), live, thread)
-                live.stack = watched.stack
+                live.watched = watched.stack
                 result = await watched
         except asyncio.CancelledError as cancelled:
             close(live, failed(live, as_killed(live) if live.asked else cancelled))

@@ -17,11 +17,13 @@ from bgsched.process import Pool, Process, ProcessRegistry
 from bgsched.request import Plan, Policies, Request, overlap_key, plan
 from bgsched.run import Run
 
-__all__ = ["Claims", "OpenLane", "Planning", "UnderWay"]
+__all__ = ["AHEAD", "Claims", "OpenLane", "Planning", "UnderWay"]
 
-_AHEAD = timedelta(milliseconds=20)  # how much work may wait, claimed, behind busy workers
-_MOST_AHEAD = 256
-_WEIGHT = 0.1  # of the newest run in the mean of how long they take
+AHEAD = timedelta(milliseconds=20)
+"""How much work may wait, claimed, behind busy workers."""
+
+_MOST_AHEAD = 1024
+_MEMORY = 10  # how many of the last runs the mean of how long they take is mostly about
 
 
 class UnderWay:
@@ -101,12 +103,14 @@ class Claims:
         self._under_way = under_way
         self._workers = crew.bound(Pool.THREADS)
         self._mean_run = 1.0
+        self._seen = 0
         self._sorted: tuple[int, dict[Lane, _Lane]] = -1, {}
 
     def took(self, live: LiveRun) -> None:
         """Hear of a run that is over: how long runs take decides how many may wait for a worker."""
         if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
-            self._mean_run += _WEIGHT * (live.ended - live.began - self._mean_run)
+            self._seen = min(self._seen + 1, _MEMORY)
+            self._mean_run += (live.ended - live.began - self._mean_run) / self._seen
 
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""
@@ -121,9 +125,13 @@ class Claims:
                 found.append(OpenLane(names, room, bounds))
         return found
 
+    def has_plenty(self, more: int = 0) -> bool:
+        """Whether the workers have more than half of what they may have, with *more* or, negative, less to come."""
+        return self._under_way.by_lane[Pool.THREADS] + more > max(self._workers, self._room() // 2)
+
     def _room(self) -> int:
         """Return how many runs the workers may have: one each, and a few more where runs are short."""
-        ahead = int(self._workers * _AHEAD.total_seconds() / max(self._mean_run, 1e-6))
+        ahead = int(self._workers * AHEAD.total_seconds() / max(self._mean_run, 1e-6))
         return self._workers + min(ahead, _MOST_AHEAD)
 
     def _lanes(self) -> "dict[Lane, _Lane]":

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from bgsched.errors import TimingError, did_you_mean
 from bgsched.timing import (
@@ -35,10 +36,13 @@ EXAMPLES = (
     "0 9 * * mon-fri",
     "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=9;BYMINUTE=0",
 )
+Dialect = Literal["unix", "quartz"]
+
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}
 _UNITS = ("second", "minute", "hour", "day", "week", "month")
 _SINGLE = {"secondly": "second", "minutely": "minute", "hourly": "hour", "daily": "day", "weekly": "week"}
 _DAY = r"mon[a-z]*|tue[a-z]*|wed[a-z]*|thu[a-z]*|fri[a-z]*|sat[a-z]*|sun[a-z]*"
+_DAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HEADS = ("every", "hourly", "daily", "weekly", "monthly", "weekdays", "weekends")
 _SHAPE = re.compile(
     rf"""(?:
@@ -52,22 +56,35 @@ _SHAPE = re.compile(
 )
 
 
-def parse_frequency(text: str, *, dialect: str | None = None) -> Frequency:
-    """Return the frequency that a text stands for; raise TimingError with examples of what can be written."""
+def parse_frequency(
+    text: str, *, dialect: Dialect | None = None, seconds: Literal["first", "last"] | None = None
+) -> Frequency:
+    """Return the frequency that a text stands for; raise TimingError with examples of what can be written.
+
+    *dialect* and *seconds* are those of a Cron, and say that the text is one.
+    """
     words = " ".join(text.split())
     lower = words.lower()
     if lower.startswith(("freq=", "rrule:")):
         return Recurrence(words)
-    match = _SHAPE.fullmatch(lower)
-    if match is not None and dialect is None:
-        return _built(match)
-    head = lower.partition(" ")[0]
-    if dialect is None and re.fullmatch(r"[a-z]+", head) and not re.fullmatch(r"[lhr]|[0-9*/,-]+", head):
-        hint = did_you_mean(head, _HEADS) if head not in _HEADS else ""
-        raise TimingError(f"{words!r} cannot be read{hint}; write for example {', '.join(map(repr, EXAMPLES[:9]))}")
-    if dialect == "quartz" or (dialect is None and "?" in words):
-        return Cron(words, dialect="quartz")
-    return Cron(words)
+    if dialect is None and seconds is None:
+        match = _SHAPE.fullmatch(lower)
+        if match is not None:
+            return _built(match)
+        if re.match(r"[a-z]{2}", lower):  # no cron expression begins so
+            raise TimingError(f"{words!r} cannot be read{_hint(lower)}")
+        dialect = "quartz" if "?" in words else None
+    return Cron(words, dialect=dialect or "unix", seconds=seconds)
+
+
+def _hint(words: str) -> str:
+    head = words.partition(" ")[0]
+    if head in _ORDINALS:
+        return f"; write 'monthly on {words}'"
+    if head in {"yearly", "annually"}:
+        return "; write '@yearly', a cron expression or an RRULE such as 'FREQ=YEARLY;BYMONTH=12;BYMONTHDAY=24'"
+    mean = did_you_mean(head, _HEADS) if head not in _HEADS else ""
+    return f"{mean}; write for example {', '.join(map(repr, EXAMPLES[:9]))}"
 
 
 def _built(match: re.Match[str]) -> Frequency:
@@ -135,7 +152,10 @@ def _every_month(match: re.Match[str], count: int) -> Frequency:
         return Monthly(-1, at=_at(match), every=count)
     nth = re.fullmatch(rf"(?:(?P<n>\d)(?:st|nd|rd|th)|(?P<word>{'|'.join(_ORDINALS)})) (?P<day>{_DAY})", on)
     if nth is None:
-        raise TimingError(f"{match[0]!r} needs a day; write 'monthly on 15', 'on last day' or 'on second tuesday'")
+        hint = did_you_mean(on.rpartition(" ")[2], _DAY_NAMES)
+        raise TimingError(
+            f"{match[0]!r} needs a day; write 'monthly on 15', 'on last day' or 'on second tuesday'{hint}"
+        )
     n = int(nth["n"]) if nth["n"] else _ORDINALS[nth["word"]]
     return Monthly(on=f"{nth['day']}({n})", at=_at(match), every=count)
 

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TextIO
 from zoneinfo import ZoneInfo
 
 from bgsched._cli_frequency import EXAMPLES, parse_frequency
+from bgsched._cli_options import positive
 from bgsched.errors import TimingError
 from bgsched.timing import Schedule
 
@@ -24,9 +25,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("timing", nargs="+", help="a timing in words, a cron expression or an RRULE")
     parser.add_argument("--tz", default="UTC", metavar="ZONE", help="IANA time zone (default: UTC)")
-    parser.add_argument("-n", "--count", type=int, default=5, metavar="N", help="how many fire times (default: 5)")
+    parser.add_argument("-n", "--count", type=positive, default=5, metavar="N", help="how many fire times (default: 5)")
     parser.add_argument("--from", dest="start", metavar="WHEN", help="ISO date or time to start from (default: now)")
     parser.add_argument("--dialect", choices=["unix", "quartz"], help="how to read a cron expression")
+    parser.add_argument("--seconds", choices=["first", "last"], help="where a cron expression of six fields has them")
     parser.set_defaults(command=lambda args, _terminal: run(args, sys.stdout), color=None)
     return parser
 
@@ -34,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the fire times; return 2 and say why on standard error if the timing cannot be read."""
     try:
-        frequency = parse_frequency(" ".join(args.timing), dialect=args.dialect)
+        frequency = parse_frequency(" ".join(args.timing), dialect=args.dialect, seconds=args.seconds)
         schedule = Schedule(frequency, timezone=args.tz)
         now = _instant(args.start, ZoneInfo(args.tz))
         pinned = schedule.pinned(now)
@@ -42,11 +44,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         sys.stderr.write(f"bgsched next: {error}\n")
         return 2
     print(schedule.describe(), file=out)
-    first = pinned.first_fire_time(now)
-    later = pinned.fire_times(first) if first is not None else iter(())
-    for fire_time in islice(
-        (at for at in (first, *islice(later, max(args.count - 1, 0))) if at is not None), args.count
-    ):
+    for fire_time in islice(pinned.fire_times(now - timedelta.resolution), args.count):
         print(_row(pinned, fire_time), file=out)
     for warning in pinned.warnings(now):
         print(f"warning: {warning}", file=out)

@@ -12,12 +12,14 @@ from bgsched.errors import StoreUnavailableError
 from bgsched.monitor import Health, Monitor
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
+from bgsched.stores.base import Page
 
 __all__ = ["add_parsers", "outcome", "requests_table", "runs_table", "write_line"]
 
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "DEBUG": "dim"}
 _EXCERPT = 20
 _PAGE = 1000
+_LATE = timedelta(seconds=5)
 
 RUN_COLUMNS = (
     Column("run", right=True),
@@ -28,7 +30,7 @@ RUN_COLUMNS = (
     Column("late", rank=7, right=True),
     Column("params", rank=8, least=12),
     Column("request", rank=9, least=12),
-    Column("what came of it", rank=3, least=12),
+    Column("what came of it", rank=3, least=30),  # at night, this is what one looks for
 )
 REQUEST_COLUMNS = (
     Column("request", least=16),
@@ -103,26 +105,36 @@ def _add_run_filters(runs: argparse.ArgumentParser) -> None:
 
 
 def _runs(args: argparse.Namespace, terminal: Terminal) -> int:
-    found = open_monitor(args.store).runs(
-        process=args.process,
-        request=args.request,
-        status=args.status,
-        since=args.since,
-        until=args.until,
-        text=args.text,
-        user=args.user,
-        limit=args.limit,
-        before=args.before,
-    )
+    found = _looked_for(open_monitor(args.store), args)
     if args.json:
         terminal.json([run.to_dict() for run in found])
     elif not found:
         terminal.say("no run matches", "dim")
     else:
         runs_table(terminal, found)
-        if len(found) == args.limit:
-            terminal.say(f"older ones: --before {found[-1].id}", "dim")
+        if found.before is not None:
+            terminal.say(f"older ones: --before {found.before}", "dim")
     return 0
+
+
+def _looked_for(monitor: Monitor, args: argparse.Namespace) -> Page:
+    """Return as many runs as are asked for, question by question: each looks at a bounded number."""
+    found = Page(before=args.before)
+    while True:
+        page = monitor.runs(
+            process=args.process,
+            request=args.request,
+            status=args.status,
+            since=args.since,
+            until=args.until,
+            text=args.text,
+            user=args.user,
+            limit=args.limit - len(found),
+            before=found.before,
+        )
+        found = Page([*found, *page], page.before)
+        if found.before is None or len(found) == args.limit:
+            return found
 
 
 def runs_table(terminal: Terminal, runs: Iterable[Run]) -> None:
@@ -304,12 +316,20 @@ def _request_row(request: Request, now: datetime) -> tuple[str | Cell, ...]:
         request.process,
         Cell(request.status.value, STATUS_STYLES[request.status]),
         clock_time(due, now),
-        "" if due is None else span_text(max(due - now, timedelta(0))) if due > now else "now",
+        _until(due, now),
         request.timing.describe() + (f" ({request.reason})" if request.reason else ""),
         clock_time(request.last_fire_time, now),
         request.user or "",
         params_text(request.params),
     )
+
+
+def _until(due: datetime | None, now: datetime) -> str:
+    if due is None:
+        return ""
+    if now - due > _LATE:
+        return f"{span_text(now - due)} ago"
+    return span_text(due - now) if due > now else "now"
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------

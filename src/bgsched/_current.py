@@ -66,7 +66,7 @@ class LiveRun:
         self.looked = False  # the process has seen that it should stop
         self.interrupt: Callable[[], None] | None = None  # wakes a process that cannot look, because it awaits
         self.thread: int | None = None
-        self.stack: Callable[[], str] = self._stack_of_thread
+        self.watched: Callable[[], str] | None = None  # where it stands, when it is not on a thread of its own
         self.replaced = False  # another worker took the place of the one that is stuck in it
         self.left = False  # its worker came back
         self.overdue = False  # its time is over, and that was said to whoever executes it
@@ -166,8 +166,10 @@ class LiveRun:
         if self.interrupt is not None:
             self.interrupt()
 
-    def _stack_of_thread(self) -> str:
-        """Return where the thread of the run stands, empty when it has none."""
+    def stack(self) -> str:
+        """Return where the run stands, empty when nobody can tell."""
+        if self.watched is not None:
+            return self.watched()
         frame = sys._current_frames().get(self.thread or 0)  # noqa: SLF001  the documented way to see another thread
         return "" if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 

@@ -10,19 +10,19 @@ goes out under the old one, and is refused.
 """
 
 import os
-import random
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from bgsched._claims import Claims, OpenLane, Planning, UnderWay
+from bgsched._claims import AHEAD, Claims, OpenLane, Planning, UnderWay
 from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks, RunFinished
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
+from bgsched._purging import Purging
 from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock
@@ -38,11 +38,9 @@ HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
-_PURGE_EVERY = 3600.0
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
-_PURGE_ON = 0.25  # seconds until the next bite, while there is more
 
 
 class Engine:
@@ -74,9 +72,9 @@ class Engine:
         self._reports = Reports(store, processes, clock, hooks, self._was_refused)
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
-        self._retention = retention
         self._start_run = start_run
         self._ended: deque[LiveRun] = deque()
+        self._is_passing = False
         self._unanswered = False
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
@@ -87,8 +85,7 @@ class Engine:
         self._next_kills = 0.0
         self._next_groups = 0.0
         self._next_report = 0.0
-        self._next_purge = clock.monotonic() + _PURGE_EVERY
-        self._purged_to = 0  # the id of the run after which the next bite looks
+        self._purging = Purging(store, retention, clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
 
@@ -118,6 +115,7 @@ class Engine:
 
     def one_pass(self, limit: int | None = None) -> None:
         """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
+        self._is_passing = True
         now, elapsed = self._clock.now(), self._clock.monotonic()
         self._compare_clocks(now, elapsed)
         self._end_overdue(elapsed)
@@ -136,8 +134,7 @@ class Engine:
             self._groups.advance()
         if not self.paused:
             self._claim(now, limit)
-        if elapsed >= self._next_purge:
-            self._purge(now, elapsed)
+        self._purging.go_on(now)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
@@ -154,9 +151,13 @@ class Engine:
 
     def longest_wait(self) -> float:
         """Return for how many seconds the next pass may wait when nothing calls for one."""
-        if self._groups.poked or self._ended:
+        self._is_passing = False
+        has_plenty = self._claims.has_plenty(-len(self._ended))
+        if self._groups.poked or (self._ended and not has_plenty):
             return 0.0
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
+        if has_plenty:
+            longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
         waits = [longest, *(left for _, left in self._live.times_left(elapsed))]
         if not self.paused:
@@ -187,9 +188,13 @@ class Engine:
         """Whether the run is still ours to execute."""
         return self._live.find(live.run.id) is live
 
-    def ended(self, live: LiveRun) -> None:
-        """Hear of a run that came back from its worker. From any thread."""
+    def ended(self, live: LiveRun) -> bool:
+        """Hear of a run that came back from its worker; return whether that calls for a pass now. From any thread.
+
+        Not during a pass: `longest_wait`, after it, sees what ended.
+        """
         self._ended.append(live)
+        return not (self._is_passing or self._claims.has_plenty(-len(self._ended)))
 
     def look_now(self) -> None:
         """Look for asked kills in the next pass: somebody said that there is one. From any thread."""
@@ -350,13 +355,6 @@ class Engine:
             else:
                 self._start_run(live)
             self._live.add(live)
-
-    def _purge(self, now: datetime, elapsed: float) -> None:
-        self._next_purge = elapsed + _PURGE_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        bite = self._store.purge(self._retention, now, after=self._purged_to)
-        self._purged_to = bite.after or 0
-        if bite.after is not None:
-            self._next_purge = elapsed + _PURGE_ON
 
     def _record(self) -> SchedulerRecord:
         now = self._clock.now()

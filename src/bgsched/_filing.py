@@ -1,36 +1,40 @@
-"""Requests on their way into the store: their ids, and those that follow another run."""
+"""Requests on their way into the store: the `Desk` where wishes become requests, and those that follow another run."""
 
-import secrets
+import json
+import os
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from bgsched._evolve import evolve
-from bgsched.process import Process
-from bgsched.request import Request
+from bgsched._codec import MisfitError, Plain
+from bgsched._evolve import evolve, fresh
+from bgsched.errors import ParamsError, TimingError
+from bgsched.process import Process, ProcessRegistry
+from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
-from bgsched.timing import Immediate
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
-__all__ = ["check_id", "follow_up", "new_id"]
+__all__ = ["Desk", "follow_up"]
 
 _LONGEST_ID = 200
 
 
-def check_id(id: object) -> None:
+def _check_id(id: object) -> None:
     """Raise ValueError for what cannot be the id of a request."""
     if not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
         raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
 
 
-def new_id(now: datetime) -> str:
+def _new_id(now: datetime) -> str:
     """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"
+    return f"{int(now.timestamp() * 1000):012x}{os.urandom(8).hex()}"
 
 
 def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request:
     """Return the request that runs *process* at once, after the success of *leader*."""
     timing = Immediate()
     request = Request(
-        id=new_id(now),
+        id=_new_id(now),
         process=process.name,
         params=process.defaults(),
         sensitive=process.policies.sensitive,
@@ -41,3 +45,135 @@ def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request
         created_at=now,
     )
     return evolve(request.timed(timing, now), reason=f"after run {leader.id} of {leader.process!r}")
+
+
+class Desk:
+    """Turns wishes into requests, by the processes that are registered and the time zone of a scheduler.
+
+    *check* refuses a process that cannot be executed here.
+    """
+
+    def __init__(self, processes: ProcessRegistry, zone: str, check: Callable[[Process[Any, Any]], None]) -> None:
+        self._processes = processes
+        self._zone = zone
+        self._check = check
+        self._last_pinned: tuple[Timing, datetime, Timing] | None = None  # many requests may share one timing
+
+    def request(
+        self,
+        process: str | Process[Any, Any],
+        timing: Timing,
+        params: Mapping[str, Any] | None,
+        now: datetime,
+        *,
+        id: str | None = None,
+        user: str | None = None,
+        channel: str = "code",
+    ) -> Request:
+        """Return the new request, as `Scheduler.schedule` files it."""
+        registered = self._processes.get(process.name if isinstance(process, Process) else process)
+        self._check(registered)
+        if id is not None:
+            _check_id(id)
+        request = fresh(
+            Request,
+            id=id if id is not None else _new_id(now),
+            process=registered.name,
+            params=registered.bind(params),
+            sensitive=registered.policies.sensitive,
+            timing=timing,
+            user=user,
+            channel=channel,
+            priority=registered.policies.priority,
+            created_at=now,
+        )
+        return _with_fire_time(request.timed(self._pinned(timing, now), now))
+
+    def rescheduled(
+        self, request: Request, timing: Timing | None, params: Mapping[str, Any] | None, now: datetime, **changes: Any
+    ) -> Request:
+        """Return the request with fire times again, with *params* unless ``None`` and the *changes* that are not."""
+        wanted = timing if timing is not None else request.timing
+        if isinstance(wanted, UnreadableTiming):
+            raise TimingError(f"the timing of request {request.id!r} {wanted.describe()}; give a new one")
+        kept = {name: value for name, value in changes.items() if value is not None}
+        bound = {} if params is None else self._bind(request, params)
+        return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **bound, **kept))
+
+    def run_beside(
+        self, request: Request, params: Mapping[str, Any] | None, now: datetime, *, user: str | None, channel: str
+    ) -> Run:
+        """Return a waiting run of the request beside its fire times."""
+        process = self._processes.get(request.process)
+        policies = process.policies
+        return Run(
+            request_id=request.id,
+            revision=request.revision,
+            process=request.process,
+            params=request.params if params is None else process.bind(params),
+            user=user if user is not None else request.user,
+            channel=channel,
+            sensitive=request.hidden_by(policies),
+            fire_time=now,
+            recorded_at=now,
+            due_at=now,
+            overlap_key=overlap_key(request, policies),
+            reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+        )
+
+    def declared(self, process: Process[Any, Any], request: Request | None, now: datetime) -> Request | None:
+        """Return what the request under the process's name becomes by what the code declares; ``None``: it stays.
+
+        It stays as it is, whatever was done to it at run time, unless the code has changed since it was last declared.
+        """
+        if process.timing is None:
+            if request is None or request.declared is None or request.process != process.name:
+                return None
+            return evolve(request.unscheduled(now, "its timing is no longer declared in the code"), declared=None)
+        said = self._said(process.timing)
+        if request is not None and request.declared == said:
+            return None
+        timing = self._pinned(process.timing, now)
+        if request is not None and request.process == process.name:
+            return request.rescheduled(timing, now, declared=said)
+        own: dict[str, Any] = {
+            "process": process.name,
+            "params": process.bind({}),
+            "sensitive": process.policies.sensitive,
+            "priority": process.policies.priority,
+            "declared": said,
+        }
+        if request is not None:  # of another process: the code's name wins, and nothing of the other's goes with it
+            return request.rescheduled(timing, now, **own)
+        new = Request(id=process.name, timing=timing, channel="declared", created_at=now, **own)
+        return new.timed(timing, now)
+
+    def _said(self, timing: Timing) -> str:
+        """Return what the code says: the timing, and the time zone that it is read in."""
+        said = timing.to_dict()
+        if isinstance(timing, Schedule):
+            said.setdefault("timezone", self._zone)
+        return json.dumps(said, sort_keys=True)
+
+    def _pinned(self, timing: Timing, now: datetime) -> Timing:
+        last = self._last_pinned
+        if last is not None and last[0] is timing and last[1] is now:
+            return last[2]
+        pinned = checked_timing(timing).pinned(now, self._zone)
+        self._last_pinned = timing, now, pinned
+        return pinned
+
+    def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
+        process = self._processes.find(request.process)
+        if process is not None:
+            return {"params": process.bind(params), "sensitive": process.policies.sensitive}
+        try:
+            return {"params": dict(Plain().store(dict(params), "params"))}
+        except MisfitError as misfit:
+            raise ParamsError(request.process, str(misfit)) from None
+
+
+def _with_fire_time(request: Request) -> Request:
+    if request.next_fire_time is None:
+        raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
+    return request

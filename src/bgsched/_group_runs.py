@@ -30,7 +30,7 @@ class GroupRuns:
         processes: ProcessRegistry,
         clock: Clock,
         hooks: Hooks,
-        ended: Callable[[LiveRun], None],
+        ended: Callable[[LiveRun], object],
     ) -> None:
         self._store = store
         self._processes = processes

@@ -87,10 +87,15 @@ class Outcome:
         )
 
 
+_DONE = Outcome(status=RunStatus.SUCCESS)
+
+
 def returned(live: LiveRun, result: Any) -> Outcome:
     """Return the end of a run whose process returned *result*."""
+    if result is None and not live.asked:
+        return _DONE
     try:
-        result = None if result is None else as_json(result, "result")
+        result = as_json(result, "result")
     except BaseException as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None

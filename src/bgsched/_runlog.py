@@ -167,7 +167,19 @@ class RunLog:
                 self._unsent_tail.popleft()
 
     def take_record(self, record: logging.LogRecord) -> None:
-        """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be."""
+        """Add a record of `logging`, with its traceback; one that cannot be formatted is written as it can be.
+
+        What a value logs while it is written into a line is left out: it might log itself, without an end.
+        """
+        if getattr(_taking, "a_record", False):
+            return
+        _taking.a_record = True
+        try:
+            self._take(record)
+        finally:
+            _taking.a_record = False
+
+    def _take(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
         except Exception as error:  # noqa: BLE001  a wrong format string must not end the run
@@ -207,6 +219,7 @@ class _Capture(logging.Handler):
         """Do nothing: capturing never disturbs who logs."""
 
 
+_taking = threading.local()
 _BOUNDS = LogBounds()
 _handler = _Capture()
 _users = 0

@@ -141,7 +141,7 @@ class Workers:
     ones stay with the threads that are awake, and nobody is woken only to queue for the interpreter.
     """
 
-    def __init__(self, count: int, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, count: int, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._count = count
         self._done = done
         self._hooks = hooks

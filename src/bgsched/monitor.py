@@ -11,49 +11,23 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
+from bgsched._health import Health, Signs, judge
 from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import not_a_store, open_store
-from bgsched.stores.base import Ended, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
 S = TypeVar("S", RunStatus, RequestStatus)
 
-_OVERDUE = timedelta(seconds=60)
 _POLL = 0.25
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
-_SKEW = timedelta(seconds=5)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """Whether the work gets done: *ok*, and if not, the *problems* in words.
-
-    *overdue_by*: how long the most overdue request has waited for a claim; zero when none does. *last_heartbeat*: when
-    a scheduler was last heard of.
-    """
-
-    ok: bool
-    problems: tuple[str, ...] = ()
-    overdue_by: timedelta = timedelta(0)
-    last_heartbeat: datetime | None = None
-    schedulers: tuple[SchedulerRecord, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the health as JSON-able values: spans in seconds."""
-        return {
-            "ok": self.ok,
-            "problems": list(self.problems),
-            "overdue_by": self.overdue_by.total_seconds(),
-            "last_heartbeat": self.last_heartbeat.isoformat() if self.last_heartbeat else None,
-            "schedulers": [record.to_dict() for record in self.schedulers],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +83,16 @@ class Monitor:
         *,
         user: str | None = None,
         parent: int | None = None,
-    ) -> list[Run]:
-        """Return runs, newest first.
+    ) -> Page:
+        """Return runs, newest first; ``page.before`` is the *before* of the next page, ``None`` after the last.
 
         *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
-        error and the log, without regard to case; *before* is the id of the last run of the page before.
+        error and the log, without regard to case.
+
+        Where an index tells which runs are meant, a page is full while there are more: by process, request or user,
+        each with or without statuses, and by time. What must be looked for (a text, or several of the others at once)
+        is looked for in about the next thousand runs of those: such a page may be short, or empty, and have a
+        *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.
@@ -126,11 +105,12 @@ class Monitor:
             user=user,
             since=_aware("since", since),
             until=_aware("until", until),
-            text=text,
+            text=text or None,
             before=before,
             limit=_positive(limit),
         )
-        return [run.masked() for run in self._reader.runs(wanted)]
+        page = self._reader.runs(wanted)
+        return Page((run.masked() for run in page), page.before)
 
     def run(self, id: int) -> Run:
         """Return the run of that id.
@@ -240,8 +220,10 @@ class Monitor:
         Raises:
             UnknownRequestError: there is no such request.
         """
+        request, now = self.request(id), self._clock.now()
         runs = self._reader.runs(RunFilter(request=id, limit=10))
-        return explain(Facts(self.request(id), runs, self._reader.schedulers(), self._clock.now()))
+        absences = self._reader.absences(min((run.fire_time for run in runs), default=now), now)
+        return explain(Facts(request, runs, self._reader.schedulers(), now, absences))
 
     # -- the whole -----------------------------------------------------------------------------------------------
 
@@ -295,38 +277,18 @@ class Monitor:
         """Return whether the work gets done; a store that does not answer is a problem too, not an exception."""
         now = self._clock.now()
         try:
-            schedulers = tuple(self._reader.schedulers())
             first = next(iter(self._reader.upcoming(1)), None)
+            newest = next(iter(self._reader.runs(RunFilter(limit=1))), None)
+            facts = Signs(
+                now=now,
+                schedulers=tuple(self._reader.schedulers()),
+                absences=self._reader.absences(now, now),
+                first=first,
+                recorded_at=newest.recorded_at if newest is not None else None,
+            )
         except StoreError as error:
             return Health(ok=False, problems=(f"the store does not answer: {error}", *self._witness()))
-        due_at = first.due_at if first is not None else None
-        overdue_by = max(timedelta(0), now - due_at) if due_at is not None else timedelta(0)
-        problems = [
-            f"scheduler {r.owner} on {r.host}: {r.problem} (since {r.problem_since})" for r in schedulers if r.problem
-        ]
-        problems += [
-            f"scheduler {r.owner} on {r.host} was last heard of at {r.heartbeat_at.isoformat()}"
-            for r in schedulers
-            if r.lease_until < now
-        ]
-        problems += [
-            f"the clock of scheduler {r.owner} on {r.host} is {r.heartbeat_at - now} ahead of the clock here"
-            for r in schedulers
-            if r.heartbeat_at > now + _SKEW
-        ]
-        problems += () if any(record.problem for record in schedulers) else self._witness()
-        if not schedulers:
-            problems.append("no scheduler is signed on")
-        if first is not None and overdue_by > _OVERDUE:
-            overdue = timedelta(seconds=overdue_by // timedelta(seconds=1))
-            problems.append(f"request {first.id!r} of process {first.process!r} is overdue by {overdue}")
-        return Health(
-            ok=not problems,
-            problems=tuple(problems),
-            overdue_by=overdue_by,
-            last_heartbeat=max((record.heartbeat_at for record in schedulers), default=None),
-            schedulers=schedulers,
-        )
+        return judge(facts, self._witness())
 
 
 def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:

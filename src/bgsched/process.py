@@ -175,6 +175,8 @@ class Process(Generic[P, R]):
         Raises:
             ParamsError: what is stored does not fit the function as it is now.
         """
+        if not stored and not self._needed:
+            return {}
         given = self._fitting(stored)
         return {name: self._turn(name, value, self._codec(name).load) for name, value in given.items()}
 

@@ -7,9 +7,7 @@ every exception: it logs each cause once, backs off, tries again, and says so in
 
 import atexit
 import contextlib
-import json
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,35 +23,30 @@ from typing_extensions import Unpack
 
 from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
-from bgsched._codec import MisfitError, Plain
 from bgsched._current import LiveRun, StopCause, current_run
 from bgsched._engine import Engine
 from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
-from bgsched._evolve import evolve
 from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
 from bgsched._executors.place import is_importing_main, is_worker
-from bgsched._filing import check_id, new_id
-from bgsched._outcome import text_of
+from bgsched._filing import Desk
+from bgsched._loop import Loop
 from bgsched._runlog import LOGGER
 from bgsched._worker import execute
 from bgsched.clock import Clock, Signal, SystemClock
-from bgsched.errors import ParamsError, SchedulerStateError, TimingError, UnknownRequestError, did_you_mean
+from bgsched.errors import SchedulerStateError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
-from bgsched.request import OnAbandon, Request, RequestStatus, Retention, UnreadableTiming, overlap_key
+from bgsched.request import Request, RequestStatus, Retention
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, not_a_store, open_store
-from bgsched.timing import Immediate, Schedule, Timing, checked_timing
+from bgsched.timing import Immediate, Schedule, Timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FIRST_BACKOFF = 0.5
-_LONGEST_BACKOFF = 30.0
-_LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
 _EXIT_TIMEOUT = 5.0
 _MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
@@ -131,15 +124,13 @@ class Scheduler:
         """Be a scheduler that has not started: at first, and in a forked child."""
         self._lifecycle = threading.RLock()
         self._wake = Signal()
-        self._stopping = Signal()
         self._engine: Engine | None = None
         self._crew = self._new_crew()
-        self._thread: threading.Thread | None = None
+        self._desk = Desk(self.processes, self._zone, self._crew.check)
+        self._loop: Loop | None = None
         self._inline: list[LiveRun] = []
         self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
         self._paused = not self._executes
-        self._left: list[Run] = []
-        self._deadline: float | None = None
 
     def __repr__(self) -> str:
         return f"<Scheduler on {self.store!r}, {'running' if self.running else 'not running'}>"
@@ -228,7 +219,7 @@ class Scheduler:
             RequestExistsError: the id is taken.
             StoreUnavailableError: the store could not take it.
         """
-        request = self._request(process, timing, params, id=id, user=user, channel=channel)
+        request = self._desk.request(process, timing, params, self._clock.now(), id=id, user=user, channel=channel)
         self._warn_of_fork()
         self.store.file([request])
         self._wake.set()
@@ -247,13 +238,16 @@ class Scheduler:
         Raises:
             BgschedError: as `schedule`, for the first that cannot be filed.
         """
+        now = self._clock.now()
         requests = [
-            self._request(process, timing, params, user=user, channel=channel) for process, timing, params in wishes
+            self._desk.request(process, timing, params, now, user=user, channel=channel)
+            for process, timing, params in wishes
         ]
         self.store.file(requests)
         self._wake.set()
-        for request in requests:
-            self._hooks.emit(RequestScheduled(request.masked()))
+        if self._hooks.listening:
+            for request in requests:
+                self._hooks.emit(RequestScheduled(request.masked()))
         return requests
 
     def unschedule(self, id: str) -> Request:
@@ -264,7 +258,9 @@ class Scheduler:
         """
         request = self._change(
             id,
-            lambda request: request.unscheduled() if request.status is RequestStatus.SCHEDULED else request,
+            lambda request: (
+                request.unscheduled(self._clock.now()) if request.status is RequestStatus.SCHEDULED else request
+            ),
             end_waiting="its request was unscheduled while it waited",
         )
         self._hooks.emit(RequestUnscheduled(request.masked()))
@@ -288,18 +284,10 @@ class Scheduler:
             ParamsError: the new params do not fit.
             TimingError: the timing has no fire time left.
         """
-
-        def change(request: Request) -> Request:
-            wanted = timing if timing is not None else request.timing
-            if isinstance(wanted, UnreadableTiming):
-                raise TimingError(f"the timing of request {id!r} {wanted.describe()}; give a new one")
-            changes: dict[str, Any] = {} if params is None else self._bind(request, params)
-            changes |= {} if user is None else {"user": user}
-            changes |= {} if channel is None else {"channel": channel}
-            now = self._clock.now()
-            return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **changes))
-
-        request = self._change(id, change)
+        now = self._clock.now()
+        request = self._change(
+            id, lambda found: self._desk.rescheduled(found, timing, params, now, user=user, channel=channel)
+        )
         self._hooks.emit(RequestScheduled(request.masked()))
         return request
 
@@ -324,25 +312,7 @@ class Scheduler:
             found = self.store.reader().find_request(process_or_id)
         if found is None:
             return self.schedule(process_or_id, Immediate(), params, user=user, channel=channel)
-        process = self.processes.get(found.process)
-        policies = process.policies
-        now = self._clock.now()
-        self.store.enqueue(
-            Run(
-                request_id=found.id,
-                revision=found.revision,
-                process=found.process,
-                params=found.params if params is None else process.bind(params),
-                user=user if user is not None else found.user,
-                channel=channel,
-                sensitive=found.hidden_by(policies),
-                fire_time=now,
-                recorded_at=now,
-                due_at=now,
-                overlap_key=overlap_key(found, policies),
-                reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
-            )
-        )
+        self.store.enqueue(self._desk.run_beside(found, params, self._clock.now(), user=user, channel=channel))
         self._wake.set()
         return self.monitor.request(found.id)
 
@@ -373,7 +343,7 @@ class Scheduler:
     @property
     def running(self) -> bool:
         """Whether the scheduler's thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._loop is not None and self._loop.is_alive
 
     @property
     def retention(self) -> Retention:
@@ -404,11 +374,9 @@ class Scheduler:
             LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
             return self
         with self._lifecycle:
-            if self._thread is not None:
+            if self._loop is not None:
                 return self
             self._leave_inline()
-            self._stopping.clear()
-            self._deadline = None
             self._forked = False
             self._engine = self._sign_on(self._crew.submit)
             with contextlib.ExitStack() as undo:
@@ -417,9 +385,9 @@ class Scheduler:
                 undo.callback(self.store.unlisten, self._hear)
                 _runlog.capture()
                 undo.callback(_runlog.release)
-                thread = threading.Thread(target=self._loop, args=(self._engine,), name="bgsched", daemon=True)
-                thread.start()
-                self._thread = thread
+                loop = Loop(self._engine, self._clock, self._wake)
+                loop.start()
+                self._loop = loop
                 undo.pop_all()
         return self
 
@@ -437,23 +405,17 @@ class Scheduler:
         if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
-            thread, engine = self._thread, self._engine
-            if thread is None:
+            loop = self._loop
+            if loop is None:
                 self._leave_inline()
                 return ShutdownReport()
-            assert engine is not None  # noqa: S101  the thread has one
-            engine.paused = True
-            give_up = None if timeout is None else self._clock.monotonic() + timeout
-            self._deadline = give_up if wait else self._clock.monotonic()
-            self._stopping.set()
-            self._wake.set()
-            thread.join()
+            now = self._clock.monotonic()
+            left = loop.stop(now if not wait else None if timeout is None else now + timeout)
             self.store.unlisten(self._hear)
             self._crew.stop()
             self._hooks.settle()
             _runlog.release()
-            self._thread = self._engine = None
-            left, self._left = tuple(self._left), []
+            self._loop = self._engine = None
             return ShutdownReport(left)
 
     def __enter__(self) -> Self:
@@ -481,7 +443,7 @@ class Scheduler:
     def _set_paused(self, *, paused: bool) -> None:
         self._paused = paused
         if self._engine is not None:
-            self._engine.paused = paused or self._stopping.is_set()
+            self._engine.paused = paused or (self._loop is not None and self._loop.is_stopping)
         self._wake.set()
 
     def run_pending(self) -> datetime | None:
@@ -493,7 +455,7 @@ class Scheduler:
             SchedulerStateError: the scheduler's thread runs.
         """
         with self._lifecycle:
-            if self._thread is not None:
+            if self._loop is not None:
                 raise SchedulerStateError(
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
@@ -538,64 +500,7 @@ class Scheduler:
             if due is None or due > self._clock.now() or self._paused:
                 return due
 
-    # -- the thread ----------------------------------------------------------------------------------------------
-
-    def _loop(self, engine: Engine) -> None:
-        failures = 0
-        while not (self._stopping.is_set() and self._may_leave(engine)):
-            try:
-                self._wake.clear()
-                engine.one_pass()
-                wait = engine.longest_wait()
-                failures = 0
-                self._no_trouble(engine)
-                self._clock.wait(self._wake, wait)
-            except BaseException as error:  # noqa: BLE001  even a panic of a driver in Rust: this thread goes on
-                self._trouble(engine, error)
-                self._rest(failures)
-                failures += 1
-        self._leave(engine)
-
-    def _rest(self, failures: int) -> None:
-        """Wait longer after each failure; when the scheduler is to stop, not long."""
-        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
-        stopping = self._stopping.is_set()
-        self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
-
-    def _may_leave(self, engine: Engine) -> bool:
-        """Whether nothing runs any more, or the time to wait for it is over. Groups are left to others, or to later."""
-        return not engine.busy or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
-
-    def _leave(self, engine: Engine) -> None:
-        """Sign off; when the store does not take it for long, others will find out and end what is left."""
-        engine.stop_all(StopCause.SHUTDOWN)
-        left = engine.live
-        give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
-        while True:
-            try:
-                self._left = engine.sign_off()
-            except BaseException as error:  # noqa: BLE001  leaving cannot be refused
-                self._trouble(engine, error)
-                if self._clock.monotonic() >= give_up:
-                    break
-                self._rest(0)
-            else:
-                return
-        engine.let_go()
-        self._left = [live.run for live in left]
-
-    def _trouble(self, engine: Engine, error: BaseException) -> None:
-        """Keep and log what keeps the thread from its work, once for each cause."""
-        problem = f"{type(error).__name__}: {text_of(error)}"
-        if problem != engine.problem:
-            engine.problem = problem
-            engine.problem_since = engine.problem_since or self._clock.now()
-            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
-
-    def _no_trouble(self, engine: Engine) -> None:
-        if engine.problem is not None:
-            since, engine.problem, engine.problem_since = engine.problem_since, None, None
-            LOGGER.warning("the scheduler works again; it could not since %s", since)
+    # -- parts -----------------------------------------------------------------------------------------------
 
     def _problems(self) -> tuple[str, ...]:
         """Return what keeps this scheduler from its work, for a monitor that the store may not tell."""
@@ -611,12 +516,10 @@ class Scheduler:
     def _came_home(self, live: LiveRun) -> None:
         """Hear of a run that is over. From any thread."""
         engine = self._engine
-        if self._thread is None:
+        if self._loop is None:
             self._came_back.put(live)
-        elif engine is not None:
-            engine.ended(live)
-            if not self._wake.is_set():
-                self._wake.set()
+        elif engine is not None and engine.ended(live) and not self._wake.is_set():
+            self._wake.set()
 
     def _hear(self, asked_kill: bool) -> None:  # noqa: FBT001  called by the store
         """Hear from another scheduler's host that there is something to do."""
@@ -640,6 +543,8 @@ class Scheduler:
         try:
             engine.sign_on()
             for process in self.processes:
+                if process.timing is not None:
+                    self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
@@ -649,6 +554,11 @@ class Scheduler:
             raise
         return engine
 
+    def _declare(self, process: Process[Any, Any]) -> None:
+        """Make what the code declares true."""
+        now = self._clock.now()
+        self.store.change(process.name, lambda request: self._desk.declared(process, request, now), now)
+
     def _look_for_leaders(self, process: Process[Any, Any]) -> None:
         for leader in process.policies.after:
             if leader not in self.processes:
@@ -656,43 +566,11 @@ class Scheduler:
                 LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
 
     def _leave_inline(self) -> None:
-        if self._engine is not None and self._thread is None:
+        if self._engine is not None and self._loop is None:
             self._engine.sign_off()
             self._engine = None
             self._crew.stop()
             self._hooks.settle()
-
-    # -- parts of filing -----------------------------------------------------------------------------------------
-
-    def _request(
-        self,
-        process: str | Process[Any, Any],
-        timing: Timing,
-        params: Mapping[str, Any] | None,
-        *,
-        id: str | None = None,
-        user: str | None = None,
-        channel: str = "code",
-    ) -> Request:
-        name = process.name if isinstance(process, Process) else process
-        registered = self.processes.get(name)
-        self._crew.check(registered)
-        if id is not None:
-            check_id(id)
-        now = self._clock.now()
-        return _with_fire_time(
-            Request(
-                id=id if id is not None else new_id(now),
-                process=registered.name,
-                params=registered.bind(params),
-                sensitive=registered.policies.sensitive,
-                timing=timing,
-                user=user,
-                channel=channel,
-                priority=registered.policies.priority,
-                created_at=now,
-            ).timed(self._pinned(timing, now), now)
-        )
 
     def _warn_of_fork(self) -> None:
         """Say it when a request is filed where nobody will run it."""
@@ -722,18 +600,6 @@ class Scheduler:
                     request.process,
                 )
 
-    def _pinned(self, timing: Timing, now: datetime) -> Timing:
-        return checked_timing(timing).pinned(now, self._zone)
-
-    def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
-        process = self.processes.find(request.process)
-        if process is not None:
-            return {"params": process.bind(params), "sensitive": process.policies.sensitive}
-        try:
-            return {"params": dict(Plain().store(dict(params), "params"))}
-        except MisfitError as misfit:
-            raise ParamsError(request.process, str(misfit)) from None
-
     def _change(
         self,
         id: str,
@@ -751,44 +617,6 @@ class Scheduler:
         self._wake.set()
         return changed
 
-    def _as_declared(self, timing: Timing) -> str:
-        """Return what the code says: the timing, and the time zone that it is read in."""
-        said = timing.to_dict()
-        if isinstance(timing, Schedule):
-            said.setdefault("timezone", self._zone)
-        return json.dumps(said, sort_keys=True)
-
-    def _declare(self, process: Process[Any, Any]) -> None:
-        """Make what the code declares true, unless the code has not changed since it was last made true."""
-        if process.timing is not None:
-            self._crew.check(process)
-        now = self._clock.now()
-        declared = None if process.timing is None else self._as_declared(process.timing)
-
-        def change(request: Request | None) -> Request | None:
-            if process.timing is None or declared is None:
-                if request is None or request.declared is None or request.process != process.name:
-                    return None
-                gone = request.unscheduled("its timing is no longer declared in the code")
-                return evolve(gone, declared=None)
-            timing = self._pinned(process.timing, now)
-            if request is None:
-                new = Request(
-                    id=process.name,
-                    process=process.name,
-                    params=process.bind({}),
-                    sensitive=process.policies.sensitive,
-                    timing=timing,
-                    channel="declared",
-                    created_at=now,
-                )
-                return evolve(new, declared=declared, priority=process.policies.priority).timed(timing, now)
-            if request.declared == declared:
-                return None
-            return request.rescheduled(timing, now, declared=declared, process=process.name)
-
-        self.store.change(process.name, change, now)
-
 
 def _opened(store: Store | str | None) -> Store:
     if store is None:
@@ -798,12 +626,6 @@ def _opened(store: Store | str | None) -> Store:
     if not isinstance(store, Store):
         raise not_a_store(store)
     return store
-
-
-def _with_fire_time(request: Request) -> Request:
-    if request.next_fire_time is None:
-        raise TimingError(f"{request.timing.describe()}: no fire time is left; give a later finish, or another timing")
-    return request
 
 
 _ALL: "weakref.WeakSet[Scheduler]" = weakref.WeakSet()
@@ -822,7 +644,7 @@ def _at_exit() -> None:
 
 def _after_fork() -> None:
     for scheduler in list(_ALL):
-        scheduler._forked = scheduler._forked or scheduler._thread is not None  # noqa: SLF001  our own kind
+        scheduler._forked = scheduler._forked or scheduler._loop is not None  # noqa: SLF001  our own kind
         if scheduler._engine is not None:  # noqa: SLF001  our own kind
             scheduler._engine.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._hooks.forget_after_fork()  # noqa: SLF001  our own kind

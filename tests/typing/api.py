@@ -25,6 +25,7 @@ from bgsched import (
     Monitor,
     Monthly,
     Overlap,
+    Page,
     PostgresStore,
     Process,
     ProcessGroup,
@@ -224,7 +225,8 @@ def inside() -> None:
 
 monitor = Monitor("sqlite:///app.db")
 assert_type(scheduler.monitor, Monitor)
-assert_type(monitor.runs(status=["error", RunStatus.TIMED_OUT], since=datetime.now(UTC)), list[Run])
+assert_type(monitor.runs(status=["error", RunStatus.TIMED_OUT], since=datetime.now(UTC)), Page)
+newest: list[Run] = monitor.runs()
 assert_type(monitor.run(1), Run)
 assert_type(monitor.log(1), list[LogLine])
 assert_type(monitor.follow(1), Iterator[LogLine])

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,19 +32,20 @@ from bgsched.errors import WorkerDiedError
 __all__ = ["Children"]
 
 _PATIENCE = 5.0  # seconds for a worker without a run to end
+_STARTS_WITHIN = 120.0  # seconds for a worker to import the main module
 _one_at_a_time = threading.Lock()  # multiprocessing looks after all children at each start: two must not ask for one
 
 
 class Children:
     """Up to as many workers as the pool has, started when they are needed. *done* hears of each run that is over."""
 
-    def __init__(self, pool: ProcessPool, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, pool: ProcessPool, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._pool = pool
         self._done = done
         self._hooks = hooks
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
-        self._threads: set[threading.Thread] = set()
+        self._threads: list[threading.Thread] = []
         self._stopped = False
         self._lock = threading.Lock()
 
@@ -51,28 +53,33 @@ class Children:
         """Hand a run to a worker; it is the caller who sees to it that there are not more than the pool has."""
         name = f"bgsched-run-{live.run.id}"
         thread = threading.Thread(target=self._execute, args=(live,), name=name, daemon=True)
-        with self._lock:
-            self._threads.add(thread)
         thread.start()
+        with self._lock:
+            self._threads = [thread, *(other for other in self._threads if other.is_alive())]
 
     def overdue(self, live: LiveRun) -> None:
         """Ask a run whose time is over to stop; after the grace, its worker is killed."""
         live.ask_to_stop(StopCause.TIMED_OUT)
 
     def stop(self) -> None:
-        """End all workers, those that still have a run included."""
+        """End all workers; those that still have a run, which is asked to stop, when the grace is over."""
         with self._lock:
             self._stopped = True
-            idle, busy, threads = self._idle, list(self._busy), list(self._threads)
-            self._idle = []
-        for child in busy:
-            child.kill()
+            idle, self._idle = self._idle, []
+            threads = list(self._threads)
         for child in idle:
             child.release()
-        for child in idle:
-            child.dismiss()
+        give_up = time.monotonic() + self._pool.grace.total_seconds()
+        for thread in threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
+        with self._lock:
+            busy = list(self._busy)
+        for child in busy:
+            child.kill()
         for thread in threads:
             thread.join(_PATIENCE)
+        for child in idle:
+            child.dismiss()
 
     def _execute(self, live: LiveRun) -> None:
         try:
@@ -84,8 +91,6 @@ class Children:
         else:
             self._put_back(child, usable=self._follow(child, live, errand))
         self._done(live)
-        with self._lock:
-            self._threads.discard(threading.current_thread())
 
     def _follow(self, child: "_Child", live: LiveRun, errand: bytes) -> bool:
         """Let *child* execute the errand; return whether it can take another."""
@@ -141,6 +146,8 @@ class _Child:
             raise WorkerDiedError(f"no worker could be started: {text_of(error)}") from error
         finally:
             theirs.close()
+        if not ours.poll(_STARTS_WITHIN):  # the main module does not end, say
+            self.kill()
         if self.post.receive() is None:
             raise self.how_it_died("before it took the run; what it says stands on standard error")
 
@@ -176,7 +183,8 @@ def _import_once() -> None:
     """Let the fork server import bgsched once for all workers, unless the host has other plans for it."""
     from multiprocessing import forkserver  # noqa: PLC0415  not every system has one
 
-    if getattr(forkserver, "_forkserver")._preload_modules == ["__main__"]:  # noqa: B009, SLF001  nothing public says it
+    server = getattr(forkserver, "_forkserver", None)  # nothing public says what it was told to import
+    if getattr(server, "_preload_modules", None) == ["__main__"]:
         forkserver.set_forkserver_preload(["__main__", "bgsched"])
 
 

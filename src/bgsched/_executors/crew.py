@@ -50,25 +50,32 @@ class Crew:
         workers: int,
         async_limit: int,
         hooks: Hooks,
-        done: Callable[[LiveRun], None],
+        done: Callable[[LiveRun], object],
     ) -> None:
-        self._default: Choice = "threads" if executor is None else chosen(executor)
+        self._default: ExecutorOption = "threads" if executor is None else executor
         self._bounds = {Pool.THREADS: workers, Pool.ASYNC: async_limit, Pool.GROUPS: _MOST_GROUPS}
         self._hooks = hooks
         self._done = done
         self._choices: dict[int, tuple[ExecutorOption, Choice]] = {}
         self._rooms: dict[Lane, Room] = {}
+        self._choice(self._default)
 
     def lane(self, process: Process[Any, Any]) -> Lane:
         """Return where a process is executed."""
-        given = process.executor
+        given, pool = process.executor, process.pool
         if given is None:
-            pool = process.pool
-            return pool if pool is not Pool.THREADS or self._default == "threads" else self._default
+            if pool is not Pool.THREADS or self._default == "threads":
+                return pool
+            given = self._default
+        choice = self._choice(given)
+        return pool if choice == "threads" else choice
+
+    def _choice(self, given: ExecutorOption) -> Choice:
+        """Return what *given* stands for: for one object always the same, so that its processes share their workers."""
         kept = self._choices.get(id(given))
         if kept is None:
             kept = self._choices[id(given)] = given, chosen(given)
-        return process.pool if kept[1] == "threads" else kept[1]
+        return kept[1]
 
     def bound(self, lane: Lane) -> int:
         """Return how many runs may go on at once there."""

@@ -78,7 +78,7 @@ def packed(live: LiveRun, hooks: Hooks) -> bytes:
     process = live.process
     function = _by_name(process)
     errand = Errand(live.run, process.name, function, process.policies, hooks.surroundings, _levels())
-    return _pickled(errand, process)
+    return _pickled("a part of it", errand, process)
 
 
 def _levels() -> dict[str, int]:
@@ -95,7 +95,10 @@ def check_travels(process: Process[Any, Any], hooks: Hooks, where: object) -> No
             what to write instead.
     """
     try:
-        _pickled((_by_name(process), process.policies, hooks.surroundings), process)
+        _pickled("its function", _by_name(process), process)
+        _pickled("its options", process.policies, process)
+        for hook in hooks.surroundings:
+            _pickled(f"the hook {hook!r} around it", hook, process)
     except ExecutorError as error:
         raise ExecutorError(process.name, f"cannot run in {where!r}: {error.problem}") from None
 
@@ -124,11 +127,11 @@ def _by_name(process: Process[Any, Any]) -> Any:
     raise ExecutorError(process.name, f"something else is found at {module}.{qualname}; {_INSTEAD}")
 
 
-def _pickled(parts: Any, process: Process[Any, Any]) -> bytes:
+def _pickled(what: str, part: Any, process: Process[Any, Any]) -> bytes:
     try:
-        return pickle.dumps(parts)
+        return pickle.dumps(part)
     except Exception as error:
-        raise ExecutorError(process.name, f"a part of it cannot be pickled ({text_of(error)}); {_INSTEAD}") from error
+        raise ExecutorError(process.name, f"{what} cannot be pickled ({text_of(error)}); {_INSTEAD}") from error
 
 
 _INSTEAD = (

@@ -36,6 +36,7 @@ from bgsched.errors import WorkerDiedError
 __all__ = ["Foreign"]
 
 _GRACE = timedelta(seconds=1)
+_REST = 0.5  # seconds until calls are taken again after that failed
 _PATIENCE = 5.0  # seconds for a caller to show that it knows the key, and for an executor to see what ended
 
 
@@ -56,7 +57,7 @@ class _Given:
 class Foreign:
     """Gives runs to an executor of the host's. *done* hears of each run that is over."""
 
-    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._executor = remote.executor
         self._done = done
         self._hooks = hooks
@@ -73,6 +74,7 @@ class Foreign:
             given = _Given(live, packed(live, self._hooks))
             with self._lock:
                 self._given[token] = given  # before its worker can call for it
+            live.interrupt = partial(self._withdraw, token)
             future = self._executor.submit(call_back, self._switchboard.address, self._switchboard.key, token)
         except Exception as error:  # noqa: BLE001  an executor that was shut down, or anything else
             with self._lock:
@@ -81,7 +83,6 @@ class Foreign:
             return
         with self._lock:
             given.future = self._futures[token] = future
-        live.interrupt = partial(self._withdraw, token)
         future.add_done_callback(partial(self._came_back, token))
 
     def overdue(self, live: LiveRun) -> None:
@@ -145,19 +146,22 @@ class Foreign:
         if given is None:
             post.send("leave")
             return
-        self._lead(given, post, worker)
+        came_back = self._lead(given, post, worker)
         with self._lock:
             del self._talking[token]
+            if not came_back:
+                self._futures.pop(token, None)
         self._done(given.live)
 
-    def _lead(self, given: _Given, post: Post, worker: str) -> None:
+    def _lead(self, given: _Given, post: Post, worker: str) -> bool:
+        """Let the worker execute the run, if it may still begin; return whether it is free again."""
         live = given.live
         if not set_off(live, self._hooks):
             post.send("leave")
-            return
+            return True
         live.log.write("DEBUG", "bgsched", f"it runs on {worker}")
         wire = Wire(post, live, grace=_GRACE, hard=False, cut=partial(_hang_up, post.connection))
-        wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
+        return wire.follow(given.errand, lambda: WorkerDiedError(f"the worker ({worker}) ended before the run did"))
 
 
 class _Switchboard:
@@ -166,30 +170,30 @@ class _Switchboard:
     def __init__(self, host: str, port: int, attend: Callable[[Line], None]) -> None:
         self.key = secrets.token_bytes(32)
         self._attend = attend
-        self._closed = False
+        self._closed = threading.Event()
         self._socket = socket.create_server((host, port), backlog=128)
         self.address: tuple[str, int] = (host, self._socket.getsockname()[1])
         threading.Thread(target=self._take_calls, name="bgsched-switchboard", daemon=True).start()
 
     def close(self) -> None:
         """Take no more calls."""
-        self._closed = True
+        self._closed.set()
         with contextlib.suppress(OSError):  # closing alone would not wake who waits for a call
             socket.create_connection(self.address, timeout=1.0).close()
         self._socket.close()
 
     def _take_calls(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 caller, _ = self._socket.accept()
             except OSError:  # no file descriptor is left, or the caller has gone
-                if not self._closed:
+                if not self._closed.wait(_REST):
                     LOGGER.warning("a worker that called could not be heard", exc_info=True)
                 continue
             threading.Thread(target=self._hear, args=(caller,), name="bgsched-call", daemon=True).start()
 
     def _hear(self, caller: socket.socket) -> None:
-        _keep_alive(caller)
+        _tune(caller)
         with Connection(caller.detach()) as connection:
             shy = threading.Timer(_PATIENCE, _hang_up, (connection,))
             shy.daemon = True
@@ -217,23 +221,31 @@ def call_back(address: tuple[str, int], key: bytes, token: str) -> None:
 
 def _called(address: tuple[str, int], key: bytes) -> Connection:
     try:
-        return Client(address, authkey=key)
+        connection = Client(address, authkey=key)
     except OSError as error:
         host, port = address
         raise WorkerDiedError(
             f"the worker on {socket.gethostname()} cannot reach the scheduler at {host}:{port} ({error}); "
             "give RemoteExecutor(executor, host=...) the address of the scheduler's machine as the workers see it"
         ) from None
+    with _socket_of(connection) as line:
+        _tune(line)
+    return connection
 
 
 def _hang_up(connection: Line) -> None:
     """End a connection that another thread may be listening to."""
-    with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with contextlib.suppress(OSError, ValueError), _socket_of(connection) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def _keep_alive(line: socket.socket) -> None:
-    """Notice within half a minute that the machine at the other end is gone."""
+def _socket_of(connection: Line) -> socket.socket:
+    """Return the connection's socket, to be closed apart from it."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
+def _tune(line: socket.socket) -> None:
+    """Send each message at once, and notice within half a minute that the machine at the other end is gone."""
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):

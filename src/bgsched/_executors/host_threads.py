@@ -16,7 +16,7 @@ __all__ = ["Guests"]
 class Guests:
     """Runs on the host's threads. Those that hang keep their thread: it is the host's to replace."""
 
-    def __init__(self, threads: HostThreads, done: Callable[[LiveRun], None], hooks: Hooks) -> None:
+    def __init__(self, threads: HostThreads, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
         self._executor = threads.executor
         self._done = done
         self._hooks = hooks

@@ -2,11 +2,18 @@
 
     scheduler = Scheduler(around=span_per_run())
 
-What a process does inside its run becomes a child of the span. Nothing that a tracer does ends or fails a run.
+What a process does inside its run becomes a child of the span. Nothing that a tracer does ends, fails or delays a run:
+spans are ended on a thread of their own, for a span processor may export there and then, and wait for the network.
 """
 
+import atexit
+import os
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from bgsched._current import CurrentRun
 from bgsched._runlog import LOGGER
@@ -22,27 +29,78 @@ except ModuleNotFoundError as error:
 
 __all__ = ["span_per_run"]
 
+_MOST_WAITING = 10_000
+_LAST_WORDS = 2.0  # seconds that the interpreter's end waits for spans
+
 
 def span_per_run(tracer_provider: TracerProvider | None = None) -> Callable[[CurrentRun], AbstractContextManager[None]]:
-    """Return the hook for ``Scheduler(around=...)``. *tracer_provider*: by default the global one."""
+    """Return the hook for ``Scheduler(around=...)``. *tracer_provider*: by default the global one.
 
-    @contextmanager
-    def surround(run: CurrentRun) -> Iterator[None]:
-        span = _try(lambda: _begin(run, tracer_provider))
-        if span is None:
+    In the workers of a `ProcessPool` that is the worker's, which an initializer sets up.
+    """
+    return partial(_surround, tracer_provider)
+
+
+@contextmanager
+def _surround(tracer_provider: TracerProvider | None, run: CurrentRun) -> Iterator[None]:
+    span = _try(lambda: _begin(run, tracer_provider))
+    if span is None:
+        yield
+        return
+    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+        try:
             yield
-            return
-        with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-            try:
-                yield
-            except BaseException as error:
-                failure = error
-                _try(lambda: _note(span, failure))
-                raise
-            finally:
-                _try(span.end)
+        except BaseException as error:
+            failure = error
+            _try(lambda: _note(span, failure))
+            raise
+        finally:
+            _ending.end(span)
 
-    return surround
+
+class _Ending:
+    """Ends spans one after another, each as of the instant at which it was handed in. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.begin()
+        atexit.register(self.settle, _LAST_WORDS)
+
+    def begin(self) -> None:
+        """Begin with nothing; in a child after fork, what waits is the parent's."""
+        self._waiting: deque[tuple[Span, int]] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def end(self, span: Span) -> None:
+        """End *span* soon; where ten thousand others wait, its exporter hangs, and it is dropped."""
+        with self._changed:
+            if len(self._waiting) >= _MOST_WAITING:
+                return
+            self._waiting.append((span, time.time_ns()))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="bgsched-spans", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until all spans are ended, for *timeout* seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                span, at = self._waiting[0]
+            _try(lambda span=span, at=at: span.end(at))  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
+            with self._changed:
+                self._waiting.popleft()
+                self._changed.notify_all()
+
+
+_ending = _Ending()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ending.begin)
 
 
 def _begin(run: CurrentRun, tracer_provider: TracerProvider | None) -> Span:

@@ -38,6 +38,11 @@ class Plan(NamedTuple):
     displaced: tuple[Run, ...] = ()
     kills: tuple[int, ...] = ()
 
+    @property
+    def is_active(self) -> bool:
+        """Whether one of its runs is to start, or waits."""
+        return any(run.is_active for run in self.runs)
+
 
 class Beside(NamedTuple):
     """What becomes of a run that is made beside the fire times of a request: the *run* to store, and who makes way."""
@@ -71,14 +76,14 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
     request: it is unscheduled, with the reason, and stops nobody else.
     """
     if request.next_fire_time is None or isinstance(request.timing, UnreadableTiming):
-        return Plan(request.unscheduled(f"parked: its timing {request.timing.describe()}"))
+        return Plan(request.unscheduled(now, f"parked: its timing {request.timing.describe()}"))
     try:
         due = _due(request, request.timing, policies, now)
         due_at = None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id)
         after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
-        return Plan(request.unscheduled(f"parked: its timing failed with {type(error).__name__}: {error}"))
+        return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
 
 
 class _Due(NamedTuple):
@@ -170,6 +175,8 @@ class _Overlaps(NamedTuple):
     blockers: Sequence[Run]
 
     def plan(self, due: _Due, after: Request) -> Plan:
+        if len(due.to_run) == 1 and not self.blockers and due.misfired is None:
+            return Plan(after, (self._claimed(due.to_run[0]),))  # whatever the rule is, nothing is in the way
         records: list[Run] = []
         if due.misfired is not None:
             records.append(self._misfire_record(*due.misfired, instead=due.to_run))

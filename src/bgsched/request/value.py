@@ -54,8 +54,8 @@ class Request:
 
     *revision* counts the timings the request has had; *due_at* is when the next fire time is claimed at the earliest
     (with jitter, or for a `Later` in the past, later than `next_fire_time`); *declared* is the timing that the code
-    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled; *sensitive* names the params
-    that are never shown.
+    declared, as JSON text, if it did; *reason* says why it was parked or unscheduled, *unscheduled_at*
+    since when; *sensitive* names the params that are never shown.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Request:
     last_fire_time: datetime | None = None
     declared: str | None = None
     reason: str | None = None
+    unscheduled_at: datetime | None = None
     sensitive: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -97,6 +98,7 @@ class Request:
             status=RequestStatus.COMPLETE if fire_time is None else RequestStatus.SCHEDULED,
             next_fire_time=fire_time,
             due_at=due_at,
+            unscheduled_at=None,
             reason="no fire time was left when it was scheduled" if fire_time is None else None,
         )
 
@@ -104,14 +106,15 @@ class Request:
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
         return evolve(self, revision=self.revision + 1, **changes).timed(timing, now)
 
-    def unscheduled(self, reason: str | None = None) -> "Request":
-        """Return the request without future fire times, under a new revision; the record stays."""
+    def unscheduled(self, now: datetime, reason: str | None = None) -> "Request":
+        """Return the request without future fire times from *now* on, under a new revision; the record stays."""
         return evolve(
             self,
             status=RequestStatus.UNSCHEDULED,
             revision=self.revision + 1,
             next_fire_time=None,
             due_at=None,
+            unscheduled_at=now,
             reason=reason,
         )
 
@@ -135,6 +138,7 @@ class Request:
             "last_fire_time": self.last_fire_time.isoformat() if self.last_fire_time else None,
             "declared": self.declared is not None,
             "reason": self.reason,
+            "unscheduled_at": self.unscheduled_at.isoformat() if self.unscheduled_at else None,
         }
 
 

@@ -6,10 +6,21 @@ from datetime import datetime
 from bgsched._evolve import evolve
 from bgsched.request import Plan, Request, RequestStatus
 from bgsched.run import LogLine, Run, RunStatus
-from bgsched.stores._questions import Ended
+from bgsched.stores._questions import Absence, Ended
 from bgsched.stores._steps import Planner, Report, Transaction
 
-__all__ = ["Lanes", "claim_due", "holds", "kill", "log_fenced", "note_refused", "release", "stop_members", "tally"]
+__all__ = [
+    "Lanes",
+    "claim_due",
+    "holds",
+    "kill",
+    "log_fenced",
+    "note_absence",
+    "note_refused",
+    "release",
+    "stop_members",
+    "tally",
+]
 
 
 class Lanes:
@@ -47,20 +58,19 @@ def claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due:
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
     finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
     """
-    keys = {request.id: planner.overlap_key(request) for request in due}
-    wanted = {key for key in keys.values() if key is not None}
+    keys = [planner.overlap_key(request) for request in due]
+    wanted = {key for key in keys if key is not None}
     held = tx.hold_keys(wanted) if wanted else ()
     holders: dict[str | None, list[Run]] = {}
     for run in tx.active_runs(held) if held else ():
         holders.setdefault(run.overlap_key, []).append(run)
     plans: list[Plan] = []
     occupied = wanted.difference(held)
-    for request in due:
-        key = keys[request.id]
+    for request, key in zip(due, keys, strict=True):
         if key in occupied:
             continue
-        made = planner.plan(request, now, holders.get(key, ()) if key is not None else ())
-        if key is not None and any(run.is_active for run in made.runs):
+        made = planner.plan(request, now, holders.get(key, ()))
+        if key is not None and made.is_active:
             occupied.add(key)
         plans.append(made)
     return _write_plans(tx, plans, owner, now)
@@ -76,13 +86,15 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     if kills:
         tx.ask_kill(kills, now)
     stored = tx.insert_runs([run for made in plans for run in made.runs])
-    started = {run.request_id for run in stored if run.is_active}
-    over = {made.request.id for made in plans if made.request.next_fire_time is None} - started
+    active = [run for run in stored if run.is_active]
+    over = {made.request.id for made in plans if made.request.next_fire_time is None}
+    over.difference_update(run.request_id for run in active)
     over.update(run.request_id for run in displaced)
     if over:
         tx.complete_requests(over)
-    tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
-    return [run for run in stored if run.owner is not None and run.is_active]
+    if displaced or len(active) < len(stored):
+        tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
+    return [run for run in active if run.owner is not None]
 
 
 def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> None:
@@ -154,6 +166,15 @@ def _same_end(stored: Run | None, said: Run) -> bool:
     return (stored.status, stored.owner, stored.attempt) == (said.status, said.owner, said.attempt)
 
 
+def note_absence(tx: Transaction, since: datetime) -> None:
+    """Note that no scheduler lived from *since* on, when the last one was heard of, where that is so."""
+    living = [record.started_at for record in tx.schedulers()]
+    if not living:
+        tx.put_absence(Absence(since))
+    elif min(living) > since:
+        tx.put_absence(Absence(since, min(living)))
+
+
 def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bool) -> list[Run]:
     """End the runs of an owner that is gone, and forget it."""
     left = [run.abandoned(now, why, crashed=crashed) for run in tx.held_runs(owner)]
@@ -161,7 +182,7 @@ def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bo
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
         stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now)
-        _park(tx, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
+        _park(tx, now, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tx.complete_requests({run.request_id for run in ended})
         tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
@@ -172,11 +193,11 @@ def _was_abandoned(run: Run) -> bool:
     return any(attempt.status is RunStatus.ABANDONED for attempt in run.attempts)
 
 
-def _park(tx: Transaction, runs: Sequence[Run]) -> None:
+def _park(tx: Transaction, now: datetime, runs: Sequence[Run]) -> None:
     """Unschedule the requests of runs whose schedulers died again and again, until somebody reschedules them."""
     why = {
         run.request_id: f"parked: attempt {run.attempt} of run {run.id} ended like those before it, with its scheduler"
         for run in runs
     }
     requests = tx.get_requests(why) if why else []
-    tx.advance_requests([r.unscheduled(why[r.id]) for r in requests if r.status is RequestStatus.SCHEDULED])
+    tx.advance_requests([r.unscheduled(now, why[r.id]) for r in requests if r.status is RequestStatus.SCHEDULED])

@@ -1,210 +1,147 @@
-"""Connections to PostgreSQL that neither hang nor talk.
-
-*They do not hang.* Every wait for the server has an end, kept on this side of the wire: a half-open link answers
-nothing, and no setting of the server can help with that. What the server itself is told (timeouts of the statement, of
-locks, of an idle transaction) frees the rows that a link cut in two would hold.
-
-*They leave no session state*, so that PgBouncer in transaction mode can stand between: settings are ``SET LOCAL``,
-statements are not prepared, locks end with their transaction.
-
-*They do not talk.* An `Address` keeps the password to itself; whatever PostgreSQL says is put into one sentence.
+"""The connections that a store has open, and the transactions on them.
 
 Links are kept in a stack of our own and not in psycopg's pool: that one connects in threads of its own, so that whoever
 waits for it learns neither why nor, before its timeout is over, that it failed; and it tries again when nobody asks.
 """
 
 import contextlib
+import itertools
 import os
-import re
-import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
-from psycopg import errors
-from psycopg.adapt import Buffer, Loader
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Format, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from bgsched.errors import StoreError, StoreSchemaError, StoreUnavailableError, StoreURLError
+from bgsched.errors import StoreUnavailableError
+from bgsched.stores import _wire
+from bgsched.stores._address import Address
+from bgsched.stores._wire import Link, Statement, dial, is_broken
 
-__all__ = ["LONG", "Address", "ConflictError", "Link", "Links", "dial"]
-
-V = TypeVar("V")
+__all__ = ["LONG", "Links", "Talk"]
 
 LONG = 120.0
 """Seconds that a search of everything may take, or the removal of very much."""
 
-_PATIENCE = 8.0  # seconds for any other answer; with connecting, less than a scheduler's lease
-_GREETING = 3.0  # seconds that a link which was idle may take to begin
-_OLDEST = 120_000  # PostgreSQL 12
+_GREETING = 3.0  # seconds that a link which was idle may take to show life
+_IDLE = 1.0  # seconds after which a link was idle
 _MOST_IDLE = 4
-_DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "fallback_application_name": "bgsched",
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 8000,
-}
-_EPOCH_2000 = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970; both in microseconds
-_DAY = 86_400_000_000
+_MOST_PUT_OFF = 8  # statements
+_COMMIT: Statement = ("COMMIT", ())
 
 
-class ConflictError(StoreUnavailableError):
-    """Two transactions stood in each other's way, and PostgreSQL undid this one: it can be done again at once."""
+class Talk:
+    """What is said on a link, in one transaction or one statement.
 
-
-class Address:
-    """Where a database is. Its text has no password.
-
-    Raises:
-        StoreURLError: *dsn* cannot be read; the message repeats nothing of it, for a password may be anywhere.
+    What has no answer is put off until the next question or the end, to travel with it.
     """
 
-    def __init__(self, dsn: str) -> None:
-        try:
-            self._parts = conninfo_to_dict(dsn)
-        except psycopg.Error as error:
-            known = re.match(r'invalid (URI query parameter|connection option|port number)[: ]+"[^"@]*"', str(error))
-            raise StoreURLError(
-                f"the PostgreSQL address cannot be read{': ' + known[0] if known else ''}; "
-                "write 'postgresql://user:password@host:5432/database'"
-            ) from None
-
-        port = str(self._parts.get("port") or "")
-        if not re.fullmatch(r"[0-9,]*", port):
-            raise StoreURLError(f"the PostgreSQL address cannot be read: its port is {len(port)} characters, no number")
-
-    def __str__(self) -> str:
-        part = {name: str(value) for name, value in self._parts.items() if value is not None}
-        user = f"{part['user']}@" if "user" in part else ""
-        port = f":{part['port']}" if "port" in part else ""
-        return f"{user}{part.get('host', part.get('hostaddr', ''))}{port}/{part.get('dbname', '')}"
-
-    @property
-    def conninfo(self) -> str:
-        """What libpq needs, the password included: only ever for libpq."""
-        return make_conninfo(**{**_DEFAULTS, **self._parts})
-
-    def explain(self, error: psycopg.Error) -> StoreError:
-        """Return *error* as one of ours: one sentence that says where, and what PostgreSQL said."""
-        said = error.diag.message_primary or _first_sentence(str(error))
-        if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.UniqueViolation):
-            return ConflictError(f"PostgreSQL at {self}: two transactions stood in each other's way ({said})")
-        if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn):
-            return StoreSchemaError(f"PostgreSQL at {self}: the tables of bgsched are not as they were made ({said})")
-        return StoreUnavailableError(f"PostgreSQL at {self}: {said}")
-
-
-def _first_sentence(text: str) -> str:
-    """Return the part of libpq's many lines that says what is wrong."""
-    lines = [line.strip(" -\t") for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "failed:" in line] or lines or ["it said nothing"]
-    sentence = telling[-1].removeprefix("connection failed: ")
-    return re.sub(r"^connection to server (at|on) .*? failed: (FATAL: *)?", "", sentence).rstrip(":.")
-
-
-class Link(psycopg.Connection[TupleRow]):
-    """A connection that waits for no answer longer than its *patience*, in seconds."""
-
-    patience = _PATIENCE
-    pid = 0
-
-    def wait(self, gen: Any, *options: Any, **named: Any) -> Any:
-        """Wait for the server, up to the patience."""
-        return super().wait(_impatient(gen, self.patience), *options, **named)
+    def __init__(self, links: "Links", begin: Sequence[Statement] = ()) -> None:
+        self.patience = _wire.PATIENCE
+        self._links = links
+        self._link: Link | None = None
+        self._put_off = list(begin)
 
     def ask(self, query: str, *values: Any) -> list[TupleRow]:
         """Return the rows of a statement."""
-        return self.execute(query, values, binary=True).fetchall()
+        return self.send((query, values))[-1]
 
     def do(self, query: str, *values: Any) -> None:
-        """Execute a statement that has no rows."""
-        self.execute(query, values)
+        """Execute a statement whose answer nobody needs, at the latest when the transaction ends."""
+        self._put_off.append((query, values))
+        if len(self._put_off) > _MOST_PUT_OFF:
+            self.send()
 
-    def drop(self) -> None:
-        """Close, whatever state it is in."""
-        with contextlib.suppress(Exception):
-            self.close()
+    def script(self, text: str) -> None:
+        """Execute a text of several statements, which take as long as they take."""
+        self.send()
+        assert self._link is not None  # noqa: S101  something was said: the beginning
+        self._link.patience = LONG
+        self._link.execute(text)
 
+    @property
+    def role(self) -> str:
+        """The role in which the server was spoken to."""
+        return "" if self._link is None else self._link.info.user
 
-def _impatient(gen: Generator[Any, Any, V], patience: float) -> Generator[Any, Any, V]:
-    """Drive psycopg's *gen*, which is asked again every tenth of a second, until it is done or out of time."""
-    give_up = time.monotonic() + patience
-    try:
-        wanted = next(gen)
-        while True:
-            ready = yield wanted
-            if not ready and time.monotonic() > give_up:
-                raise psycopg.OperationalError(f"no answer within {patience:g} s")
-            wanted = gen.send(ready)
-    except StopIteration as done:
-        result: V = done.value
-        return result
+    def send(self, *statements: Statement) -> list[list[TupleRow]]:
+        """Send what was put off and these, in one go; return the rows of each of these."""
+        return self.ask_each(statements)
 
+    def ask_each(self, statements: Iterable[Statement]) -> list[list[TupleRow]]:
+        """Do as `send`; the server works on one while the next is made.
 
-class _InstantLoader(Loader):
-    """``timestamptz`` as microseconds since 1970 UTC: exact, and whatever the session's time zone is."""
+        The first words may be said again, over another link, so they must not commit what was written.
+        """
+        put_off, self._put_off = self._put_off, []
+        said = [*put_off, *statements] if isinstance(statements, tuple) else itertools.chain(put_off, statements)
+        if self._link is None:
+            answers = self._greet(said)
+        else:
+            self._link.patience = self.patience
+            answers = self._link.send(said)
+        return answers[len(put_off) :]
 
-    format = Format.BINARY
+    def _greet(self, said: Iterable[Statement]) -> list[list[TupleRow]]:
+        """Say the first words, over a link that was open if there is one; over a new one, if that one is dead."""
+        self._link = link = self._links.take()
+        first, again = (said, said) if isinstance(said, list) else itertools.tee(said)
+        was_idle = time.monotonic() - link.used_at > _IDLE
+        link.patience = min(_GREETING, self.patience) if link.used_at and was_idle else self.patience
+        try:
+            return link.send(first)
+        except psycopg.Error as error:
+            if not link.used_at or not (is_broken(error) or link.closed):
+                raise
+        self._link = None
+        self._link = self._links.replace(link)
+        self._link.patience = self.patience
+        return self._link.send(again)
 
-    def load(self, data: Buffer) -> int:
-        return int(struct.unpack("!q", data)[0]) + _EPOCH_2000
+    def commit(self) -> None:
+        """End the transaction.
 
+        Raises:
+            StoreUnavailableError: the link broke at that moment.
+        """
+        if self._link is None:
+            self.send()
+        try:
+            self.send(_COMMIT)
+        except psycopg.Error as error:
+            if not is_broken(error):
+                raise
+            raise StoreUnavailableError(
+                f"{self._links.address.explain(error)}, just when it was to commit: whether it did is not known"
+            ) from error
 
-class _SpanLoader(Loader):
-    """``interval`` as microseconds."""
-
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> int:
-        micros, days, months = struct.unpack("!qii", data)
-        return int(micros + (days + 30 * months) * _DAY)
-
-
-class _TextLoader(Loader):
-    """``json`` as its text."""
-
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode()
-
-
-def dial(address: Address) -> Link:
-    """Open a link.
-
-    Raises:
-        StoreUnavailableError: nobody answers, or lets us in, or the server is too old.
-    """
-    try:
-        link = Link.connect(address.conninfo, autocommit=True, prepare_threshold=None)
-    except psycopg.Error as error:
-        raise address.explain(error) from None  # its text and its frames have the DSN near them
-    for name, loader in (("timestamptz", _InstantLoader), ("interval", _SpanLoader), ("json", _TextLoader)):
-        link.adapters.register_loader(name, loader)
-    link.pid = link.info.backend_pid
-    version = link.info.server_version
-    if version < _OLDEST:
-        link.drop()
-        raise StoreUnavailableError(f"PostgreSQL at {address} is version {version // 10_000}; bgsched needs 12")
-    return link
+    def end(self) -> None:
+        """Give the link back, what it left open undone."""
+        if (link := self._link) is None:
+            return
+        with contextlib.suppress(psycopg.Error):
+            if link.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+                link.patience = _GREETING
+                link.execute("ROLLBACK")
+            if link.info.transaction_status is TransactionStatus.IDLE:
+                self._links.keep(link)
+                return
+        self._links.forget(link)
 
 
 class Links:
     """Up to *most* links at once, of which a few stay open. Thread-safe; each begins its transactions with *begin*."""
 
-    def __init__(self, address: Address, begin: str, *, most: int) -> None:
-        self._address = address
-        self._begin = begin
-        self._most = most
+    def __init__(self, address: Address, begin: Sequence[str], *, most: int) -> None:
+        self.address = address
         self.closed = False
+        self._begin: list[Statement] = [(words, ()) for words in begin]
+        self._most = most
         self._reset()
         _ALL.add(self)
 
@@ -215,29 +152,39 @@ class Links:
         self._pids: set[int] = set()
 
     @contextmanager
-    def transaction(self, at_commit: Callable[[Link], None] = lambda _: None) -> Iterator[Link]:
+    def transaction(self) -> Iterator[Talk]:
         """Lend a link inside a transaction; commit it when the block ends, undo it when it raises.
 
         Raises:
             ConflictError: it was undone in favour of another, and may be done again.
             StoreUnavailableError: the server cannot be reached, or does not want to.
         """
-        if not self._places.acquire(timeout=_PATIENCE):
-            raise StoreUnavailableError(f"PostgreSQL at {self._address}: all {self._most} connections were in use")
-        link = None
+        with self._talk(self._begin) as talk:
+            yield talk
+            talk.commit()
+
+    def ask(self, query: str, *values: Any, patience: float | None = None) -> list[TupleRow]:
+        """Return the rows of a statement in a transaction of its own, which changes nothing; in one round trip."""
+        with self._talk(self._begin) as talk:
+            talk.patience = patience or talk.patience
+            return talk.send((query, values), _COMMIT)[-2]
+
+    def once(self, query: str, *values: Any) -> list[TupleRow]:
+        """Return the rows of one statement, which is all that is executed; it may be executed twice."""
+        with self._talk() as talk:
+            return talk.ask(query, *values)
+
+    @contextmanager
+    def _talk(self, begin: Sequence[Statement] = ()) -> Iterator[Talk]:
+        if not self._places.acquire(timeout=_wire.PATIENCE):
+            raise StoreUnavailableError(f"PostgreSQL at {self.address}: all {self._most} connections were in use")
+        talk = Talk(self, begin)
         try:
-            link = self._begun()
-            yield link
-            at_commit(link)
-            self._commit(link)
-            self._keep(link)
+            yield talk
         except psycopg.Error as error:
-            self._undo(link)
-            raise self._address.explain(error) from error
-        except BaseException:
-            self._undo(link)
-            raise
+            raise self.address.explain(error) from error
         finally:
+            talk.end()
             self._places.release()
 
     def owns(self, pid: int) -> bool:
@@ -255,66 +202,42 @@ class Links:
         _LEFT_TO_PARENT.extend(self._idle)
         self._reset()
 
-    def _begun(self) -> Link:
-        """Return a link whose transaction has begun: one that is open and answers, else a new one.
+    # -- for a talk ------------------------------------------------------------------------------------------------
 
-        When one has died the others have too, for the usual causes (a restart, a network that was away).
-        """
-        while True:
-            try:
-                link = self._idle.pop()
-            except IndexError:
-                break
-            try:
-                link.patience = _GREETING
-                link.execute(self._begin)
-            except psycopg.Error:
-                self._forget(link)
-                self._forget_idle()
-            else:
-                link.patience = _PATIENCE
-                return link
-        link = dial(self._address)
-        self._pids.add(link.pid)
-        link.execute(self._begin)
-        return link
-
-    def _commit(self, link: Link) -> None:
+    def take(self) -> Link:
+        """Return a link that is open, else a new one."""
         try:
-            link.execute("COMMIT")
-        except psycopg.OperationalError as error:
-            raise StoreUnavailableError(
-                f"{self._address.explain(error)}, just when it was to commit: whether it did is not known"
-            ) from error
+            return self._idle.pop()
+        except IndexError:
+            return self._dial()
 
-    def _undo(self, link: Link | None) -> None:
-        if link is None:
-            return
-        try:
-            if link.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                link.patience = _GREETING
-                link.execute("ROLLBACK")
-                self._keep(link)
-                return
-        except psycopg.Error:
-            pass
-        self._forget(link)
+    def replace(self, link: Link) -> Link:
+        """Return a new link for one that died. The others have died too, for the usual causes: a restart, say."""
+        self.forget(link)
+        self._forget_idle()
+        return self._dial()
 
-    def _keep(self, link: Link) -> None:
-        link.patience = _PATIENCE
+    def keep(self, link: Link) -> None:
+        """Take back a link that can be used again."""
         if self.closed or len(self._idle) >= _MOST_IDLE:
-            self._forget(link)
+            self.forget(link)
         else:
             self._idle.append(link)
+
+    def forget(self, link: Link) -> None:
+        """Close a link."""
+        self._pids.discard(link.pid)
+        link.drop()
+
+    def _dial(self) -> Link:
+        link = dial(self.address)
+        self._pids.add(link.pid)
+        return link
 
     def _forget_idle(self) -> None:
         with contextlib.suppress(IndexError):  # other threads may take from it meanwhile
             while True:
-                self._forget(self._idle.pop())
-
-    def _forget(self, link: Link) -> None:
-        self._pids.discard(link.pid)
-        link.drop()
+                self.forget(self._idle.pop())
 
 
 def _drop_all(links: list[Link]) -> None:

@@ -8,15 +8,16 @@ pooler such as PgBouncer they do not come at all, so whoever relies on the store
 import contextlib
 import os
 import random
-import select
+import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg
 
 from bgsched.errors import StoreError
-from bgsched.stores._links import Address, Link, dial
+from bgsched.stores._address import Address
+from bgsched.stores._wire import Link, dial
 
 __all__ = ["Listener"]
 
@@ -75,8 +76,8 @@ class Listener:
     def _hear(self, link: Link) -> bool:
         """Pass on what comes, until the link fails (it raises) or nobody wants to know any more (``True``)."""
         while True:
-            ready, _, _ = select.select([link.fileno(), self._end_here.fileno()], [], [], _SIGN_OF_LIFE)
-            if self._end_here.fileno() in ready:
+            ready = _readable([link, self._end_here], _SIGN_OF_LIFE)
+            if self._end_here in ready:
                 self.works = False
                 return True
             if not ready:
@@ -86,9 +87,17 @@ class Listener:
                     self._heard(notice.payload)
 
     def _ended_within(self, seconds: float) -> bool:
-        return bool(select.select([self._end_here], [], [], seconds)[0])
+        return bool(_readable([self._end_here], seconds))
+
+
+def _readable(files: Sequence[Link | socket.socket], seconds: float) -> list[object]:
+    """Wait until something can be read. Not with `select.select`, which takes no descriptor above 1023."""
+    with selectors.DefaultSelector() as selector:
+        for file in files:
+            selector.register(file, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(seconds)]
 
 
 def _is_pooled(link: Link) -> bool:
     """Return whether a pooler stands between: the server's process is then another one than we were told."""
-    return bool(link.ask("SELECT pg_backend_pid()")[0][0] != link.pid)
+    return link.execute("SELECT pg_backend_pid()").fetchone() != (link.pid,)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, LogTrim, Run, RunStatus
-from bgsched.stores.base import Ended, SchedulerRecord
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["Tables", "own"]
 
@@ -39,6 +39,7 @@ class Tables:
         self._ready: list[tuple[int, datetime, str]] = []
         self._last_id = 0
         self._last_recorded_at: datetime | None = None
+        self.absences: dict[datetime, datetime | None] = {}
         self.counts: dict[tuple[datetime, str, RunStatus], int] = {}
         self._journal: list[tuple[str, Any, Any]] = []
 
@@ -55,6 +56,7 @@ class Tables:
             "line": lambda run_id, length: self.lines[run_id].__delitem__(slice(length, None)),
             "record": self._set_record,
             "count": self.counts.__setitem__,
+            "absence": self._set_absence,
         }
         for table, key, old in reversed(self._journal):
             undo[table](key, old)
@@ -103,6 +105,17 @@ class Tables:
             self.records.pop(owner, None)
         else:
             self.records[owner] = record
+
+    def _set_absence(self, since: datetime, absence: Absence | None) -> None:
+        if absence is None:
+            self.absences.pop(since, None)
+        else:
+            self.absences[since] = absence.until
+
+    def _write_absence(self, absence: Absence) -> None:
+        old = Absence(absence.since, self.absences[absence.since]) if absence.since in self.absences else None
+        self._journal.append(("absence", absence.since, old))
+        self._set_absence(absence.since, absence)
 
     def _write_request(self, id: str, request: Request | None) -> None:
         self._journal.append(("request", id, self.requests.get(id)))
@@ -296,6 +309,14 @@ class Tables:
     def delete_scheduler(self, owner: str) -> None:
         self._journal.append(("record", owner, self.records.get(owner)))
         self._set_record(owner, None)
+
+    def put_absence(self, absence: Absence) -> None:
+        if absence.since not in self.absences:
+            self._write_absence(absence)
+
+    def end_absence(self, at: datetime) -> None:
+        for since in [since for since, until in self.absences.items() if until is None]:
+            self._write_absence(Absence(since, max(since, at)))
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         for id in ids:

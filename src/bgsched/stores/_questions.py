@@ -1,6 +1,6 @@
 """The reading half of the store contract: what can be asked, and the values that answer it. Asking changes nothing."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -10,9 +10,11 @@ from bgsched.run import FINAL, LogLine, Run, RunStatus
 
 __all__ = [
     "LAST",
+    "Absence",
     "Aged",
     "Bite",
     "Ended",
+    "Page",
     "RequestFilter",
     "RunFilter",
     "SchedulerRecord",
@@ -26,7 +28,8 @@ __all__ = [
 class SchedulerRecord:
     """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file).
 
-    *processes*: those it can run; *problem*: what keeps it from its work, if anything does.
+    *processes*: those it can run; *problem*: what keeps it from its work, if anything does. *clock_skew*: how far its
+    clock is ahead of the one that decides who is alive; ``None`` where they are one and the same.
     """
 
     owner: str
@@ -40,6 +43,16 @@ class SchedulerRecord:
     problem: str | None = None
     problem_since: datetime | None = None
     processes: tuple[str, ...] = ()
+    clock_skew: timedelta | None = None
+
+    @property
+    def heard_at(self) -> datetime:
+        """When it was last heard of, by the clock that decides who is alive."""
+        return self.heartbeat_at - (self.clock_skew or timedelta(0))
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether its lease has not run out by *now*."""
+        return self.lease_until - (self.clock_skew or timedelta(0)) >= now
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-able values."""
@@ -55,6 +68,7 @@ class SchedulerRecord:
             "problem": self.problem,
             "problem_since": self.problem_since.isoformat() if self.problem_since else None,
             "processes": list(self.processes),
+            "clock_skew": None if self.clock_skew is None else self.clock_skew.total_seconds(),
         }
 
 
@@ -75,6 +89,24 @@ class RunFilter:
     text: str | None = None
     before: int | None = None
     limit: int = 100
+
+
+class Page(list[Run]):
+    """Runs, newest first. *before*: below which id the next page begins; ``None`` when nothing is left.
+
+    A page may be shorter than its limit and still not the last: where no index tells which runs are meant, as with a
+    text, a question looks at a bounded number of them.
+    """
+
+    def __init__(self, runs: Iterable[Run] = (), before: int | None = None) -> None:
+        super().__init__(runs)
+        self.before = before
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], limit: int) -> "Page":
+        """Return the first *limit* of *runs*; where there are so many, there may be more."""
+        kept = runs[:limit]
+        return cls(kept, kept[-1].id if len(kept) == limit else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +184,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """A time in which no scheduler lived; *until* is ``None`` while none does."""
+
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Aged:
     """What retention must know of an ended run. *is_newest*: whether its request has no newer one."""
 
@@ -175,20 +215,18 @@ class Bite:
     after: int | None = None
 
 
-def summarize(rows: Sequence[tuple[str, int, int | None, int | None]], last: Mapping[str, Any]) -> Summary:
+def summarize(
+    counts: Mapping[str, int], durations: Iterable[int | None], lateness: Iterable[int | None], last: Mapping[str, Any]
+) -> Summary:
     """Return the figures of ended runs.
 
-    *rows* are ``(status, fire_count, duration, lateness)``, the spans in microseconds; *last* is as in `LAST`.
+    *counts*: fire times by status; the spans are in microseconds, ``None`` for a run that never started; *last* is as
+    in `LAST`.
     """
-    counts: dict[str, int] = {}
-    for status, count, _, _ in rows:
-        counts[status] = counts.get(status, 0) + count
     spans: dict[str, Any] = {
         f"{name}_p{percent}": _percentile(ordered, percent)
-        for name, ordered in (
-            ("duration", sorted(row[2] for row in rows if row[2] is not None)),
-            ("lateness", sorted(row[3] for row in rows if row[3] is not None)),
-        )
+        for name, given in (("duration", durations), ("lateness", lateness))
+        for ordered in (sorted(span for span in given if span is not None),)
         for percent in (50, 95, 99)
     }
     return Summary(counts={RunStatus(status): count for status, count in sorted(counts.items())}, **spans, **last)
@@ -220,8 +258,12 @@ class StoreReader(Protocol):
         """Return the run, or ``None``."""
         ...
 
-    def runs(self, filter: RunFilter) -> list[Run]:
-        """Return the runs that match, newest first."""
+    def runs(self, filter: RunFilter) -> Page:
+        """Return the runs that match, newest first.
+
+        All of them, up to the limit, where the filter is a request, a user, a process or none of these, with or without
+        statuses and bounds. For more than that a store may look at a bounded number of runs: see `Page`.
+        """
         ...
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
@@ -255,6 +297,10 @@ class StoreReader(Protocol):
 
     def nth_newest(self, process: str, n: int) -> int | None:
         """Return the id of the *n*-th newest (from 1) ended run of the process; ``None`` when it has fewer."""
+        ...
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        """Return the times without any scheduler that touch those from *since* to *until*, oldest first."""
         ...
 
     def schedulers(self) -> list[SchedulerRecord]:

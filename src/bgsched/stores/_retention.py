@@ -11,7 +11,7 @@ from bgsched.stores._steps import Transaction
 
 __all__ = ["purge"]
 
-_LOOK = 5_000
+_LOOK = 400
 _MOST_REQUESTS = 50
 _FAR = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -58,7 +58,8 @@ def purge(
     after: int,
 ) -> Bite:
     """Do what `Store.purge` promises."""
-    found = reader.aged(after, _oldest_kept(retention, now), _LOOK)
+    look = max(_LOOK, 2 * limit)
+    found = reader.aged(after, _oldest_kept(retention, now), look)
     kept_from = _Surplus(reader, retention.per_process)
     stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, kept_from)][:limit]
     complete = [aged for aged in found if aged.is_newest and _is_over(aged, retention, now)][:_MOST_REQUESTS]
@@ -73,7 +74,7 @@ def purge(
         return Bite(runs, requests, stale[runs - 1] if runs else after)
     if len(complete) == _MOST_REQUESTS:
         return Bite(runs, requests, after if requests else complete[-1].id)
-    return Bite(runs, requests, found[-1].id if len(found) == _LOOK else None)
+    return Bite(runs, requests, found[-1].id if len(found) == look else None)
 
 
 def _purge_requests(reader: StoreReader, tx: Transaction, newest: Sequence[Aged]) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "ACTIVE_STATUS",
     "CHANGING_COLUMNS",
     "IS_INSTANT",
+    "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
@@ -28,6 +29,7 @@ __all__ = [
     "aged_from_rows",
     "changes_to_row",
     "dump",
+    "error_text",
     "instant",
     "lenient_instant",
     "line_from_row",
@@ -61,6 +63,7 @@ REQUEST_COLUMNS = (
     "last_fire_time",
     "declared",
     "reason",
+    "unscheduled_at",
     "sensitive",
 )
 
@@ -102,6 +105,9 @@ RUN_COLUMNS = (
     "kill_asked_at",
 )
 
+KEEP_ABSENCES = 60 * 86_400_000_000
+"""For how long absences are known, in microseconds: longer than the runs that they explain."""
+
 WHOLE = 1 << 53
 """Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
 
@@ -135,7 +141,7 @@ def micros(instant: datetime | None) -> int | None:
 
 def instant(micros: int | None) -> datetime | None:
     """Return microseconds since 1970 UTC as an instant."""
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    return None if micros is None else _EPOCH + timedelta(0, 0, micros)
 
 
 def span(micros: int | None) -> timedelta | None:
@@ -215,8 +221,12 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
         micros(request.last_fire_time),
         request.declared,
         request.reason,
+        micros(request.unscheduled_at),
         _names_text(request.sensitive),
     )
+
+
+_REQUEST_STATUS = {status.value: status for status in RequestStatus}
 
 
 def request_from_row(row: Sequence[Any]) -> Request:
@@ -236,8 +246,6 @@ def request_from_row(row: Sequence[Any]) -> Request:
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    created_at = instant(row[8])
-    assert created_at is not None  # noqa: S101  the column is NOT NULL
     timing = _timing(row[3])
     try:
         params = _params(row[2])
@@ -249,18 +257,19 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         process=row[1],
         params=params,
         timing=timing,
-        status=RequestStatus(row[4]),
+        status=_REQUEST_STATUS[row[4]],
         user=row[5],
         channel=row[6],
         priority=row[7],
-        created_at=created_at,
+        created_at=instant(row[8]),
         revision=row[9],
-        next_fire_time=instant(row[10]),
-        due_at=instant(row[11]),
+        next_fire_time=(fire_time := instant(row[10])),
+        due_at=fire_time if row[11] == row[10] else instant(row[11]),
         last_fire_time=instant(row[12]),
         declared=row[13],
         reason=row[14],
-        sensitive=_lenient(_names, row[15], ()),
+        unscheduled_at=instant(row[15]),
+        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
@@ -393,6 +402,12 @@ def _names_text(names: tuple[str, ...]) -> str | None:
 
 def _progress(text: str) -> Progress:
     return Progress(**json.loads(text))
+
+
+def error_text(text: str | None) -> str:
+    """Return the words of a stored error, to look for a text in."""
+    error: RunError | None = _lenient(_error, text, None)
+    return "" if error is None else f"{error.type} {error.message} {error.traceback}"
 
 
 def _error(text: str) -> RunError:

@@ -9,11 +9,21 @@ from typing import Any
 
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
-from bgsched.stores import _sql
-from bgsched.stores._sql_filters import conditions, lanes, request_conditions
-from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Summary, summarize
+from bgsched.stores import _sql, _sql_filters
+from bgsched.stores.base import (
+    LAST,
+    Absence,
+    Aged,
+    Ended,
+    Page,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Summary,
+    summarize,
+)
 
-__all__ = ["QUEUED", "SQLiteReader", "priorities", "schedulers", "select_runs"]
+__all__ = ["QUEUED", "SQLiteReader", "look_into", "priorities", "schedulers", "select_runs"]
 
 _REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
 _RUN = ", ".join(_sql.RUN_COLUMNS)
@@ -42,6 +52,59 @@ def priorities(connection: sqlite3.Connection) -> Iterator[int]:
 def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
     rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
     return [_sql.run_from_row(row) for row in rows]
+
+
+def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
+    """Return the newest ids of all lanes of a filter."""
+    bounds, most = _bounds(connection, filter), _sql_filters.look(filter)
+    ids: list[int] = []
+    for lane in _sql_filters.lanes(filter):
+        where = f"{lane.where} AND {lane.id} BETWEEN ? AND ? ORDER BY {lane.id} DESC LIMIT ?"
+        rows = connection.execute(f"SELECT id FROM bgsched_runs WHERE {where}", (*lane.values, *bounds, most))  # noqa: S608
+        ids += [row[0] for row in rows]
+    return sorted(ids, reverse=True)[:most]
+
+
+def _fulfilling(
+    connection: sqlite3.Connection, ids: Sequence[int], rest: Sequence[str], values: Sequence[Any]
+) -> set[int]:
+    where = " AND ".join(["id IN (SELECT value FROM json_each(?))", *rest])
+    rows = connection.execute(f"SELECT id FROM bgsched_runs WHERE {where}", (json.dumps(ids), *values))  # noqa: S608
+    return {row[0] for row in rows}
+
+
+def _mentioning(connection: sqlite3.Connection, ids: Sequence[int], text: str) -> _sql_filters.Mentions:
+    """Look into the logs from the newest run on: json_each keeps the order of *ids*, CROSS JOIN that of the tables."""
+    wanted = json.dumps(ids)
+    said = connection.execute(
+        "SELECT id FROM bgsched_runs WHERE id IN (SELECT value FROM json_each(?)) "
+        "AND (reason IS NOT NULL OR error IS NOT NULL) AND bgsched_said(reason, error, ?)",
+        (wanted, text.lower()),
+    ).fetchall()
+    lines, last, logged = connection.execute(
+        "SELECT sum(lines), min(run_id), json_group_array(run_id) FILTER (WHERE mentions) FROM (SELECT run_id, "
+        "count(*) AS lines, max(bgsched_mentions(text, ?)) AS mentions FROM (SELECT log.run_id, log.text "
+        "FROM json_each(?) AS wanted CROSS JOIN bgsched_log AS log WHERE log.run_id = wanted.value LIMIT ?) "
+        "GROUP BY run_id)",
+        (text.lower(), wanted, _sql_filters.LOOK_LINES),
+    ).fetchone()
+    found = {row[0] for row in said} | set(json.loads(logged))
+    return _sql_filters.mentions(ids, found, lines or 0, last)
+
+
+def look_into(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that look for a text."""
+    connection.create_function("bgsched_mentions", 2, _mentions, deterministic=True)
+    connection.create_function("bgsched_said", 3, _said, deterministic=True)
+
+
+def _mentions(text: str, wanted: str) -> bool:
+    """Return whether *text* has *wanted*, in any script: SQLite's own ``lower`` knows ASCII only."""
+    return wanted in text.lower()
+
+
+def _said(reason: str | None, error: str | None, wanted: str) -> bool:
+    return wanted in f"{reason or ''} {_sql.error_text(error)}".lower()
 
 
 def _bounds(connection: sqlite3.Connection, filter: RunFilter) -> tuple[int, int]:
@@ -84,7 +147,7 @@ class SQLiteReader:
             return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
-        where, values = request_conditions(filter)
+        where, values = _sql_filters.request_conditions(filter)
         with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
@@ -108,16 +171,17 @@ class SQLiteReader:
         with self._reading() as connection:
             return next(iter(select_runs(connection, "id = ?", (id,))), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:
-        every, every_values = conditions(filter)
+    def runs(self, filter: RunFilter) -> Page:
+        rest, values = _sql_filters.rest(filter)
         with self._reading() as connection:
-            first, last = _bounds(connection, filter)
-            found: list[Run] = []
-            for lane, lane_values, id in lanes(filter):
-                where = " AND ".join([lane, f"{id} BETWEEN ? AND ?", *every])
-                values = (*lane_values, first, last, *every_values, filter.limit)
-                found += select_runs(connection, f"{where} ORDER BY {id} DESC LIMIT ?", values)
-        return sorted(found, key=lambda run: -run.id)[: filter.limit]
+            sifted = _sql_filters.sift(
+                filter,
+                _candidates(connection, filter),
+                lambda ids: _fulfilling(connection, ids, rest, values),
+                lambda ids: _mentioning(connection, ids, filter.text or ""),
+            )
+            where = "id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
+            return Page(select_runs(connection, where, [json.dumps(sifted.ids)]), sifted.before)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         with self._reading() as connection:
@@ -128,17 +192,24 @@ class SQLiteReader:
             return [_sql.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
+        """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
+        source = (
+            "FROM bgsched_runs INDEXED BY bgsched_runs_figures WHERE finished_at IS NOT NULL AND recorded_at >= ? "
+            "AND (? IS NULL OR process = ?)"
+        )
+        values = (_sql.micros(since) if since else 0, process, process)
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT status, fire_count, duration, lateness FROM bgsched_runs INDEXED BY bgsched_runs_figures "
-                "WHERE finished_at IS NOT NULL AND recorded_at >= ? AND (? IS NULL OR process = ?)",
-                (_sql.micros(since) if since else 0, process, process),
-            ).fetchall()
+            connection.execute("BEGIN")  # both see the same runs
+            counts = connection.execute(f"SELECT status, sum(fire_count) {source} GROUP BY status", values).fetchall()
+            spans = connection.execute(
+                f"SELECT json_group_array(duration), json_group_array(lateness) {source}", values
+            ).fetchone()
+            connection.execute("COMMIT")
         newest = {
             name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
             for name, statuses in LAST.items()
         }
-        return summarize(rows, newest)
+        return summarize(dict(counts), json.loads(spans[0]), json.loads(spans[1]), newest)
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
@@ -184,6 +255,15 @@ class SQLiteReader:
                 )
                 newest += [row[0] for row in rows]
         return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT since, until FROM bgsched_absences WHERE since <= ? AND (until >= ? OR until IS NULL) "
+                "ORDER BY since",
+                (_sql.micros(until), _sql.micros(since)),
+            ).fetchall()
+        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._reading() as connection:

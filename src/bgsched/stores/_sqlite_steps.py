@@ -12,7 +12,7 @@ from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _sql
 from bgsched.stores._sqlite_reader import QUEUED, priorities, schedulers, select_runs
-from bgsched.stores.base import Ended, SchedulerRecord
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["SQLiteTransaction"]
 
@@ -63,7 +63,7 @@ def _settings(names: Sequence[str]) -> str:
     return ", ".join(f"{name} = said.{name}" for name in names)
 
 
-_ADVANCING = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason")
+_ADVANCING = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 _PUT_REQUESTS = _Bulk(
     f"INSERT OR REPLACE INTO bgsched_requests ({_REQUEST}) VALUES {{rows}}",  # noqa: S608
 )
@@ -138,6 +138,7 @@ class SQLiteTransaction:
                 _sql.micros(request.due_at),
                 _sql.micros(request.last_fire_time),
                 request.reason,
+                _sql.micros(request.unscheduled_at),
             )
             for request in requests
         ]
@@ -258,6 +259,19 @@ class SQLiteTransaction:
 
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
+
+    def put_absence(self, absence: Absence) -> None:
+        since = _sql.micros(absence.since) or 0
+        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (since - _sql.KEEP_ABSENCES,))
+        self._connection.execute(
+            "INSERT INTO bgsched_absences (since, until) VALUES (?, ?) ON CONFLICT (since) DO NOTHING",
+            (since, _sql.micros(absence.until)),
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._connection.execute(
+            "UPDATE bgsched_absences SET until = max(since, ?) WHERE until IS NULL", (_sql.micros(at),)
+        )
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         deleted = lines = 0

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from bgsched.request import Plan, Request
 from bgsched.run import LogLine, LogTrim, Run
-from bgsched.stores._questions import Ended, SchedulerRecord
+from bgsched.stores._questions import Absence, Ended, SchedulerRecord
 
 __all__ = ["Planner", "Report", "Transaction"]
 
@@ -153,6 +153,14 @@ class Transaction(Protocol):
 
     def delete_scheduler(self, owner: str) -> None:
         """Forget a scheduler."""
+        ...
+
+    def put_absence(self, absence: Absence) -> None:
+        """Note a time in which no scheduler lived; one that begins at the same instant is kept as it is."""
+        ...
+
+    def end_absence(self, at: datetime) -> None:
+        """Let absences that are not over end at *at*."""
         ...
 
     def purge_runs(self, ids: Sequence[int]) -> int:

@@ -29,6 +29,7 @@ from bgsched.stores._claiming import (
     holds,
     kill,
     log_fenced,
+    note_absence,
     note_refused,
     release,
     stop_members,
@@ -36,9 +37,11 @@ from bgsched.stores._claiming import (
 )
 from bgsched.stores._questions import (
     LAST,
+    Absence,
     Aged,
     Bite,
     Ended,
+    Page,
     RequestFilter,
     RunFilter,
     SchedulerRecord,
@@ -51,9 +54,11 @@ from bgsched.stores._steps import Planner, Report, Transaction
 
 __all__ = [
     "LAST",
+    "Absence",
     "Aged",
     "Bite",
     "Ended",
+    "Page",
     "Planner",
     "Report",
     "RequestFilter",
@@ -296,6 +301,7 @@ class Store(ABC):
         """Announce a scheduler under a fresh owner."""
         with self.transaction() as tx:
             tx.put_scheduler(record)
+            tx.end_absence(record.started_at)
 
     def heartbeat(self, record: SchedulerRecord) -> bool:
         """Renew the lease of a scheduler that still stands; ``False``: it was reaped, and nothing was renewed."""
@@ -315,12 +321,18 @@ class Store(ABC):
             gone = (
                 self.gone(tx, now) if leases else [r.owner for r in tx.schedulers() if self.is_gone(r, r.lease_until)]
             )
-            return [run for owner in gone for run in release(tx, owner, now, "its scheduler died", crashed=True)]
+            heard = [record.heartbeat_at for record in tx.schedulers() if record.owner in gone]
+            left = [run for owner in gone for run in release(tx, owner, now, "its scheduler died", crashed=True)]
+            if heard:
+                note_absence(tx, max(heard))
+            return left
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops; runs that it leaves behind are ended as those of a dead one. Return them."""
         with self.transaction() as tx:
-            return release(tx, owner, now, "its scheduler was shut down", crashed=False)
+            left = release(tx, owner, now, "its scheduler was shut down", crashed=False)
+            note_absence(tx, now)
+            return left
 
     def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
         """Delete up to *limit* runs that are past their retention, and requests that are, with their logs.

@@ -8,7 +8,8 @@ import heapq
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
@@ -16,9 +17,23 @@ from itertools import islice, takewhile
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores._memory_tables import Tables, own
-from bgsched.stores.base import LAST, Aged, Ended, RequestFilter, RunFilter, SchedulerRecord, Store, Summary, summarize
+from bgsched.stores.base import (
+    LAST,
+    Absence,
+    Aged,
+    Ended,
+    Page,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Store,
+    Summary,
+    summarize,
+)
 
 __all__ = ["MemoryStore"]
+
+_LOOK = 1_000  # runs in which a text is looked for before others get the lock
 
 
 class MemoryStore(Store):
@@ -109,12 +124,23 @@ class _Reader:
         with self._lock:
             return next(iter(self._tables.get_runs([id])), None)
 
-    def runs(self, filter: RunFilter) -> list[Run]:
+    def runs(self, filter: RunFilter) -> Page:
         tables = self._tables
         with self._lock:
             ids = tables.all_runs if filter.request is None else tables.by_request.get(filter.request, {})
             found = (tables.all_runs[id] for id in reversed(ids))
-            return [own(run) for run in islice((r for r in found if self._matches(r, filter)), filter.limit)]
+            matching = (run for run in found if self._matches(run, filter))
+            if filter.text is None:
+                return Page.of([own(run) for run in islice(matching, filter.limit)], filter.limit)
+            return self._mentioning(matching, filter.text.lower(), filter.limit)
+
+    def _mentioning(self, runs: Iterable[Run], text: str, limit: int) -> Page:
+        """Look at a bounded number of runs, as the lock is held meanwhile."""
+        looked = list(islice(runs, _LOOK + 1))
+        found = [own(run) for run in islice((r for r in looked[:_LOOK] if self._mentions(r, text)), limit)]
+        if len(found) == limit:
+            return Page(found, found[-1].id)
+        return Page(found, looked[_LOOK - 1].id if len(looked) > _LOOK else None)
 
     def _matches(self, run: Run, filter: RunFilter) -> bool:
         return (
@@ -125,7 +151,6 @@ class _Reader:
             and (filter.since is None or run.recorded_at >= filter.since)
             and (filter.until is None or run.recorded_at <= filter.until)
             and (filter.before is None or run.id < filter.before)
-            and (filter.text is None or self._mentions(run, filter.text.lower()))
         )
 
     def _mentions(self, run: Run, text: str) -> bool:
@@ -142,11 +167,15 @@ class _Reader:
         with self._lock:
             wanted = RunFilter(process=process, since=since, status=FINAL)
             found = [run for run in self._tables.all_runs.values() if self._matches(run, wanted)]
-        rows = [(run.status.value, run.fire_count, _micros(run.duration), _micros(run.lateness)) for run in found]
+        counts: Counter[str] = Counter()
+        for run in found:
+            counts[run.status.value] += run.fire_count
         newest = {
             name: next((own(r) for r in reversed(found) if r.status in which), None) for name, which in LAST.items()
         }
-        return summarize(rows, newest)
+        return summarize(
+            counts, [_micros(run.duration) for run in found], [_micros(run.lateness) for run in found], newest
+        )
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
@@ -180,6 +209,11 @@ class _Reader:
         with self._lock:
             found = (r for r in reversed(self._tables.all_runs.values()) if r.process == process and not r.is_active)
             return next((run.id for run in islice(found, n - 1, None)), None)
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        with self._lock:
+            known = sorted(self._tables.absences.items())
+            return [Absence(start, end) for start, end in known if start <= until and (end is None or end >= since)]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:

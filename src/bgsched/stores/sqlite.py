@@ -24,7 +24,7 @@ from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.run import Run
 from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores._sqlite_reader import SQLiteReader
+from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
 from bgsched.stores.base import SchedulerRecord, Store
 
@@ -255,6 +255,7 @@ class SQLiteStore(Store):
         try:
             if reading:
                 connection.execute("PRAGMA query_only = ON")
+                look_into(connection)
             else:
                 self._patiently(connection, "PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")

@@ -30,7 +30,7 @@ from bgsched.request import (
     plan,
 )
 from bgsched.run import LogLine, LogTrim, Progress, Run, RunError, RunStatus
-from bgsched.stores.base import Bite, Report, RequestFilter, RunFilter, SchedulerRecord, Store
+from bgsched.stores.base import Absence, Bite, Report, RequestFilter, RunFilter, SchedulerRecord, Store
 from bgsched.timing import EverySeconds, Immediate, Later, Schedule, Timing
 
 __all__ = ["T0", "FixedPlanner", "StoreContract", "make_request"]
@@ -138,7 +138,7 @@ class StoreContract:
 
     def test_a_change_replaces_a_request(self, store: Store) -> None:
         store.file([make_request()])
-        changed = store.change("r", lambda request: request and request.unscheduled("no more"), T0)
+        changed = store.change("r", lambda request: request and request.unscheduled(T0, "no more"), T0)
         assert changed is not None
         assert changed.status is RequestStatus.UNSCHEDULED
         assert store.reader().find_request("r") == changed
@@ -164,7 +164,7 @@ class StoreContract:
         store.file([make_request()])
         _claim(store)
         store.enqueue(replace(store.reader().runs(RunFilter())[0], id=0, fire_time=T0 + _SECOND, owner=None, attempt=0))
-        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store) == [RunStatus.WAITING, RunStatus.SKIPPED]
         assert store.reader().runs(RunFilter())[0].reason == "unscheduled"
 
@@ -415,7 +415,7 @@ class StoreContract:
         (parent,) = _claim(store)
         member = Run(request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0)
         store.add_member("a", parent, member, 0, Overlap.SKIP, T0)
-        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store) == [RunStatus.WAITING, RunStatus.WAITING]
 
     def test_a_group_that_nobody_leads_is_killed_with_its_members(self, store: Store) -> None:
@@ -435,7 +435,7 @@ class StoreContract:
     def test_unscheduling_leaves_a_group_that_nobody_leads_now(self, store: Store) -> None:
         self._group_of_two(store)
         store.sign_off("a", T0)
-        store.change("r", lambda request: request and request.unscheduled(), T0, end_waiting="unscheduled")
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert _statuses(store)[0] is RunStatus.WAITING
 
     def test_the_members_of_a_group_that_goes_on_are_not_purged(self, store: Store) -> None:
@@ -641,11 +641,27 @@ class StoreContract:
             record, heartbeat_at=T0 + _SECOND, problem="no disk", problem_since=T0, paused=True, processes=("p", "q")
         )
         assert store.heartbeat(later)
-        assert store.reader().schedulers() == [later]
+        assert [replace(known, clock_skew=None) for known in store.reader().schedulers()] == [later]
         assert store.sign_off("a", T0) == []
         assert store.reader().schedulers() == []
         assert not store.heartbeat(later)
         assert store.reader().schedulers() == []
+
+    def test_when_no_scheduler_lived_is_known(self, store: Store) -> None:
+        minute = timedelta(minutes=1)
+        _sign_on(store, "a", T0)
+        _sign_on(store, "b", T0 + minute)
+        store.sign_off("a", T0 + 2 * minute)
+        assert store.reader().absences(T0, T0 + 9 * minute) == []
+        store.sign_off("b", T0 + 3 * minute)
+        assert store.reader().absences(T0, T0 + 9 * minute) == [Absence(T0 + 3 * minute)]
+        _sign_on(store, "c", T0 + 5 * minute)
+        left = Absence(T0 + 3 * minute, T0 + 5 * minute)
+        assert store.reader().absences(T0 + 4 * minute, T0 + 4 * minute) == [left]
+        assert store.reader().absences(T0 + 6 * minute, T0 + 9 * minute) == []
+        _sign_on(store, "d", T0 + 20 * minute)  # c was last heard of when it signed on
+        self.die(store, "c", T0 + 19 * minute)
+        assert store.reader().absences(T0, T0 + 30 * minute) == [left, Absence(T0 + 5 * minute, T0 + 20 * minute)]
 
     def test_what_a_scheduler_leaves_behind_is_abandoned(self, store: Store) -> None:
         store.file([make_request()])
@@ -752,6 +768,55 @@ class StoreContract:
         assert asked(text="no paper") == ["b"]
         assert asked(text="PRINTING") == ["b"]
         assert asked(text="nowhere") == []
+
+    def test_pages_go_on_until_every_run_that_mentions_a_text_is_found(self, store: Store) -> None:
+        with store.transaction() as tx:
+            runs = tx.insert_runs([_ended(T0 + n * _SECOND) for n in range(2_100)])
+            tx.append_log([LogLine(runs[place].id, 1, T0, "INFO", "x", "a Needle") for place in (0, 1_500, 2_099)])
+        found, before, questions = [], None, 0
+        while questions == 0 or before is not None:
+            page = store.reader().runs(RunFilter(text="needle", before=before))
+            found += [run.id for run in page]
+            before, questions = page.before, questions + 1
+        assert found == [runs[place].id for place in (2_099, 1_500, 0)]
+        assert questions < 100
+
+    def test_the_last_page_says_so(self, store: Store) -> None:
+        with store.transaction() as tx:
+            ids = [run.id for run in tx.insert_runs([_ended(T0 + n * _SECOND) for n in range(5)])]
+        first = store.reader().runs(RunFilter(limit=3))
+        last = store.reader().runs(RunFilter(limit=3, before=first.before))
+        assert (first.before, [run.id for run in last], last.before) == (ids[2], ids[1::-1], None)
+
+    def test_runs_are_filtered_by_several_things_at_once(self, store: Store) -> None:
+        failed = {"status": RunStatus.ERROR, "error": RunError("ValueError", 'a "quoted" word', "trace")}
+        with store.transaction() as tx:
+            runs = tx.insert_runs(
+                [
+                    _ended(
+                        T0 + n * _SECOND,
+                        user="ann" if n % 2 else None,
+                        process=f"p{n % 3}",
+                        **(failed if n > 7 else {}),
+                    )
+                    for n in range(12)
+                ]
+            )
+        places = {run.id: place for place, run in enumerate(runs)}
+
+        def asked(**filters: Any) -> list[int]:
+            return [places[run.id] for run in store.reader().runs(RunFilter(**filters))]
+
+        error = frozenset({RunStatus.ERROR})
+        assert asked(user="ann", status=error) == [11, 9]
+        assert asked(user="ann", process="p0") == [9, 3]
+        assert asked(request="r", process="p0", user="ann", status=error) == [9]
+        assert asked(request="r", status=error, limit=3) == [11, 10, 9]
+        assert asked(request="r", status=error | {RunStatus.SUCCESS}, limit=1) == [11]
+        assert asked(request="other", status=error) == []
+        assert asked(text='a "QUOTED" word', process="p2") == [11, 8]
+        assert asked(process="p1", since=T0 + 2 * _SECOND, until=T0 + 7 * _SECOND) == [7, 4]
+        assert asked(text="quoted", since=T0 + 9 * _SECOND, until=T0 + 10 * _SECOND) == [10, 9]
 
     def test_a_summary_counts_and_measures(self, store: Store) -> None:
         store.file([make_request(str(n)) for n in range(1, 5)])
@@ -887,3 +952,8 @@ class StoreContract:
         found = store.reader().find_request(id)
         assert found is not None
         return found.status
+
+
+def _ended(at: datetime, **fields: Any) -> Run:
+    run = Run(request_id="r", process="p", fire_time=at, recorded_at=at, finished_at=at, status=RunStatus.SUCCESS)
+    return replace(run, **fields)

@@ -26,6 +26,7 @@ CREATE TABLE bgsched.requests (
     last_fire_time timestamptz,
     declared       text,
     reason         text,
+    unscheduled_at timestamptz,
     sensitive      text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
@@ -80,7 +81,8 @@ CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE finished_at IS NOT N
 CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_figures ON bgsched.runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_user ON bgsched.runs ("user", id) WHERE "user" IS NOT NULL;
+CREATE INDEX runs_failed ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
+CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
@@ -119,6 +121,12 @@ CREATE TABLE bgsched.schedulers (
     processes     json NOT NULL,
     expires_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- When no scheduler lived; one that is not over has no end.
+CREATE TABLE bgsched.absences (
+    since timestamptz PRIMARY KEY,
+    until timestamptz
+);
 
 -- For people and dashboards. Its columns stay what they are; the tables may change with any version.
 CREATE VIEW bgsched.process_monitor AS

@@ -16,6 +16,7 @@ CREATE TABLE bgsched_requests (
     last_fire_time INTEGER,
     declared       TEXT,
     reason         TEXT,
+    unscheduled_at INTEGER,
     sensitive      TEXT
 ) WITHOUT ROWID;
 
@@ -69,7 +70,8 @@ CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at 
 CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_user ON bgsched_runs (user, id) WHERE user IS NOT NULL;
+CREATE INDEX bgsched_runs_failed ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
+CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
@@ -106,3 +108,9 @@ CREATE TABLE bgsched_schedulers (
     problem_since INTEGER,
     processes     TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- When no scheduler lived; one that is not over has no end.
+CREATE TABLE bgsched_absences (
+    since INTEGER PRIMARY KEY NOT NULL,
+    until INTEGER
+);

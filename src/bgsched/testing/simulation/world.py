@@ -68,17 +68,19 @@ def simulate(
     seed: int,
     *,
     make_store: Callable[[], Store] = MemoryStore,
+    clock: ManualClock | None = None,
     schedulers: int = 3,
     steps: int = 120,
 ) -> list[str]:
     """Simulate the history that *seed* is, *steps* long, then heal everything and let it come to rest.
 
-    *make_store* returns a new, empty store; the caller closes it. Return the steps, in words.
+    *make_store* returns a new, empty store; the caller closes it. *clock*: the world's time, for a store that has one
+    of its own to follow it. Return the steps, in words.
 
     Raises:
         BrokenPromiseError: a promise was broken; it tells how to see that again.
     """
-    world = _World(seed, make_store(), schedulers)
+    world = _World(seed, make_store(), clock or ManualClock(), schedulers)
     with _quiet():
         world.live(steps)
     return world.told
@@ -115,7 +117,7 @@ class _Clock:
 class _Crew(Crew):
     """Executes nothing: that is for the world to do."""
 
-    def __init__(self, workers: int, done: Callable[[LiveRun], None]) -> None:
+    def __init__(self, workers: int, done: Callable[[LiveRun], object]) -> None:
         super().__init__(None, workers=workers, async_limit=1, hooks=Hooks(), done=done)
         self._heard = done
 
@@ -154,11 +156,11 @@ class _Machine:
 class _World:
     """Everything there is: a store, a clock, schedulers, and a host that files requests."""
 
-    def __init__(self, seed: int, store: Store, schedulers: int) -> None:
+    def __init__(self, seed: int, store: Store, clock: ManualClock, schedulers: int) -> None:
         self.random = Random(seed)
         self.seed = seed
         self.store = store
-        self.clock = ManualClock()
+        self.clock = clock
         self.told: list[str] = []
         self.registry = ProcessRegistry()
         for name, policies in PROCESSES.items():
@@ -495,7 +497,7 @@ class _World:
         request = self.store.reader().find_request(id)
         if request is None or not isinstance(request.timing, Schedule):
             return f"{id} comes to its end by itself"
-        self.store.change(id, lambda found: found and found.unscheduled(), self.clock.now())
+        self.store.change(id, lambda found: found and found.unscheduled(self.clock.now()), self.clock.now())
         return f"{id} fires no more"
 
     def _work_off(self) -> None:

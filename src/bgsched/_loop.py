@@ -1,0 +1,115 @@
+"""The scheduler's thread: pass after pass, and waits between, until it is told to leave.
+
+It survives every exception: it says each cause once, backs off, and tries again. It leaves when its runs have come to
+an end, or the time to wait for them is over, and says so to the store; where that does not listen, others find out.
+"""
+
+import random
+import threading
+
+from bgsched._current import StopCause
+from bgsched._engine import Engine
+from bgsched._outcome import text_of
+from bgsched._runlog import LOGGER
+from bgsched.clock import Clock, Signal
+from bgsched.run import Run
+
+__all__ = ["Loop"]
+
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 30.0
+_LAST_WORDS = 5.0  # for how long a scheduler that leaves tries to tell the store what its runs came to
+
+
+class Loop:
+    """Makes the passes of *engine* on a thread of its own. *wake* calls for the next one."""
+
+    def __init__(self, engine: Engine, clock: Clock, wake: Signal) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._wake = wake
+        self._stopping = Signal()
+        self._deadline: float | None = None
+        self._left: list[Run] = []
+        self._thread = threading.Thread(target=self._run, name="bgsched", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to leave."""
+        return self._stopping.is_set()
+
+    def stop(self, deadline: float | None) -> tuple[Run, ...]:
+        """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""
+        self._engine.paused = True
+        self._deadline = deadline
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+        return tuple(self._left)
+
+    def _run(self) -> None:
+        failures = 0
+        while not (self._stopping.is_set() and self._may_leave()):
+            try:
+                self._wake.clear()
+                self._engine.one_pass()
+                wait = self._engine.longest_wait()
+                failures = 0
+                self._no_trouble()
+                self._clock.wait(self._wake, wait)
+            except BaseException as error:  # noqa: BLE001  even a panic of a driver in Rust: this thread goes on
+                self._trouble(error)
+                self._rest(failures)
+                failures += 1
+        self._leave()
+
+    def _rest(self, failures: int) -> None:
+        """Wait longer after each failure; when the scheduler is to stop, not long."""
+        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
+        stopping = self._stopping.is_set()
+        self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
+
+    def _may_leave(self) -> bool:
+        """Whether nothing runs any more, or the time to wait for it is over. Groups are left to others, or to later."""
+        return not self._engine.busy or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
+
+    def _leave(self) -> None:
+        """Sign off; when the store does not take it for long, others will find out and end what is left."""
+        self._engine.stop_all(StopCause.SHUTDOWN)
+        left = self._engine.live
+        give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
+        while True:
+            try:
+                self._left = self._engine.sign_off()
+            except BaseException as error:  # noqa: BLE001  leaving cannot be refused
+                self._trouble(error)
+                if self._clock.monotonic() >= give_up:
+                    break
+                self._rest(0)
+            else:
+                return
+        self._engine.let_go()
+        self._left = [live.run for live in left]
+
+    def _trouble(self, error: BaseException) -> None:
+        """Keep and log what keeps the thread from its work, once for each cause."""
+        engine, problem = self._engine, f"{type(error).__name__}: {text_of(error)}"
+        if problem != engine.problem:
+            engine.problem = problem
+            engine.problem_since = engine.problem_since or self._clock.now()
+            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+
+    def _no_trouble(self) -> None:
+        engine = self._engine
+        if engine.problem is not None:
+            since, engine.problem, engine.problem_since = engine.problem_since, None, None
+            LOGGER.warning("the scheduler works again; it could not since %s", since)

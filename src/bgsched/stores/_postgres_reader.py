@@ -1,0 +1,211 @@
+"""The questions to a PostgreSQL store, each in one round trip, in a transaction that cannot write."""
+
+import itertools
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from bgsched.request import Request
+from bgsched.run import FINAL, LogLine, Run, RunStatus
+from bgsched.stores import _sql
+from bgsched.stores._links import LONG, Links
+from bgsched.stores._postgres_pages import page
+from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
+from bgsched.stores._sql_filters import request_conditions
+from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
+
+__all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
+
+SCHEDULERS = ", ".join(map(quoted, _sql.SCHEDULER_COLUMNS))
+_LOG = ", ".join(map(quoted, _sql.LOG_COLUMNS))
+
+# ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
+
+
+def ranks(schema: str) -> str:
+    """Return the CTE of the priorities that requests with a due time have, each by one look into the index."""
+    top = f"SELECT max(priority) FROM {schema}.requests WHERE due_at IS NOT NULL"
+    return (
+        f"WITH RECURSIVE ranks(priority) AS ({top} UNION ALL "
+        f"SELECT ({top} AND priority < ranks.priority) FROM ranks WHERE ranks.priority IS NOT NULL)"
+    )
+
+
+def queued(schema: str) -> str:
+    """Return the condition of a waiting run that nobody owns and nothing is in the way of; its value: the processes."""
+    return (
+        "status = 'waiting' AND owner IS NULL AND process = ANY(%s::text[]) AND (overlap_key IS NULL OR NOT EXISTS ("
+        f"SELECT 1 FROM {schema}.runs AS o WHERE o.overlap_key = run.overlap_key AND o.{ACTIVE} "
+        "AND o.owner IS NOT NULL))"
+    )
+
+
+def _spelled(text: str) -> str:
+    """Return a condition of `_sql` as psycopg wants it: a value is ``%s``."""
+    return text.replace("?", "%s")
+
+
+class PostgresReader:
+    """Answers over links whose transactions cannot write."""
+
+    def __init__(self, links: Links, schema: str) -> None:
+        self._links = links
+        self._schema = schema
+        self._ask = links.ask
+
+    def find_request(self, id: str) -> Request | None:
+        rows = self._ask(f"SELECT {REQUEST} FROM {self._schema}.requests WHERE id = %s", clean(id))
+        return next((_sql.request_from_row(row) for row in rows), None)
+
+    def requests(self, filter: RequestFilter) -> list[Request]:
+        where, values = request_conditions(filter)
+        rows = self._ask(
+            f"SELECT {REQUEST} FROM {self._schema}.requests WHERE {_spelled(where)} ORDER BY id LIMIT %s",
+            *values,
+            filter.limit,
+        )
+        return [_sql.request_from_row(row) for row in rows]
+
+    def upcoming(self, limit: int) -> list[Request]:
+        rows = self._ask(
+            f"{ranks(self._schema)} SELECT soon.* FROM ranks CROSS JOIN LATERAL ("
+            f"SELECT {REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority "
+            "AND due_at IS NOT NULL ORDER BY due_at LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
+            limit,
+            limit,
+        )
+        return [_sql.request_from_row(row) for row in rows]
+
+    def find_run(self, id: int) -> Run | None:
+        rows = self._ask(f"SELECT {RUN} FROM {self._schema}.runs WHERE id = %s", id)
+        return next((_sql.run_from_row(row) for row in rows), None)
+
+    def runs(self, filter: RunFilter) -> Page:
+        return page(self._ask, self._schema, filter)
+
+    def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
+        rows = self._ask(
+            f"SELECT {_LOG} FROM {self._schema}.log WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
+            run_id,
+            after,
+            limit,
+        )
+        return [_sql.line_from_row(row) for row in rows]
+
+    def summary(self, process: str | None, since: datetime | None) -> Summary:
+        where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
+        values: list[Any] = [since]
+        if process is not None:
+            where += " AND process = %s"
+            values.append(process)
+        # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
+        spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
+        with self._links.transaction() as talk:
+            talk.patience = LONG
+            counts = talk.ask(
+                f"SELECT status, sum(fire_count)::bigint FROM {self._schema}.runs WHERE {where} GROUP BY 1 ORDER BY 1",
+                *values,
+            )
+            figures = talk.ask(
+                f"SELECT {spread.format('duration')}, {spread.format('lateness')} "
+                f"FROM {self._schema}.runs WHERE {where}",
+                *values,
+            )[0]
+        newest: dict[str, Any] = {
+            name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
+            for name, statuses in LAST.items()
+        }
+        spans: dict[str, Any] = {
+            f"{name}_p{percent}": _sql.span(value)
+            for name, found in zip(("duration", "lateness"), figures, strict=True)
+            for percent, value in zip((50, 95, 99), found or (None, None, None), strict=True)
+        }
+        return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
+
+    def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
+        names = [] if process is None else [process]
+        rows = self._ask(
+            f"SELECT hour, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour BETWEEN %s AND %s "
+            f"{'AND process = %s ' * len(names)}GROUP BY 1, 2 ORDER BY 1, 2",
+            since.replace(minute=0, second=0, microsecond=0),
+            until,
+            *names,
+        )
+        return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _sql.instant(row[0]))]
+
+    def totals(self, since: datetime, until: datetime) -> list[Ended]:
+        first = since.replace(minute=0, second=0, microsecond=0)
+        rows = self._ask(
+            f"SELECT process, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour >= %s AND hour < %s "
+            "GROUP BY 1, 2 ORDER BY 1, 2",
+            first,
+            until,
+        )
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
+        """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""
+        schema = self._schema
+        rows = self._ask(
+            "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 "
+            f"FROM {schema}.runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id), "
+            f"recorded_at < %s FROM (SELECT * FROM {schema}.runs AS old WHERE id > %s AND finished_at IS NOT NULL "
+            f"AND NOT EXISTS (SELECT 1 FROM {schema}.runs AS parent WHERE parent.id = old.parent_id "
+            "AND parent.finished_at IS NULL) ORDER BY id LIMIT %s) AS run ORDER BY id",
+            before,
+            after,
+            limit,
+        )
+        old = [row[:6] for row in itertools.takewhile(lambda row: row[6], rows)]
+        return _sql.aged_from_rows(old)
+
+    def nth_newest(self, process: str, n: int) -> int | None:
+        newest: list[int] = []
+        for status in FINAL:
+            rows = self._ask(
+                f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = %s "
+                "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s",
+                process,
+                status.value,
+                n,
+            )
+            newest += [row[0] for row in rows]
+        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+
+    def absences(self, since: datetime, until: datetime) -> list[Absence]:
+        rows = self._ask(
+            f"SELECT since, until FROM {self._schema}.absences WHERE since <= %s "
+            "AND (until >= %s OR until IS NULL) ORDER BY since",
+            until,
+            since,
+        )
+        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two."""
+        rows = self._ask(
+            f"SELECT {SCHEDULERS}, CASE WHEN isfinite(lease_until) AND isfinite(expires_at) "
+            f"THEN lease_until - expires_at END FROM {self._schema}.schedulers ORDER BY started_at, owner"
+        )
+        return [replace(_sql.scheduler_from_row(row), clock_skew=_sql.span(row[-1])) for row in rows]
+
+    def kills_asked(self, owner: str) -> frozenset[int]:
+        rows = self._ask(
+            f"SELECT id FROM {self._schema}.runs WHERE owner = %s AND {ACTIVE} AND kill_asked_at IS NOT NULL",
+            owner,
+        )
+        return frozenset(row[0] for row in rows)
+
+    def next_due(self, processes: Collection[str]) -> datetime | None:
+        names = list(processes)
+        rows = self._links.once(
+            f"{ranks(self._schema)} SELECT min(due_at) FROM (SELECT due.due_at FROM ranks CROSS JOIN LATERAL ("
+            f"SELECT due_at FROM {self._schema}.requests WHERE priority = ranks.priority AND due_at IS NOT NULL "
+            "AND process = ANY(%s::text[]) ORDER BY due_at LIMIT 1) AS due "
+            f"UNION ALL (SELECT due_at FROM {self._schema}.runs AS run WHERE {queued(self._schema)} "
+            "ORDER BY due_at LIMIT 1)) AS earliest",
+            names,
+            names,
+        )
+        return _sql.instant(rows[0][0])

@@ -1,0 +1,385 @@
+"""The steps of a write transaction in PostgreSQL."""
+
+import functools
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bgsched._evolve import evolve
+from bgsched.request import OWN_KEY, Request
+from bgsched.run import LogLine, LogTrim, Run
+from bgsched.stores import _sql
+from bgsched.stores._links import LONG, Talk
+from bgsched.stores._postgres_reader import SCHEDULERS, queued, ranks
+from bgsched.stores._postgres_rows import (
+    ACTIVE,
+    REQUEST,
+    RUN,
+    bites,
+    clean,
+    insert,
+    pack,
+    quoted,
+    records,
+    settings,
+    value,
+)
+from bgsched.stores._wire import Statement
+from bgsched.stores.base import Absence, Ended, SchedulerRecord
+
+__all__ = ["PostgresTransaction", "renew"]
+
+_MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
+_NEW_RUN = _sql.RUN_COLUMNS[1:]
+_UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
+_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
+
+
+# ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
+
+
+class PostgresTransaction:
+    """The steps of a write transaction, on one link.
+
+    *news*: what others are to be told when it commits. Not of each run: NOTIFY takes a lock of the whole database.
+    """
+
+    def __init__(self, talk: Talk, schema: str) -> None:
+        self.news: set[str] = set()
+        self._talk = talk
+        self._schema = schema
+        self._found: set[str] = set()
+        self._claims = False
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_requests(self, ids: Collection[str]) -> list[Request]:
+        rows = self._talk.ask(
+            f"SELECT {REQUEST} FROM {self._schema}.requests WHERE id = ANY(%s::text[]) ORDER BY id FOR UPDATE",
+            [clean(id) for id in ids],
+        )
+        self._found.update(row[0] for row in rows)
+        return [_sql.request_from_row(row) for row in rows]
+
+    def put_requests(self, requests: Sequence[Request]) -> None:
+        """Replace those that this transaction found; insert the others: of two who found none, one must do it again."""
+        self.news.add("due")
+        known = [request for request in requests if request.id in self._found]
+        new = [request for request in requests if request.id not in self._found]
+        self._update_requests(_sql.REQUEST_COLUMNS, [_sql.request_to_row(request) for request in known])
+        for bite in bites(new):
+            rows = [_sql.request_to_row(request) for request in bite]
+            self._talk.do(insert(self._schema, "requests", _sql.REQUEST_COLUMNS), pack(_sql.REQUEST_COLUMNS, rows))
+        self._found.update(request.id for request in new)
+
+    def delete_request(self, id: str) -> None:
+        self.news.add("kill")
+        self._talk.patience = LONG
+        self._talk.do(
+            f"DELETE FROM {self._schema}.log USING {self._schema}.runs AS run "
+            "WHERE run_id = run.id AND request_id = %s",
+            id,
+        )
+        self._talk.do(f"DELETE FROM {self._schema}.runs WHERE request_id = %s", id)
+        self._talk.do(f"DELETE FROM {self._schema}.requests WHERE id = %s", id)
+
+    def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        rows = self._talk.ask(
+            f"{ranks(self._schema)} SELECT due.* FROM ranks CROSS JOIN LATERAL ("
+            f"SELECT {REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority AND due_at <= %s "
+            "AND process = ANY(%s::text[]) ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED) AS due LIMIT %s",
+            now,
+            list(processes),
+            limit,
+            limit,
+        )
+        return [_sql.request_from_row(row) for row in rows]
+
+    def advance_requests(self, requests: Sequence[Request]) -> None:
+        self._update_requests(
+            _ADVANCE,
+            [
+                (
+                    request.id,
+                    request.status.value,
+                    request.revision,
+                    _sql.micros(request.next_fire_time),
+                    _sql.micros(request.due_at),
+                    _sql.micros(request.last_fire_time),
+                    request.reason,
+                    _sql.micros(request.unscheduled_at),
+                )
+                for request in requests
+            ],
+        )
+
+    def complete_requests(self, ids: Collection[str]) -> None:
+        """Lock first, then look: of two reports that each end one of a request's last runs, the second sees both.
+
+        The look is one into the index for each request: ``NOT EXISTS`` may become a join with all that goes on.
+        """
+        if not ids:
+            return
+        names, waits = list(ids), "status = 'scheduled' AND next_fire_time IS NULL"
+        self._talk.do(
+            f"SELECT FROM {self._schema}.requests WHERE id = ANY(%s::text[]) AND {waits} ORDER BY id FOR UPDATE", names
+        )
+        self._talk.do(
+            f"UPDATE {self._schema}.requests AS request SET status = 'complete' WHERE id = ANY(%s::text[]) AND {waits} "
+            f"AND (SELECT id FROM {self._schema}.runs WHERE request_id = request.id AND {ACTIVE} LIMIT 1) IS NULL",
+            names,
+        )
+
+    def _update_requests(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write *columns*, of which the first is the id that the others are written to."""
+        for bite in bites(rows):
+            self._talk.do(
+                f"UPDATE {self._schema}.requests AS request SET {settings(self._schema, columns[1:])} "
+                f"FROM {records(columns, id_is_text=True)} WHERE request.id = r.id",
+                pack(columns, bite),
+            )
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        if not self._claims and any(run.owner is None and run.is_active for run in runs):
+            self.news.add("due")
+        query = _insert_runs(self._schema)
+        rows = ([_sql.run_to_row(run)[1:] for run in bite] for bite in bites(runs))
+        answers = self._talk.ask_each((query, [pack(_NEW_RUN, bite)]) for bite in rows)
+        made = {(row[0], row[1], row[2]): (row[3], row[4]) for answer in answers for row in answer}
+        stored: list[Run] = []
+        for run in runs:
+            given = made.pop((run.request_id, run.revision, _sql.micros(run.fire_time)), None)
+            if given is not None:
+                stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
+        return stored
+
+    def get_runs(self, ids: Collection[int]) -> list[Run]:
+        return self._select_runs("id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE", list(ids))
+
+    def hold_keys(self, keys: Collection[str]) -> Collection[str]:
+        """Try the keys that several requests share; never wait for one."""
+        own = [key for key in keys if key.startswith(OWN_KEY)]
+        shared = [key for key in keys if not key.startswith(OWN_KEY)][:_MOST_KEYS]
+        if not shared:
+            return own
+        rows = self._talk.ask(
+            "SELECT key FROM unnest(%s::text[]) AS key "
+            f"WHERE pg_try_advisory_xact_lock(hashtextextended('{self._schema}/' || key, 0))",
+            shared,
+        )
+        return own + [row[0] for row in rows]
+
+    def active_runs(self, keys: Collection[str]) -> list[Run]:
+        return self._select_runs(f"overlap_key = ANY(%s::text[]) AND {ACTIVE} ORDER BY id", list(keys))
+
+    def child_runs(self, parent_id: int) -> list[Run]:
+        return self._select_runs("parent_id = %s ORDER BY id", parent_id)
+
+    def active_runs_of(self, request_id: str) -> list[Run]:
+        return self._select_runs(f"request_id = %s AND {ACTIVE} ORDER BY id", request_id)
+
+    def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
+        """Look for candidates, hold their keys, then look again: only now is it known that nothing is in their way."""
+        self._claims = True
+        names = list(processes)
+        found = self._talk.ask(
+            f"SELECT id, request_id, overlap_key FROM {self._schema}.runs AS run "
+            f"WHERE {queued(self._schema)} AND due_at <= %s AND (overlap_key IS NULL OR NOT EXISTS ("
+            f"SELECT 1 FROM {self._schema}.runs AS b WHERE b.overlap_key = run.overlap_key AND b.status = 'waiting' "
+            "AND b.owner IS NULL AND b.process = ANY(%s::text[]) AND (b.due_at, b.id) < (run.due_at, run.id))) "
+            "ORDER BY due_at, id LIMIT %s",
+            names,
+            now,
+            names,
+            limit,
+        )
+        startable = self._startable(found) if found else []
+        if not startable:
+            return []
+        return self._select_runs(
+            f"id = ANY(%s::bigint[]) AND {queued(self._schema)} ORDER BY due_at, id FOR UPDATE SKIP LOCKED",
+            startable,
+            names,
+        )
+
+    def _startable(self, found: Sequence[tuple[Any, ...]]) -> list[int]:
+        """Return the ids of those runs whose key nobody else can start a run under any more."""
+        keys = {row[2] for row in found if row[2] is not None}
+        held = set(self.hold_keys(keys)) if keys else set()
+        owners = sorted({row[1] for row in found if row[2] is not None and row[2].startswith(OWN_KEY)})
+        busy = self._busy_requests(owners) if owners else set()
+        return [
+            id
+            for id, request_id, key in found
+            if key is None or (key in held and not (key.startswith(OWN_KEY) and request_id in busy))
+        ]
+
+    def _busy_requests(self, ids: Sequence[str]) -> set[str]:
+        """Lock the requests; return those that another transaction has locked. Deleted ones are nobody's."""
+        query = f"SELECT id FROM {self._schema}.requests WHERE id = ANY(%s::text[])"
+        locked = {row[0] for row in self._talk.ask(f"{query} ORDER BY id FOR UPDATE SKIP LOCKED", ids)}
+        return {row[0] for row in self._talk.ask(query, ids)} - locked
+
+    def held_runs(self, owner: str) -> list[Run]:
+        return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id", owner)
+
+    def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        def statement(bite: Sequence[Run]) -> Statement:
+            rows = [
+                (
+                    run.id,
+                    owner or "",
+                    run.attempt - (owner is None and run.owner is not None),
+                    *_sql.changes_to_row(run),
+                )
+                for run in bite
+            ]
+            return _update_runs(self._schema), [pack(_UPDATE, rows), [run.id for run in bite]]
+
+        answers = self._talk.ask_each(map(statement, bites(runs)))
+        return {row[0] for answer in answers for row in answer}
+
+    def ask_kill(self, ids: Collection[int], now: datetime) -> None:
+        self.news.add("kill")
+        self._talk.do(
+            f"UPDATE {self._schema}.runs SET kill_asked_at = coalesce(kill_asked_at, %s) "
+            f"WHERE id = ANY(%s::bigint[]) AND {ACTIVE}",
+            now,
+            list(ids),
+        )
+
+    def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
+        columns = ("hour", "process", "status", "owner", "count")
+        rows = [(_sql.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended]
+        self._talk.do(
+            f"{insert(self._schema, 'ended', columns)} ON CONFLICT (hour, process, status, owner) "
+            "DO UPDATE SET count = ended.count + excluded.count",
+            pack(columns, rows),
+        )
+
+    def append_log(self, lines: Sequence[LogLine]) -> None:
+        for bite in bites(lines):
+            self._talk.do(
+                f"{insert(self._schema, 'log', _sql.LOG_COLUMNS)} ON CONFLICT (run_id, seq) DO NOTHING",
+                pack(_sql.LOG_COLUMNS, [_sql.line_to_row(line) for line in bite]),
+            )
+
+    def trim_log(self, trim: LogTrim) -> None:
+        self._talk.do(
+            f"DELETE FROM {self._schema}.log WHERE run_id = %s AND seq > %s AND seq < %s",
+            trim.run_id,
+            trim.after,
+            trim.before,
+        )
+
+    def last_seq(self, run_id: int) -> int:
+        rows = self._talk.ask(f"SELECT max(seq) FROM {self._schema}.log WHERE run_id = %s", run_id)
+        return rows[0][0] or 0
+
+    def _select_runs(self, where: str, *values: Any) -> list[Run]:
+        rows = self._talk.ask(f"SELECT {RUN} FROM {self._schema}.runs AS run WHERE {where}", *values)
+        return [_sql.run_from_row(row) for row in rows]
+
+    # -- schedulers and retention --------------------------------------------------------------------------------
+
+    def schedulers(self) -> list[SchedulerRecord]:
+        rows = self._talk.ask(f"SELECT {SCHEDULERS} FROM {self._schema}.schedulers ORDER BY started_at, owner")
+        return [_sql.scheduler_from_row(row) for row in rows]
+
+    def is_signed_on(self, owner: str) -> bool:
+        rows = self._talk.ask(f"SELECT 1 FROM {self._schema}.schedulers WHERE owner = %s FOR KEY SHARE", owner)
+        return bool(rows)
+
+    def put_scheduler(self, record: SchedulerRecord) -> None:
+        columns = _sql.SCHEDULER_COLUMNS
+        names = ", ".join(map(quoted, columns))
+        values = ", ".join(value(self._schema, name) for name in columns)
+        changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in (*columns, "expires_at"))
+        self._talk.do(
+            f"INSERT INTO {self._schema}.schedulers ({names}, expires_at) SELECT {values}, {_expiry(self._schema)} "
+            f"FROM {records(columns)} ON CONFLICT (owner) DO UPDATE SET {changes}",
+            pack(columns, [_sql.scheduler_to_row(record)]),
+        )
+
+    def expired(self) -> list[str]:
+        """Return, locked, the owners whose lease ran out by the server's clock; without those that others end now."""
+        rows = self._talk.ask(
+            f"SELECT owner FROM {self._schema}.schedulers WHERE expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED"
+        )
+        return [row[0] for row in rows]
+
+    def delete_scheduler(self, owner: str) -> None:
+        self._talk.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
+
+    def put_absence(self, absence: Absence) -> None:
+        keep = timedelta(microseconds=_sql.KEEP_ABSENCES)
+        self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
+        self._talk.do(
+            f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
+            absence.since,
+            absence.until,
+        )
+
+    def end_absence(self, at: datetime) -> None:
+        self._talk.do(f"UPDATE {self._schema}.absences SET until = greatest(since, %s) WHERE until IS NULL", at)
+
+    def purge_runs(self, ids: Sequence[int]) -> int:
+        """Leave out what another purge has locked: it is about to be gone."""
+        self._talk.patience = LONG
+        rows = self._talk.ask(
+            f"SELECT id FROM {self._schema}.runs AS run WHERE id = ANY(%s::bigint[]) AND NOT {ACTIVE} AND EXISTS "
+            f"(SELECT 1 FROM {self._schema}.runs AS newer WHERE newer.request_id = run.request_id "
+            "AND newer.id > run.id) ORDER BY id FOR UPDATE OF run SKIP LOCKED",
+            list(ids),
+        )
+        found = [row[0] for row in rows]
+        if found:
+            self._talk.do(f"DELETE FROM {self._schema}.log WHERE run_id = ANY(%s::bigint[])", found)
+            self._talk.do(f"DELETE FROM {self._schema}.runs WHERE id = ANY(%s::bigint[])", found)
+        return len(ids)
+
+
+def _expiry(schema: str) -> str:
+    return f"clock_timestamp() + {schema}.of_micros(r.lease_until - r.heartbeat_at)"
+
+
+@functools.cache
+def _insert_runs(schema: str) -> str:
+    newest = f"(SELECT recorded_at FROM {schema}.runs ORDER BY id DESC LIMIT 1)"
+    values = ", ".join(
+        f"greatest({value(schema, name)}, {newest})" if name == "recorded_at" else value(schema, name)
+        for name in _NEW_RUN
+    )
+    return (
+        f"INSERT INTO {schema}.runs ({', '.join(map(quoted, _NEW_RUN))}) SELECT {values} FROM {records(_NEW_RUN)} "
+        "ON CONFLICT (request_id, revision, fire_time) DO NOTHING "
+        "RETURNING request_id, revision, fire_time, id, recorded_at"
+    )
+
+
+@functools.cache
+def _update_runs(schema: str) -> str:
+    """Return the fenced UPDATE. It finds the runs by their ids; the rest of the fence joins, to mislead no planner.
+
+    As conditions of the table they would be taken for rare, and the join for one of a row or two; or a partial index
+    would be read from end to end, with all that has left it since the last vacuum.
+    """
+    return (
+        f"UPDATE {schema}.runs AS run SET {settings(schema, _sql.CHANGING_COLUMNS)}, "
+        f"kill_asked_at = coalesce(run.kill_asked_at, {value(schema, 'kill_asked_at')}) FROM {records(_UPDATE)} "
+        "WHERE run.id = ANY(%s::bigint[]) AND run.id = r.id AND run.attempt = r.fence "
+        "AND coalesce(run.owner, '') = r.held "
+        "AND CASE WHEN run.status IN ('waiting', 'running') THEN r.id END = run.id RETURNING run.id"
+    )
+
+
+def renew(schema: str, record: SchedulerRecord) -> Statement:
+    """Return the statement that writes what a scheduler says of itself, with a new lease; no row: it is not there."""
+    columns = _sql.SCHEDULER_COLUMNS
+    query = (
+        f"UPDATE {schema}.schedulers AS known SET {settings(schema, columns)}, expires_at = {_expiry(schema)} "
+        f"FROM {records(columns)} WHERE known.owner = r.owner RETURNING 1"
+    )
+    return query, [pack(columns, [_sql.scheduler_to_row(record)])]
