@@ -23,6 +23,8 @@ RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
 
 _BATCH = 100
+_UNCHANGING = (None, "UTC")  # time zones without rules
+_FARTHEST_MOVE = timedelta(days=1)  # a zone may go over the date line
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -75,15 +77,39 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
     *blockers* are the active runs that share the request's `overlap_key`. A timing that fails to answer parks its
     request: it is unscheduled, with the reason, and stops nobody else.
     """
-    if request.next_fire_time is None or isinstance(request.timing, UnreadableTiming):
-        return Plan(request.unscheduled(now, f"parked: its timing {request.timing.describe()}"))
+    timing = request.timing
+    if request.next_fire_time is None or isinstance(timing, UnreadableTiming):
+        return Plan(request.unscheduled(now, f"parked: its timing {timing.describe()}"))
     try:
-        due = _due(request, request.timing, policies, now)
-        due_at = None if due.upcoming is None else request.timing.due_at(due.upcoming, request.id)
+        stored, request = request, _as_of_today(request, timing)
+        if request is not stored and (request.due_at is None or request.due_at > now):
+            return Plan(request)
+        due = _due(request, timing, policies, now)
+        due_at = None if due.upcoming is None else timing.due_at(due.upcoming, request.id)
         after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
+
+
+def _as_of_today(request: Request, timing: Timing) -> Request:
+    """Return the request with the fire time that its timing has by the time zone database of today.
+
+    What is stored was computed when the one before fired. Where the rules of its zone have changed since, the nearest
+    fire time takes its place, on either side but later than the last one that fired: it is the same local time, moved.
+    """
+    stored = request.next_fire_time
+    assert stored is not None  # noqa: S101  plan() has looked
+    if isinstance(timing, Immediate) or timing.timezone in _UNCHANGING:
+        return request
+    if timing.next_fire_time(stored - _MICROSECOND) == stored:
+        return request
+    moved = timing.next_fire_time(stored)
+    reach = moved - stored if moved is not None else _FARTHEST_MOVE
+    since = max(stored - reach, request.last_fire_time or stored - reach)
+    moved = timing.last_fire_time(stored, after=since) or moved
+    due_at = None if moved is None else timing.due_at(moved, request.id)
+    return evolve(request, next_fire_time=moved, due_at=due_at)
 
 
 class _Due(NamedTuple):

@@ -1,0 +1,69 @@
+"""What becomes of due fire times, where the stores' suite does not look: when the rules of a time zone have changed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bgsched import Cron, Daily, EverySeconds, Later, Request, RunStatus, Schedule
+from bgsched._evolve import evolve
+from bgsched.request import Policies, plan
+from bgsched.testing.contract import make_request
+from bgsched.timing import Timing
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+NINE = datetime(2026, 1, 15, 8, tzinfo=UTC)  # 09:00 in Madrid
+DAILY = Schedule(Daily(at="09:00"), timezone="Europe/Madrid")
+
+
+def stored(timing: Timing, moved: timedelta, last: datetime | None = None) -> Request:
+    """Return a request whose next fire time was stored when the clocks of its zone were said to be otherwise."""
+    request = make_request(timing=timing, now=NINE - HOUR)
+    at = NINE + moved
+    return evolve(request, next_fire_time=at, due_at=at, last_fire_time=last)
+
+
+class TestAMovedFireTime:
+    """The zone's rules changed after the next fire time was stored; it is looked at when it is claimed."""
+
+    @pytest.mark.parametrize("timing", [DAILY, Schedule(Cron("0 9 * * *"), timezone="Europe/Madrid")])
+    def test_that_came_too_early_waits_for_the_new_one(self, timing: Timing) -> None:
+        made = plan(stored(timing, -HOUR, last=NINE - HOUR - DAY), Policies(), "a", NINE - HOUR)
+        assert made.runs == ()
+        assert (made.request.next_fire_time, made.request.due_at) == (NINE, NINE)
+        (run,) = plan(made.request, Policies(), "a", NINE).runs
+        assert run.fire_time == NINE
+
+    def test_that_comes_too_late_runs_for_the_one_that_it_should_have_been(self) -> None:
+        made = plan(stored(DAILY, HOUR, last=NINE + HOUR - DAY), Policies(misfire_grace=2 * HOUR), "a", NINE + HOUR)
+        assert [run.fire_time for run in made.runs] == [NINE]
+        assert made.request.next_fire_time == NINE + DAY
+
+    def test_follows_the_misfire_policy_when_it_is_long_over(self) -> None:
+        made = plan(stored(DAILY, HOUR), Policies(misfire="skip"), "a", NINE + HOUR)  # type: ignore[arg-type]  # as users write it
+        assert [run.status for run in made.runs] == [RunStatus.MISFIRED]
+
+    def test_is_not_fired_twice(self) -> None:
+        """It fired by the old rules, an hour before it would by the new ones; the next is that of the next day."""
+        request = stored(DAILY, DAY - HOUR, last=NINE - HOUR)
+        made = plan(request, Policies(), "a", NINE + DAY - HOUR)
+        assert made.runs == ()
+        assert made.request.next_fire_time == NINE + DAY
+
+    def test_of_a_later_moves_with_its_local_time(self) -> None:
+        later = Later(datetime(2026, 1, 15, 9), timezone="Europe/Madrid")
+        early = plan(stored(later, -HOUR), Policies(), "a", NINE - HOUR)
+        assert (early.runs, early.request.next_fire_time) == ((), NINE)
+        late = plan(stored(later, HOUR), Policies(), "a", NINE + HOUR)
+        assert [run.fire_time for run in late.runs] == [NINE]
+
+    def test_is_none_where_the_rules_are_the_same(self) -> None:
+        (run,) = plan(stored(DAILY, timedelta(0)), Policies(), "a", NINE).runs
+        assert run.fire_time == NINE
+
+    def test_does_not_happen_to_elapsed_time(self) -> None:
+        every = Schedule(EverySeconds(7), start=NINE - HOUR, timezone="Europe/Madrid")
+        request = make_request(timing=every, now=NINE)
+        assert request.next_fire_time is not None
+        (run,) = plan(request, Policies(), "a", request.next_fire_time).runs
+        assert run.fire_time == request.next_fire_time
