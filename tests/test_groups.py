@@ -291,6 +291,25 @@ class TestGroup:
         assert "member 1, 'old', cannot run: no process 'old'" in error.message
         second.shutdown()
 
+    def test_whatever_the_param_of_a_member_raises_ends_its_group_alone(
+        self, scheduler: Scheduler, seen: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler.add(ProcessGroup("g", ["a", "b"]))
+        scheduler.schedule("g", Immediate(), id="g")
+        member = scheduler.processes.get("a")
+
+        def broken(_: object) -> dict[str, Any]:
+            raise ZeroDivisionError("in a default")
+
+        monkeypatch.setattr(member, "bind", broken)
+        scheduler.schedule("c", Immediate())
+        scheduler.run_until_idle()
+        assert group_run(scheduler).status is S.ERROR
+        error = group_run(scheduler).error
+        assert error is not None
+        assert error.type == "ZeroDivisionError"
+        assert seen == ["c"]
+
     @pytest.mark.parametrize("wrong", [[], "a", [1], [("a", 1)], [("a", {}, 3)]])
     def test_what_is_no_member_is_refused(self, wrong: Any) -> None:
         with pytest.raises(ProcessNameError, match="group 'g'"):

@@ -11,8 +11,8 @@ from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks, RunStarted
 from bgsched._evolve import evolve
 from bgsched._group import GroupEnd, ProcessGroup
+from bgsched._outcome import text_of
 from bgsched.clock import Clock
-from bgsched.errors import ParamsError, ProcessNameError, UnknownProcessError
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, member_key
 from bgsched.run import Progress, Run, RunError, RunStatus
@@ -89,8 +89,8 @@ class GroupRuns:
         try:
             process = self._processes.get(member.process)
             params = process.bind(member.params)
-        except (UnknownProcessError, ParamsError, ProcessNameError) as problem:
-            message = f"member {place + 1}, {member.process!r}, cannot run: {problem}"
+        except Exception as problem:  # noqa: BLE001  whatever a param does when it is looked at ends its group alone
+            message = f"member {place + 1}, {member.process!r}, cannot run: {text_of(problem)}"
             return GroupEnd(RunStatus.ERROR, error=RunError(type(problem).__name__, message))
         parent, policies = live.run, process.policies
         run = Run(
