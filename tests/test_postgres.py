@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -843,37 +844,37 @@ def stand_in(dsn: str) -> Iterator[str]:
 
 
 @contextmanager
-def pgbouncer(dsn: str, folder: Path) -> Iterator[str]:
+def pgbouncer(dsn: str) -> Iterator[str]:
     """Start the real one."""
     assert PGBOUNCER is not None
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     parts = psycopg.conninfo.conninfo_to_dict(dsn)
     target = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname") if parts.get(name))
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
-        f"logfile = {folder}/log\npidfile = {folder}/pid\n"
-    )
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o777)  # PgBouncer does not run as root
-    user = _postgres.unprivileged_user()
-    with subprocess.Popen([PGBOUNCER, "-q", config], user=user, cwd="/") as running:
-        pooled = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
-        try:
-            wait_until(lambda: _answers(pooled))
-            yield pooled
-        finally:
-            running.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)  # PgBouncer does not run as root
+        config = Path(folder) / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\npooled = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n"
+            f"logfile = {folder}/log\npidfile = {folder}/pid\n"
+        )
+        user = _postgres.unprivileged_user()
+        with subprocess.Popen([PGBOUNCER, "-q", config], user=user, cwd="/") as running:
+            pooled = f"host=127.0.0.1 port={port} dbname=pooled user=postgres sslmode=disable"
+            try:
+                wait_until(lambda: _answers(pooled))
+                yield pooled
+            finally:
+                running.terminate()
 
 
 class TestPgBouncer:
     """In transaction mode: each transaction may have another connection of the server."""
 
     @pytest.fixture(params=["stand-in", *(["PgBouncer"] if PGBOUNCER else [])])
-    def pooled_dsn(self, request: pytest.FixtureRequest, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
-        pooler = pgbouncer(postgres_dsn, tmp_path) if request.param == "PgBouncer" else stand_in(postgres_dsn)
+    def pooled_dsn(self, request: pytest.FixtureRequest, postgres_dsn: str) -> Iterator[str]:
+        pooler = pgbouncer(postgres_dsn) if request.param == "PgBouncer" else stand_in(postgres_dsn)
         with pooler as dsn:
             yield dsn
 

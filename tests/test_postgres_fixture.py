@@ -83,6 +83,7 @@ def run_without_postgres(pytester: pytest.Pytester) -> pytest.RunResult:
     tests = Path(__file__).parent
     pytester.makeconftest((tests / "conftest.py").read_text())
     source = (tests / "_postgres.py").read_text()
+    pytester.makepyfile(_missing=(tests / "_missing.py").read_text())
     pytester.makepyfile(_postgres=source + "\ndef find_binaries(): return iter(())\n")
     pytester.makepyfile("def test_it(postgres_schema): pass")
     pytester.syspathinsert()

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -119,12 +120,20 @@ def test_a_database_that_cannot_be_written_any_more(store: SQLiteStore) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_file_that_was_made_read_only(store: SQLiteStore, path: Path) -> None:
-    scheduler_on(store).schedule("p", Immediate())
-    store.close()
-    path.chmod(0o444)
-    for folder in (path.parent, *path.parent.parents[:3]):
-        folder.chmod(0o755)
+def test_a_file_that_was_made_read_only() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's, where nobody else may look
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "app.db"
+        with closing(SQLiteStore(path)) as store:
+            scheduler_on(store).schedule("p", Immediate())
+            store.close()
+            path.chmod(0o444)
+            assert _refused_to_somebody_else(path)
+            path.chmod(0o644)
+            assert len(store.reader().requests(RequestFilter())) == 1
+
+
+def _refused_to_somebody_else(path: Path) -> bool:
     child = os.fork()
     if child == 0:
         code = 1
@@ -137,9 +146,7 @@ def test_a_file_that_was_made_read_only(store: SQLiteStore, path: Path) -> None:
             code = 0 if "cannot be written" in str(error) else 2
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    path.chmod(0o644)
-    assert len(store.reader().requests(RequestFilter())) == 1
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_file_that_was_deleted_is_not_written_on(store: SQLiteStore, path: Path) -> None:
