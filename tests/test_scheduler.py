@@ -32,6 +32,7 @@ from bgsched import (
     RequestStatus,
     Retry,
     Run,
+    RunFinished,
     RunStatus,
     Schedule,
     Scheduler,
@@ -48,6 +49,7 @@ from bgsched import (
     current_run,
     open_store,
 )
+from bgsched._loop import Loop
 from bgsched.testing import ManualClock
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -493,6 +495,24 @@ class TestThread:
         with scheduler:
             scheduler.run_now("p")
             assert done.wait(PATIENCE)
+
+    def test_a_run_that_ends_before_start_returns_is_heard_of(
+        self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended, began = threading.Event(), threading.Event()
+        scheduler.process("p")(began.set)
+        scheduler.on(RunFinished, lambda _: ended.set())
+        scheduler.run_now("p")
+        start = Loop.start
+
+        def start_and_wait(loop: Loop) -> None:
+            start(loop)
+            assert ended.wait(PATIENCE)
+
+        monkeypatch.setattr(Loop, "start", start_and_wait)
+        with scheduler:
+            assert began.is_set()
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
 
     def test_shutting_down_waits_for_what_runs(self, scheduler: Scheduler) -> None:
         started, release = threading.Event(), threading.Event()

@@ -385,9 +385,9 @@ class Scheduler:
                 undo.callback(self.store.unlisten, self._hear)
                 _runlog.capture()
                 undo.callback(_runlog.release)
-                loop = Loop(self._engine, self._clock, self._wake)
-                loop.start()
-                self._loop = loop
+                self._loop = Loop(self._engine, self._clock, self._wake)  # before it starts: runs may end at once
+                undo.callback(setattr, self, "_loop", None)
+                self._loop.start()
                 undo.pop_all()
         return self
 
