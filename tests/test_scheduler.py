@@ -497,8 +497,9 @@ class TestThread:
             assert done.wait(PATIENCE)
 
     def test_a_run_that_ends_before_start_returns_is_heard_of(
-        self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        scheduler = Scheduler(store, clock=ManualClock())  # no time passes: nothing is reported by and by
         ended, began = threading.Event(), threading.Event()
         scheduler.process("p")(began.set)
         scheduler.on(RunFinished, lambda _: ended.set())
