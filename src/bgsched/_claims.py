@@ -22,7 +22,7 @@ __all__ = ["AHEAD", "Claims", "OpenLane", "Planning", "UnderWay"]
 AHEAD = timedelta(milliseconds=20)
 """How much work may wait, claimed, behind busy workers."""
 
-_MOST_AHEAD = 1024
+_MOST_AHEAD = 512
 _MEMORY = 10  # how many of the last runs the mean of how long they take is mostly about
 
 
