@@ -155,14 +155,14 @@ class Host:
             self.events.append(event)
             self._heard.notify_all()
 
-    def until(self, look: Callable[[], T | None]) -> T:
+    def until(self, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
         """Return what *look* returns once that is true; it is asked again after each event."""
         with self._heard:
             while not (answer := look()):
-                assert self._heard.wait(PATIENCE), "nothing happens any more"
+                assert self._heard.wait(patience), "nothing happens any more"
             return answer
 
-    def end_of(self, what: Request | Run) -> Run:
+    def end_of(self, what: Request | Run, patience: float = PATIENCE) -> Run:
         """Return the newest run of a request (no member's), or this run, when it has ended and that is stored."""
 
         def look() -> Run | None:
@@ -170,7 +170,7 @@ class Host:
             run = next((run for run in runs if isinstance(what, Run) or run.parent_id is None), None)
             return None if run is None or run.is_active else run
 
-        return self.until(look)
+        return self.until(look, patience)
 
     def tried(self, request: Request, attempts: int) -> Run:
         """Return the run of a request when so many attempts have failed and it waits for the next."""

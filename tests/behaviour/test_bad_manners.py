@@ -88,7 +88,7 @@ def test_what_returns_is_a_success(rude: Host) -> None:
 def test_a_flood_of_lines_is_kept_at_both_ends(host: Host, lines: int) -> None:
     host.process(_work.flood)
     host.start()
-    run = host.run(lines=lines)
+    run = host.end_of(host.file(lines=lines), patience=300.0)  # a million lines take their time
     found = host.monitor.log(run.id, limit=100_000)
     assert run.status is S.SUCCESS
     assert 5_000 < len(found) < 10_000
