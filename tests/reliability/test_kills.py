@@ -89,8 +89,8 @@ def wait_until_all_ended(store: SQLiteStore) -> list[Run]:
     """Return all runs once there is nothing left to do; each look is a question to the store."""
     give_up = monotonic() + PATIENCE
     while monotonic() < give_up:
-        runs = store.reader().runs(RunFilter(limit=ALL))
         pending = [request for request in store.reader().requests(RequestFilter(limit=ALL)) if request.due_at]
+        runs = store.reader().runs(RunFilter(limit=ALL))  # after the requests: their last claims are among them
         if not pending and not any(run.is_active for run in runs):
             return runs
     raise TimeoutError("there are runs that nobody ends")

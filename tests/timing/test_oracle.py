@@ -125,14 +125,16 @@ def test_seconds_around_a_transition(place: tuple[str, datetime], data: st.DataO
 def test_every_transition(zone: str) -> None:
     """Every transition of the zone meets freshly generated frequencies of every kind."""
     for transition in transitions(zone):
-        window = Window.around(zone, transition)
+        compare_often(Window.around(zone, transition))
 
-        @given(data=st.data())
-        @settings(QUICK, max_examples=30)
-        def at_this_one(data: st.DataObject, window: Window = window) -> None:
-            compare(data, specs, window)
 
-        at_this_one()
+def compare_often(window: Window) -> None:
+    @given(data=st.data())
+    @settings(QUICK, max_examples=30)
+    def here(data: st.DataObject) -> None:
+        compare(data, specs, window)
+
+    here()
 
 
 @pytest.mark.parametrize("zone", ZONES)

@@ -340,6 +340,8 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     fire_time, recorded_at = instant(row[8]), instant(row[11])
     assert fire_time is not None  # noqa: S101  the columns are NOT NULL
     assert recorded_at is not None  # noqa: S101
+    if not isinstance(row[1], str):
+        raise TypeError(f"a request's id is text, not {row[1]!r}")
     for place in _COUNTED:
         if not _is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
