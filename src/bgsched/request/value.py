@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, maker
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
 
-__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "overlap_key"]
+__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "new_request", "overlap_key"]
 
 OWN_KEY = "request:"
 """How an overlap key begins that only runs of one request share."""
@@ -48,7 +48,7 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
@@ -140,6 +140,10 @@ class Request:
             "reason": self.reason,
             "unscheduled_at": self.unscheduled_at.isoformat() if self.unscheduled_at else None,
         }
+
+
+new_request = maker(Request)
+"""`Request`, made faster."""
 
 
 def overlap_key(request: Request, policies: Policies) -> str | None:

@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from bgsched._evolve import fresh
-from bgsched.request import Request, RequestStatus, UnreadableTiming
-from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
+from bgsched.request import Request, RequestStatus, UnreadableTiming, new_request
+from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus, new_run
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
@@ -251,8 +250,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
-    return fresh(
-        Request,
+    return new_request(
         id=row[0],
         process=row[1],
         params=params,
@@ -345,8 +343,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     for place in _COUNTED:
         if not _is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
-    return fresh(
-        Run,
+    return new_run(
         id=row[0],
         request_id=row[1],
         revision=row[2],
