@@ -20,7 +20,7 @@ V = TypeVar("V")
 def evolve(value: V, /, **changes: Any) -> V:
     """Return a copy of *value* with *changes*, which must be names of its fields."""
     kind = type(value)
-    copy = _copier(kind)(value)
+    copy = _copier(kind)(value)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
     for name, changed in changes.items():
         setattr(copy, name, changed)
     copy.__class__ = kind

@@ -245,7 +245,8 @@ def request_from_row(row: Sequence[Any]) -> Request:
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    timing = _timing(row[3])
+    timing, created_at = _timing(row[3]), instant(row[8])
+    assert created_at is not None  # noqa: S101  the column is NOT NULL
     try:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
@@ -259,7 +260,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         user=row[5],
         channel=row[6],
         priority=row[7],
-        created_at=instant(row[8]),
+        created_at=created_at,
         revision=row[9],
         next_fire_time=(fire_time := instant(row[10])),
         due_at=fire_time if row[11] == row[10] else instant(row[11]),
