@@ -30,6 +30,7 @@ __all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
 T = TypeVar("T")
 D = TypeVar("D")
 P = ParamSpec("P")
+_NO_TIME = timedelta(0)
 _SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 1_000
 
@@ -159,8 +160,8 @@ class LiveRun:
         with self._lock:
             if self._closed:
                 return False
-            self.ended = self.clock.monotonic()
-            spent = timedelta(seconds=max(0.0, self.ended - (self.began if self.began is not None else self.ended)))
+            ended = self.ended = self.clock.monotonic()
+            spent = _NO_TIME if self.began is None else timedelta(seconds=ended - self.began)
             self._run = end(self._run, self.clock.now(), spent)
             self._closed = True
             return True

@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import Any, ParamSpec, TypeVar, cast
 
-__all__ = ["evolve", "maker"]
+__all__ = ["changer", "evolve", "maker"]
 
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -19,12 +19,8 @@ V = TypeVar("V")
 
 def evolve(value: V, /, **changes: Any) -> V:
     """Return a copy of *value* with *changes*, which must be names of its fields."""
-    kind = type(value)
-    copy = _copier(kind)(value)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
-    for name, changed in changes.items():
-        setattr(copy, name, changed)
-    copy.__class__ = kind
-    return cast("V", copy)
+    changed: V = changer(type(value), *changes)(value, *changes.values())  # type: ignore[arg-type]  # it is hashable
+    return changed
 
 
 def maker(kind: Callable[P, V]) -> Callable[P, V]:
@@ -38,10 +34,15 @@ def maker(kind: Callable[P, V]) -> Callable[P, V]:
 
 
 @cache
-def _copier(kind: type) -> Callable[[Any], Any]:
-    """Return a function that copies a value of *kind* into an open twin."""
-    lines = ["copy = _open()", *(f"copy.{part.name} = value.{part.name}" for part in fields(kind)), "return copy"]
-    return _function("copy(value)", lines, {"_open": _open_twin(kind)})
+def changer(kind: Callable[..., V], *changed: str) -> Callable[..., V]:
+    """Return what `evolve` does for one kind and these fields: called with a value, and with what they become."""
+    names = [part.name for part in fields(cast("Any", kind))]
+    if unknown := set(changed).difference(names):
+        raise TypeError(f"{kind} has no field {' and no field '.join(sorted(unknown))}")
+    sources = [f"made.{name} = {name if name in changed else f'value.{name}'}" for name in names]
+    known = {"_open": _open_twin(cast("type", kind)), "_kind": kind}
+    lines = ["made = _open()", *sources, "made.__class__ = _kind", "return made"]
+    return _function(f"change(value, {', '.join(changed)})", lines, known)
 
 
 @cache

@@ -11,13 +11,13 @@ A *range* of fire times that came to nothing for one reason is one record: `fire
 `fire_until` the last, `fire_count` how many.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve, maker
+from bgsched._evolve import changer, evolve, maker
 from bgsched.errors import IllegalTransitionError
 
 __all__ = [
@@ -241,7 +241,25 @@ class Run:
     def started(self, now: datetime) -> "Run":
         """Return the claimed run as started."""
         self._check_move(_RUNNING)
-        return evolve(self, status=_RUNNING, started_at=now)
+        return _start(self, _RUNNING, now)
+
+    def ended(
+        self,
+        status: RunStatus,
+        now: datetime,
+        duration: timedelta | None,
+        *,
+        result: Any = None,
+        reason: str | None = None,
+        error: RunError | None = None,
+    ) -> "Run":
+        """Return the run as it ended in *status*, which is final."""
+        self._check_move(status)
+        return _end(self, status, now, duration, result, reason, error)
+
+    def numbered(self, id: int, recorded_at: datetime) -> "Run":
+        """Return the run as a store has it."""
+        return _number(self, id, recorded_at)
 
     def again(self, status: RunStatus, now: datetime, due_at: datetime, *, reason: str, **changes: Any) -> "Run":
         """Return the run waiting for another attempt at *due_at*; the one that ended in *status* is kept."""
@@ -306,6 +324,10 @@ class Run:
 
 new_run = maker(Run)
 """`Run`, made faster."""
+
+_number: Callable[..., Run] = changer(Run, "id", "recorded_at")
+_start: Callable[..., Run] = changer(Run, "status", "started_at")
+_end: Callable[..., Run] = changer(Run, "status", "finished_at", "duration", "result", "reason", "error")
 
 
 def _iso(instant: datetime | None) -> str | None:

@@ -26,6 +26,7 @@ _BATCH = 100
 _UNCHANGING = (None, "UTC")  # time zones without rules
 _FARTHEST_MOVE = timedelta(days=1)  # a zone may go over the date line
 _MICROSECOND = timedelta(microseconds=1)
+_NO_JITTER = timedelta(0)
 
 
 class Plan(NamedTuple):
@@ -86,7 +87,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
             return Plan(request)
         due = _due(request, timing, policies, now)
         due_at = None if due.upcoming is None else timing.due_at(due.upcoming, request.id)
-        after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
+        after = request.advanced(due.upcoming, due_at, due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
@@ -129,7 +130,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     stale_before = now - policies.misfire_grace
     is_stale = (request.due_at or first) < stale_before
     upcoming = timing.next_fire_time(first)
-    until = max(first, now - getattr(timing, "jitter", timedelta(0)))
+    until = first if upcoming is None else max(first, now - getattr(timing, "jitter", _NO_JITTER))
     if upcoming is None or upcoming > until:
         if is_stale and policies.misfire is Misfire.SKIP:
             return _Due([], first, upcoming, (first, first, 1))

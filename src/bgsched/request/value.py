@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve, maker
+from bgsched._evolve import changer, evolve, maker
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
@@ -88,6 +89,14 @@ class Request:
         """Return the names that are sensitive, those included that only the code of today calls so."""
         return tuple(dict.fromkeys((*self.sensitive, *policies.sensitive))) if policies.sensitive else self.sensitive
 
+    def advanced(self, next_fire_time: datetime | None, due_at: datetime | None, last_fire_time: datetime) -> "Request":
+        """Return the request after *last_fire_time*, waiting for the next one."""
+        return _advance(self, next_fire_time, due_at, last_fire_time)
+
+    def completed(self) -> "Request":
+        """Return the request as one that has no fire time to come and no run that goes on."""
+        return _complete(self, RequestStatus.COMPLETE)
+
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)
@@ -144,6 +153,9 @@ class Request:
 
 new_request = maker(Request)
 """`Request`, made faster."""
+
+_advance: Callable[..., Request] = changer(Request, "next_fire_time", "due_at", "last_fire_time")
+_complete: Callable[..., Request] = changer(Request, "status")
 
 
 def overlap_key(request: Request, policies: Policies) -> str | None:

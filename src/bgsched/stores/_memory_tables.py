@@ -196,7 +196,7 @@ class Tables:
                 and request.next_fire_time is None
                 and not self._goes_on(id)
             ):
-                self._write_request(id, evolve(request, status=RequestStatus.COMPLETE))
+                self._write_request(id, request.completed())
 
     def _goes_on(self, request_id: str) -> bool:
         return any(self.all_runs[id].is_active for id in self.runs_of(request_id))
@@ -210,7 +210,7 @@ class Tables:
                 continue
             self._last_id += 1
             self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
-            kept = evolve(run, id=self._last_id, recorded_at=self._last_recorded_at)
+            kept = run.numbered(self._last_id, self._last_recorded_at)
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
