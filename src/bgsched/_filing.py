@@ -7,16 +7,19 @@ from datetime import datetime
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, maker
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
-from bgsched.request import OnAbandon, Request, UnreadableTiming, new_request, overlap_key
+from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Desk", "follow_up", "new_id"]
 
 _LONGEST_ID = 200
+_new_request: Callable[..., Request] = maker(
+    Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
+)
 
 
 def _check_id(id: object) -> None:
@@ -75,16 +78,16 @@ class Desk:
         self._check(registered)
         if id is not None:
             _check_id(id)
-        request = new_request(
-            id=id if id is not None else new_id(now),
-            process=registered.name,
-            params=registered.bind(params),
-            sensitive=registered.policies.sensitive,
-            timing=timing,
-            user=user,
-            channel=channel,
-            priority=registered.policies.priority,
-            created_at=now,
+        request = _new_request(
+            id if id is not None else new_id(now),
+            registered.name,
+            registered.bind(params),
+            registered.policies.sensitive,
+            timing,
+            user,
+            channel,
+            registered.policies.priority,
+            now,
         )
         return _with_fire_time(request.timed(self._pinned(timing, now), now))
 

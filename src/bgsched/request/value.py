@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import changer, evolve, maker
+from bgsched._evolve import changer, evolve
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
 
-__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "new_request", "overlap_key"]
+__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "overlap_key"]
 
 OWN_KEY = "request:"
 """How an overlap key begins that only runs of one request share."""
@@ -150,9 +150,6 @@ class Request:
             "unscheduled_at": self.unscheduled_at.isoformat() if self.unscheduled_at else None,
         }
 
-
-new_request = maker(Request)
-"""`Request`, made faster."""
 
 _advance: Callable[..., Request] = changer(Request, "next_fire_time", "due_at", "last_fire_time")
 _complete: Callable[..., Request] = changer(Request, "status")
