@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain
@@ -30,7 +31,12 @@ def _check_id(id: object) -> None:
 
 def new_id(now: datetime) -> str:
     """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{os.urandom(8).hex()}"
+    return f"{_stamp(now)}{os.urandom(8).hex()}"
+
+
+@lru_cache(maxsize=1)  # many requests may be filed at one instant
+def _stamp(now: datetime) -> str:
+    return f"{int(now.timestamp() * 1000):012x}"
 
 
 def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request:
