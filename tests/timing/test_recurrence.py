@@ -7,6 +7,7 @@ import pytest
 from dateutil.rrule import rrulestr
 
 from bgsched import timing as t
+from bgsched.errors import TimingError
 
 START = datetime(2026, 1, 31, 9, 30, 15, tzinfo=UTC)
 MANY = 40
@@ -25,6 +26,8 @@ FREQ=MONTHLY;INTERVAL=5;BYMONTHDAY=31
 FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1
 FREQ=MONTHLY;BYDAY=SA;BYHOUR=6,18;BYSETPOS=1,-1
 FREQ=MONTHLY;BYDAY=SA;BYHOUR=6,18;BYSETPOS=1,-1;INTERVAL=3
+FREQ=MONTHLY;BYMONTHDAY=1;BYHOUR=6,18;BYSETPOS=2
+FREQ=YEARLY;BYMONTH=3;BYHOUR=6,18;BYSETPOS=2
 FREQ=MONTHLY;BYDAY=5FR,-5MO
 FREQ=MONTHLY;BYDAY=2TU,-1FR;BYMONTH=3,9
 FREQ=YEARLY
@@ -64,6 +67,15 @@ def test_agrees_with_dateutil_in_utc(text: str) -> None:
     ours = list(islice(schedule.fire_times(START - timedelta(days=1)), MANY))
     assert ours == theirs
     assert schedule.count_fire_times(START - timedelta(days=1), theirs[-1]) == len(theirs)
+
+
+SECOND_OF_ONE = ["DAILY;BYMINUTE=0;BYSETPOS=2", "DAILY;BYMONTHDAY=1;BYSETPOS=2", "WEEKLY;BYHOUR=9;BYSETPOS=-2"]
+
+
+@pytest.mark.parametrize("text", SECOND_OF_ONE)
+def test_the_second_of_one_is_refused(text: str) -> None:
+    with pytest.raises(TimingError, match="never fire"):
+        t.Recurrence(f"FREQ={text}")
 
 
 class TestByDesign:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import time
 
 from bgsched._calendar.fields import time_text
-from bgsched._calendar.rule import Rule
+from bgsched._calendar.rule import TIME_PARTS, Rule
 from bgsched._calendar.words import (
     MONTHS,
     NAMES,
@@ -210,7 +210,7 @@ def _plain_days(rule: Rule, days: Sequence[int]) -> str:
 
 def _rule_times(rule: Rule, default: str) -> str:
     numbers = rule.numbers
-    names = [name for name in ("BYHOUR", "BYMINUTE", "BYSECOND") if name in numbers]
+    names = [name for name in TIME_PARTS if name in numbers]
     if not names:
         return default if not rule.clock else ""
     size = 1

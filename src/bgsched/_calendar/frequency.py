@@ -16,7 +16,7 @@ from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekd
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
 from bgsched._calendar.recurrence import Ended, next_day_of, nominal_of
-from bgsched._calendar.rule import parse_rule, plain_text
+from bgsched._calendar.rule import TIME_PARTS, parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -375,7 +375,7 @@ class Recurrence(Frequency):
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         rule = parse_rule(self.rule)
-        if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
+        if rule.clock or any(name in rule.numbers for name in TIME_PARTS):
             return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
         midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
         return DaysExcluded(partial(next_day_of, nominal_of(rule, midnight.local)), anchor.zone)

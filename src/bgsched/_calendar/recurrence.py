@@ -1,7 +1,6 @@
 """Recurrence rules as sets of local seconds: the turns that count, bounds, COUNT. See :mod:`bgsched._calendar.rule`."""
 
 from bisect import bisect_left
-from dataclasses import replace
 from datetime import date
 from math import gcd
 
@@ -9,7 +8,7 @@ from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 
 from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, YearDays
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
-from bgsched._calendar.rule import Rule, written_out, year_days
+from bgsched._calendar.rule import Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, local_of, naive_of
 
@@ -192,19 +191,14 @@ def nominal_of(rule: Rule, anchor: int) -> Nominal:
 def _daily(rule: Rule, anchor: int) -> Nominal:
     """Return the local seconds of a rule of whole days."""
     named = written_out(rule, naive_of(anchor))
-    clock = {"BYHOUR": anchor % DAY // 3600, "BYMINUTE": anchor % 3600 // 60, "BYSECOND": anchor % 60}
-    numbers = {**named.numbers, **{name: named.numbers.get(name, (value,)) for name, value in clock.items()}}
-    named = replace(named, numbers=numbers)
-    times = Times(minutes_of(numbers["BYHOUR"], numbers["BYMINUTE"]), numbers["BYSECOND"])
-    if "BYSETPOS" in numbers and times.total > 1:
-        seconds = year_days(named, times)
-        return seconds if rule.every == 1 else _Phased(seconds, rule, anchor // DAY, DAY)
+    if named.chooses:
+        return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY)
     days: Days = DailyDays()
     if named.names_days:
         days = year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, 1)
     elif rule.every > 1:
         days = DailyDays(anchor // DAY, rule.every)
-    return Product(days, times)
+    return Product(days, times_of(named))
 
 
 def _sub_daily(rule: Rule, anchor: int) -> Nominal:
