@@ -35,6 +35,7 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE
 
 from bgsched._calendar import parts, words
+from bgsched._calendar.effort import MOST_STEPS, Effort, Undecided
 from bgsched._calendar.fields import aware, integer, moment, moment_instant, zone_key
 from bgsched._calendar.frequency import (
     WEEKDAYS,
@@ -85,9 +86,6 @@ __all__ = [
     "checked_timing",
     "timing_from_dict",
 ]
-
-# So many excluded stretches from the start on (eleven years, if each is a day) are taken for all there will ever be.
-_FEASIBLE_TRIES = 4_000
 
 
 class _Timing(Value):
@@ -375,10 +373,16 @@ class Schedule(_Timing):
             return
         if self.start is None and self._needs_start():
             return
-        if not self._planned(0).is_feasible(_FEASIBLE_TRIES):
-            raise TimingError(f"{self!r} would never fire; change its start, finish or exclude")
+        effort = Effort(MOST_STEPS)
+        try:
+            if not self._planned(0, effort).is_feasible():
+                raise TimingError(f"{self!r:.300} would never fire; change its start, finish or exclude")
+        except Undecided:
+            found = f"no fire time was found in {MOST_STEPS} steps: it would never fire, or too rarely to be told"
+            raise TimingError(f"{self!r:.300}: {found}; change its start, rule or exclude") from None
+        effort.lift()
 
-    def _planned(self, asked: int) -> Plan:
+    def _planned(self, asked: int, effort: Effort | None = None) -> Plan:
         """Return the plan; without a start it is the one of a schedule pinned at the instant *asked*."""
         if self._plan is not None:
             return self._plan
@@ -390,10 +394,10 @@ class Schedule(_Timing):
         else:
             instant = asked
             local = instant // MICRO + zone.offset(instant // MICRO)
-        anchor = Anchor(instant, max(local, FIRST_INSTANT // MICRO), zone)
+        anchor = Anchor(instant, max(local, FIRST_INSTANT // MICRO), zone, effort or Effort())
         bounded = self.start is not None or self._needs_start()
         plan = Plan(
-            zone,
+            anchor,
             tuple((frequency._engine(anchor), frequency._fraction(anchor)) for frequency in self._all()),  # noqa: SLF001
             parts.exclusion_engines(self.exclude, anchor, self.timezone),
             start=instant if bounded else None,

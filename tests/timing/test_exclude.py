@@ -74,6 +74,13 @@ def test_repetitions_count_what_is_left() -> None:
     assert [f"{at:%a %d}" for at in schedule.fire_times(WHOLE)] == ["Thu 01", "Fri 02", "Mon 05"]
 
 
+def test_days_are_excluded_until_an_instant() -> None:
+    """In Madrid, 23:00 UTC is midnight: 3 January is excluded just so, and 4 January is not."""
+    until = t.Recurrence("FREQ=DAILY;UNTIL=20260102T230000Z")
+    schedule = t.Schedule(t.Daily("09:00"), start=WHOLE, exclude=until, timezone="Europe/Madrid")
+    assert schedule.next_fire_time(WHOLE) == datetime(2026, 1, 4, 8, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("n", [1, 999, 1000, 1001, 5000])
 def test_many_repetitions(n: int) -> None:
     schedule = t.Schedule((t.EverySeconds(2), t.EverySeconds(3)), start=START, repetitions=n)

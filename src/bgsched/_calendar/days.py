@@ -5,14 +5,14 @@ year, the one before and the one after are leap years. :class:`YearDays` keeps o
 (29 February on a Monday) costs one look-up for each year it skips.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from calendar import isleap, monthrange
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import partial
 from typing import Protocol
 
-from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
+from bgsched._calendar.units import LAST_DAY, date_of, day_of, enumerate_bits, weekday_of
 
 __all__ = ["DailyDays", "Days", "ListedDays", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
@@ -193,9 +193,9 @@ class YearDays:
     def __init__(
         self, pick: Callable[[int], tuple[int, ...]], years: tuple[int, ...] | None = None, *, unit: int = 1
     ) -> None:
-        """Take *pick*, which returns the sorted days of the year (0 is 1 January) for a year."""
+        """Take *pick*, which returns the sorted days of a year (0 is 1 January), and the years in order."""
         self._pick = pick
-        self._years = None if years is None else frozenset(years)
+        self._years = years
         self._tables: list[tuple[int, ...] | None] = [None] * 28
         self._unit = unit
         self._recent: tuple[int, int, int, tuple[int, ...]] = (0, 0, 0, ())
@@ -220,12 +220,17 @@ class YearDays:
         place = bisect_left(table, day - start)
         if place < len(table):
             return start + table[place]
-        for later in range(year + 1, LAST_YEAR + 1):
-            known = self._tables[_KINDS[later % 400]] if self._years is None else None  # saves a call for each year
+        for later in self._years_after(year):
+            known = self._tables[_KINDS[later % 400]]  # mostly saves a call for each year
             table = self.table(later) if known is None else known
             if table:
                 return _year_start(later) * self._unit + table[0]
         return None
+
+    def _years_after(self, year: int) -> Sequence[int]:
+        if self._years is None:
+            return range(year + 1, LAST_YEAR + 1)
+        return self._years[bisect_right(self._years, year) :]
 
     def _year_of(self, day: int) -> tuple[int, int, int, tuple[int, ...]]:
         """Return the year that holds a day, its bounds, and its table."""
@@ -242,7 +247,11 @@ class YearDays:
         count = sum(len(self.table(year)) for year in range(first, last))
         return count + bisect_left(last_table, end - last_begin) - bisect_left(table, start - begin)
 
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= second < end``, if it is one of seconds, as the bits of a number."""
+        return enumerate_bits(self.next, start, end)
+
     def is_empty(self) -> bool:
         """Tell whether no year has such a day; all kinds of years occur within 400 years."""
-        years = range(2000, 2400) if self._years is None else sorted(self._years)
+        years = range(2000, 2400) if self._years is None else self._years
         return not any(self.table(year) for year in years)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import time
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
@@ -15,7 +15,7 @@ from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExclude
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, next_day_of, nominal_of
+from bgsched._calendar.recurrence import Ended, days_of, nominal_of
 from bgsched._calendar.rule import TIME_PARTS, parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
@@ -370,15 +370,14 @@ class Recurrence(Frequency):
 
     def _engine(self, anchor: Anchor) -> Engine:
         rule = parse_rule(self.rule)
-        engine = WallClock(nominal_of(rule, anchor.local), anchor.zone, clock=rule.clock)
+        engine = WallClock(nominal_of(rule, anchor.local, anchor.effort), anchor.zone, clock=rule.clock)
         return Ended(engine, rule.until_instant) if rule.until_instant is not None else engine
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         rule = parse_rule(self.rule)
         if rule.clock or any(name in rule.numbers for name in TIME_PARTS):
             return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
-        midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
-        return DaysExcluded(partial(next_day_of, nominal_of(rule, midnight.local)), anchor.zone)
+        return DaysExcluded(days_of(rule, anchor.local, anchor.zone, anchor.effort), anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return True

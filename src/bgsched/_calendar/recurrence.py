@@ -1,42 +1,49 @@
 """Recurrence rules as sets of local seconds: the turns that count, bounds, COUNT. See :mod:`bgsched._calendar.rule`."""
 
 from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from math import gcd
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 
 from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, YearDays
+from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
 from bgsched._calendar.rule import Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
-from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, local_of, naive_of
+from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, enumerate_bits, local_of, naive_of
+from bgsched._calendar.zone import Zone
 
-__all__ = ["Ended", "next_day_of", "nominal_of"]
+__all__ = ["Ended", "days_of", "nominal_of"]
 
-_SEARCH_STEPS = 30_000
+_CYCLE = 146_097  # days after which the calendar repeats
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
 
 
 class _Phased:
     """Every n-th year, month, week or day (a "turn") of a set of days, counted from that of an anchor day."""
 
-    __slots__ = ("_anchor", "_days", "_every", "_rule", "_tries", "_unit")
+    __slots__ = ("_anchor", "_days", "_effort", "_every", "_rule", "_tries", "_unit")
 
-    def __init__(self, days: YearDays, rule: Rule, anchor_day: int, unit: int) -> None:
+    def __init__(self, days: YearDays, rule: Rule, anchor_day: int, unit: int, effort: Effort) -> None:
+        self._effort = effort
         self._days = days
         self._rule = rule
         self._every = rule.every
         self._unit = unit
         self._anchor = self._turn(anchor_day)
         # After so many turns of the phase the calendar repeats: what was not found does not exist.
-        cycle = {"YEARLY": 400, "MONTHLY": 4_800, "WEEKLY": 20_871, "DAILY": 146_097}[rule.frequency]
+        cycle = {"YEARLY": 400, "MONTHLY": 4_800, "WEEKLY": _CYCLE // 7, "DAILY": _CYCLE}[rule.frequency]
         self._tries = cycle // gcd(cycle, rule.every) + 1
 
     def next(self, day: int) -> int | None:
         """Return the first member that is not before *day*."""
         place = day
         for _ in range(self._tries):
+            self._effort.spend()
             found = self._days.next(place)
             if found is None:
                 return None
@@ -58,6 +65,10 @@ class _Phased:
             count += 1
             place = self.next(place + 1)
         return count
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        return enumerate_bits(self.next, start, end)
 
     def _turn(self, day: int) -> int:
         if self._rule.frequency == "DAILY":
@@ -84,9 +95,10 @@ class _Phased:
 class _Stepped:
     """Every n-th hour, minute or second of the local clock, on some days and at some times only."""
 
-    __slots__ = ("_anchor", "_days", "_masks", "_offsets", "_step", "_unit")
+    __slots__ = ("_anchor", "_days", "_effort", "_masks", "_offsets", "_step", "_tries", "_unit")
 
-    def __init__(self, rule: Rule, anchor: int, days: Days, offsets: tuple[int, ...]) -> None:
+    def __init__(self, rule: Rule, anchor: int, days: Days, offsets: tuple[int, ...], effort: Effort) -> None:
+        self._effort = effort
         self._unit = _UNITS[rule.code]
         self._step = rule.every * self._unit
         self._anchor = anchor - anchor % self._unit
@@ -98,11 +110,15 @@ class _Stepped:
             for whole, part, name in sizes
             if part >= self._unit and name in rule.numbers
         )
+        # As for _Phased; where every day is allowed, what repeats is the time of the day.
+        cycle = (1 if isinstance(days, DailyDays) else _CYCLE) * DAY // self._unit
+        self._tries = cycle // gcd(cycle, rule.every) + 1
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
         place = local
-        for _ in range(_SEARCH_STEPS):
+        for _ in range(self._tries):
+            self._effort.spend()
             base = place - place % self._unit
             base += (self._anchor - base) % self._step
             wanted = self._allowed(base)
@@ -116,6 +132,10 @@ class _Stepped:
                 return base + self._offsets[index]
             place = base + self._unit
         return None
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        return enumerate_bits(self.next, start, end)
 
     def _allowed(self, base: int) -> int | None:
         """Return *base* if its day and time are allowed, else the first local second after it that may be."""
@@ -178,30 +198,36 @@ class _Bounded:
         start, end = max(start, self._first), min(end, self._last + 1)
         return self._nominal.count(start, end) if start < end else 0
 
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        self._settle()
+        first, last = max(start, self._first), min(end, self._last + 1)
+        return self._nominal.bits(first, last) << (first - start) if first < last else 0
 
-def nominal_of(rule: Rule, anchor: int) -> Nominal:
+
+def nominal_of(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule whose DTSTART is *anchor*, which is one of them only if it matches."""
-    nominal = _sub_daily(rule, anchor) if rule.clock else _daily(rule, anchor)
+    nominal = _sub_daily(rule, anchor, effort) if rule.clock else _daily(rule, anchor, effort)
     last = (LAST_DAY + 1) * DAY
     if rule.until is not None and not rule.until_utc:
         last = local_of(rule.until)
     return _Bounded(nominal, anchor, last, rule.count)
 
 
-def _daily(rule: Rule, anchor: int) -> Nominal:
+def _daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of whole days."""
     named = written_out(rule, naive_of(anchor))
     if named.chooses:
-        return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY)
+        return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY, effort)
     days: Days = DailyDays()
     if named.names_days:
-        days = year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, 1)
+        days = year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, 1, effort)
     elif rule.every > 1:
         days = DailyDays(anchor // DAY, rule.every)
     return Product(days, times_of(named))
 
 
-def _sub_daily(rule: Rule, anchor: int) -> Nominal:
+def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of hours, minutes or seconds."""
     numbers = rule.numbers
     days: Days = DailyDays()
@@ -218,7 +244,7 @@ def _sub_daily(rule: Rule, anchor: int) -> Nominal:
         minutes = numbers.get("BYMINUTE", tuple(range(60))) if unit <= 60 else minutes  # noqa: PLR2004 - a minute
         seconds = numbers.get("BYSECOND", tuple(range(60))) if unit == 1 else seconds
         return Product(days, Times(minutes_of(hours, minutes), seconds))
-    return _Stepped(rule, anchor, days, offsets)
+    return _Stepped(rule, anchor, days, offsets, effort)
 
 
 def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:
@@ -228,8 +254,15 @@ def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[in
     return tuple(offsets[place] for place in sorted(places) if 0 <= place < size)
 
 
-def next_day_of(nominal: Nominal, day: int) -> int | None:
-    """Return the first day, not before *day*, of a set of local seconds that are all midnights."""
+def days_of(rule: Rule, anchor: int, zone: Zone, effort: Effort) -> Callable[[int], int | None]:
+    """Return what finds the first day of a rule without times that is not before a day."""
+    if rule.until_instant is not None:
+        second = rule.until_instant // MICRO
+        rule = replace(rule, until=naive_of(second + zone.offset(second)), until_utc=False)
+    return partial(_next_day, nominal_of(rule, anchor - anchor % DAY, effort))
+
+
+def _next_day(nominal: Nominal, day: int) -> int | None:
     found = nominal.next(day * DAY)
     return None if found is None else found // DAY
 

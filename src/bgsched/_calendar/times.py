@@ -52,6 +52,14 @@ class Times:
             self._bits = sum(minute << (start * 60) for start in self._minutes)
         return self._bits
 
+    def mask(self, unit: int) -> bytes:
+        """Return a byte for each second of the day: 1 in the *unit* (a second or a minute) that begins with a time."""
+        minute = bytearray(60)
+        for second in self._seconds:
+            minute[second : second + unit] = b"\1" * unit
+        blank, named = bytes(60), set(self._minutes)
+        return b"".join(minute if place in named else blank for place in range(1440))
+
     def count_before(self, second_of_day: int) -> int:
         """Count the times earlier than *second_of_day*."""
         minute, second = divmod(second_of_day, 60)
