@@ -168,7 +168,7 @@ class Product:
             return None
         if day > today or second <= times.first:
             return day * DAY + times.first
-        return day * DAY + (times.next(second) or 0)
+        return day * DAY + times.next(second)
 
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""

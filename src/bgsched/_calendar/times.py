@@ -31,10 +31,8 @@ class Times:
         minute, second = divmod(second_of_day, 60)
         return cls((minute,), (second,))
 
-    def next(self, second_of_day: int) -> int | None:
-        """Return the first time not before *second_of_day*."""
-        if second_of_day > self.last:
-            return None
+    def next(self, second_of_day: int) -> int:
+        """Return the first time not before *second_of_day*, which is not later than :attr:`last`."""
         start = self._starts[bisect_left(self._starts, second_of_day - self._spread)]
         if start >= second_of_day:
             return start
