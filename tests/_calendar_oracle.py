@@ -295,6 +295,11 @@ class RuleSpec:
                 readings.add(reading)
         return readings
 
+    def lasts_to(self, midnight: datetime, zone: str) -> bool:
+        if self.until is None or self.until.tzinfo is None:
+            return True
+        return midnight <= self.until.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
     @property
     def of_days(self) -> bool:
         return not self.clock and not any(name in self.text for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
@@ -336,8 +341,8 @@ def covering(item: Excluded, window: Window, start: datetime) -> Callable[[datet
             minutes = len(item.text.split()) == 5
             return lambda _, reading: item.matches(reading.replace(second=0) if minutes else reading)
         case RuleSpec() if item.of_days:
-            readings = item.readings(datetime.combine(local, time()), max(window.first_row))
-            days = {reading.date() for reading in readings}
+            midnights = item.readings(datetime.combine(local, time()), max(window.first_row))
+            days = {midnight.date() for midnight in midnights if item.lasts_to(midnight, window.zone)}
             return lambda _, reading: reading.date() in days
     instants = item.fire_times(window, start)
     return lambda at, _: at in instants

@@ -42,6 +42,7 @@ FREQ=YEARLY;BYDAY=MO;BYSETPOS=10,-1
 FREQ=HOURLY;INTERVAL=5
 FREQ=HOURLY;BYMINUTE=0,15;BYSETPOS=-1
 FREQ=HOURLY;BYMINUTE=0,15;BYSETPOS=1,-1
+FREQ=MINUTELY;BYHOUR=0,1;BYSECOND=0,1;BYSETPOS=2
 FREQ=HOURLY;INTERVAL=7;BYDAY=SA,SU
 FREQ=HOURLY;INTERVAL=2;BYHOUR=9,11,13
 FREQ=MINUTELY;INTERVAL=45;BYHOUR=8,9
@@ -69,10 +70,17 @@ def test_agrees_with_dateutil_in_utc(text: str) -> None:
     assert schedule.count_fire_times(START - timedelta(days=1), theirs[-1]) == len(theirs)
 
 
-SECOND_OF_ONE = ["DAILY;BYMINUTE=0;BYSETPOS=2", "DAILY;BYMONTHDAY=1;BYSETPOS=2", "WEEKLY;BYHOUR=9;BYSETPOS=-2"]
+SECOND_OF_ONE = """\
+DAILY;BYMINUTE=0;BYSETPOS=2
+DAILY;BYMONTHDAY=1;BYSETPOS=2
+WEEKLY;BYHOUR=9;BYSETPOS=-2
+HOURLY;BYHOUR=0,1;BYSETPOS=2
+MINUTELY;BYMINUTE=0,1;BYSETPOS=-2
+SECONDLY;BYSECOND=0,1;BYSETPOS=2
+"""
 
 
-@pytest.mark.parametrize("text", SECOND_OF_ONE)
+@pytest.mark.parametrize("text", SECOND_OF_ONE.splitlines())
 def test_the_second_of_one_is_refused(text: str) -> None:
     with pytest.raises(TimingError, match="never fire"):
         t.Recurrence(f"FREQ={text}")

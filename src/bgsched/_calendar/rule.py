@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import groupby
+from math import prod
 from typing import Any, Literal
 
 from dateutil.rrule import DAILY, HOURLY, MINUTELY, MONTHLY, SECONDLY, WEEKLY, YEARLY, rrule, weekday
@@ -207,12 +208,15 @@ def parse_rule(text: str) -> Rule:
 
 
 def _check_times(text: str, rule: Rule) -> None:
-    numbers = rule.numbers
-    times = 1
-    for name in TIME_PARTS:
-        times *= len(numbers.get(name, (0,)))
-    if "BYSETPOS" in numbers and times > DAY // 60:
+    """Check what BYSETPOS chooses from: the times of a day, or those within one hour, minute or second."""
+    if "BYSETPOS" not in rule.numbers:
+        return
+    within = TIME_PARTS[rule.code - DAILY :] if rule.clock else TIME_PARTS
+    times = prod(len(rule.numbers.get(name, (0,))) for name in within)
+    if times > DAY // 60:
         raise _fail(text, "BYSETPOS chooses from at most 1440 times of a day")
+    if rule.clock and min(map(abs, rule.numbers["BYSETPOS"])) > times:
+        raise _fail(text, f"BYSETPOS chooses from {times} here and takes none of them, so that it would never fire")
 
 
 def written_out(rule: Rule, start: datetime) -> Rule:
