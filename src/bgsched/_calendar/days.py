@@ -7,7 +7,7 @@ year, the one before and the one after are leap years. :class:`YearDays` keeps o
 
 from bisect import bisect_left, bisect_right
 from calendar import isleap, monthrange
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from functools import partial
 from typing import Protocol
@@ -62,35 +62,35 @@ class ListedDays:
 
 
 class WeeklyDays:
-    """Some weekdays of every n-th week, counted from the Monday-to-Sunday week that holds the anchor day."""
+    """Some weekdays of every n-th week, counted from the week that holds the anchor day and begins on *first*."""
 
-    __slots__ = ("_ahead", "_every", "_monday", "_weekdays")
+    __slots__ = ("_ahead", "_begin", "_every", "_weekdays")
 
-    def __init__(self, weekdays: tuple[int, ...], anchor: int = 0, every: int = 1) -> None:
-        self._weekdays = weekdays
-        self._monday = anchor - weekday_of(anchor)
+    def __init__(self, weekdays: Iterable[int], anchor: int = 0, every: int = 1, *, first: int = 0) -> None:
+        self._weekdays = tuple(sorted((day - first) % 7 for day in weekdays))
+        self._begin = anchor - (weekday_of(anchor) - first) % 7
         self._every = every
-        self._ahead = tuple(min((wanted - day) % 7 for wanted in weekdays) for day in range(7))
+        self._ahead = tuple(min((wanted - day) % 7 for wanted in self._weekdays) for day in range(7))
 
     def next(self, day: int) -> int | None:
         """Return the first day of the set that is not before *day*."""
         if self._every == 1:
-            return day + self._ahead[(day - self._monday) % 7]
-        week, weekday = divmod(day - self._monday, 7)
+            return day + self._ahead[(day - self._begin) % 7]
+        week, weekday = divmod(day - self._begin, 7)
         ahead = -week % self._every
         if not ahead:
             place = bisect_left(self._weekdays, weekday)
             if place < len(self._weekdays):
                 return day + self._weekdays[place] - weekday
             ahead = self._every
-        return self._monday + (week + ahead) * 7 + self._weekdays[0]
+        return self._begin + (week + ahead) * 7 + self._weekdays[0]
 
     def count(self, start: int, end: int) -> int:
         """Count the days of the set in ``start <= day < end``."""
         return self._count_before(end) - self._count_before(start)
 
     def _count_before(self, day: int) -> int:
-        week, weekday = divmod(day - self._monday, 7)
+        week, weekday = divmod(day - self._begin, 7)
         weeks = -(-week // self._every)  # weeks of the phase from the anchor's to the one before this week
         count = weeks * len(self._weekdays)
         if week % self._every == 0:
@@ -226,6 +226,13 @@ class YearDays:
             if table:
                 return _year_start(later) * self._unit + table[0]
         return None
+
+    def between(self, start: int, end: int) -> Iterator[int]:
+        """Iterate over the days of the set in ``start <= day < end``."""
+        while start < end and start // self._unit <= LAST_DAY:
+            _, begin, over, table = self._year_of(start)
+            yield from (begin + place for place in table[bisect_left(table, start - begin) :] if begin + place < end)
+            start = over
 
     def _years_after(self, year: int) -> Sequence[int]:
         if self._years is None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from math import gcd
+from math import gcd, lcm
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 
-from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, YearDays
+from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, WeeklyDays, YearDays
 from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
 from bgsched._calendar.rule import Rule, times_of, written_out, year_days
@@ -59,12 +59,8 @@ class _Phased:
 
     def count(self, start: int, end: int) -> int:
         """Count the members in ``start <= day < end``, one by one."""
-        count = 0
-        place = self.next(start)
-        while place is not None and place < end:
-            count += 1
-            place = self.next(place + 1)
-        return count
+        phase = self._anchor % self._every
+        return sum(self._turn(day // self._unit) % self._every == phase for day in self._days.between(start, end))
 
     def bits(self, start: int, end: int) -> int:
         """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
@@ -95,7 +91,18 @@ class _Phased:
 class _Stepped:
     """Every n-th hour, minute or second of the local clock, on some days and at some times only."""
 
-    __slots__ = ("_anchor", "_days", "_effort", "_masks", "_offsets", "_step", "_tries", "_unit")
+    __slots__ = (
+        "_anchor",
+        "_cycle",
+        "_days",
+        "_effort",
+        "_masks",
+        "_offsets",
+        "_per_cycle",
+        "_step",
+        "_tries",
+        "_unit",
+    )
 
     def __init__(self, rule: Rule, anchor: int, days: Days, offsets: tuple[int, ...], effort: Effort) -> None:
         self._effort = effort
@@ -110,9 +117,11 @@ class _Stepped:
             for whole, part, name in sizes
             if part >= self._unit and name in rule.numbers
         )
-        # As for _Phased; where every day is allowed, what repeats is the time of the day.
-        cycle = (1 if isinstance(days, DailyDays) else _CYCLE) * DAY // self._unit
-        self._tries = cycle // gcd(cycle, rule.every) + 1
+        # As for _Phased; where every day is allowed, what repeats is the time of the day, or of the week.
+        alike = 1 if isinstance(days, DailyDays) else 7 if isinstance(days, WeeklyDays) else _CYCLE
+        self._cycle = lcm(self._step, alike * DAY)
+        self._tries = self._cycle // self._step + 1
+        self._per_cycle: int | None = None
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
@@ -152,18 +161,24 @@ class _Stepped:
         return base
 
     def count(self, start: int, end: int) -> int:
-        """Count the local seconds of the set in ``start <= local < end``; by division where every day is allowed."""
+        """Count the local seconds of the set in ``start <= local < end``: whole cycles by multiplication."""
         if self._masks or not isinstance(self._days, DailyDays):
-            count = 0
-            place = self.next(start)
-            while place is not None and place < end:
-                count += 1
-                place = self.next(place + 1)
-            return count
+            cycles, rest = divmod(max(end - start, 0), self._cycle)
+            if cycles and self._per_cycle is None:
+                self._per_cycle = self._count_one_by_one(start, start + self._cycle)
+            return cycles * (self._per_cycle or 0) + self._count_one_by_one(end - rest, end)
         return sum(
             (end - self._anchor - offset - 1) // self._step - (start - self._anchor - offset - 1) // self._step
             for offset in self._offsets
         )
+
+    def _count_one_by_one(self, start: int, end: int) -> int:
+        count = 0
+        place = self.next(start)
+        while place is not None and place < end:
+            count += 1
+            place = self.next(place + 1)
+        return count
 
 
 class _Bounded:
@@ -219,20 +234,22 @@ def _daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     named = written_out(rule, naive_of(anchor))
     if named.chooses:
         return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY, effort)
-    days: Days = DailyDays()
-    if named.names_days:
-        days = year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, 1, effort)
-    elif rule.every > 1:
-        days = DailyDays(anchor // DAY, rule.every)
-    return Product(days, times_of(named))
+    return Product(_days(named, anchor // DAY, effort), times_of(named))
+
+
+def _days(named: Rule, anchor_day: int, effort: Effort) -> Days:
+    """Return the days of a rule that is written out: by division, or from tables of the years."""
+    if named.weekdays and (named.every == 1 or named.frequency == "WEEKLY"):
+        return WeeklyDays(named.weekdays, anchor_day, named.every, first=named.week_start)
+    if not named.names_days:
+        return DailyDays(anchor_day, named.every)
+    return year_days(named) if named.every == 1 else _Phased(year_days(named), named, anchor_day, 1, effort)
 
 
 def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of hours, minutes or seconds."""
     numbers = rule.numbers
-    days: Days = DailyDays()
-    if rule.names_days:
-        days = year_days(rule)
+    days = _days(replace(rule, every=1), anchor // DAY, effort)
     unit = _UNITS[rule.code]
     minutes = numbers.get("BYMINUTE", (anchor % 3600 // 60,)) if unit > 60 else (0,)  # noqa: PLR2004 - a minute
     seconds = numbers.get("BYSECOND", (anchor % 60,)) if unit > 1 else (0,)

@@ -86,6 +86,12 @@ class Rule:
         return bool(self.days) or any(name in self.numbers for name in DATE_PARTS)
 
     @property
+    def weekdays(self) -> tuple[int, ...] | None:
+        """Return the weekdays (Monday is 0), if the rule says nothing else about its days."""
+        said = any(name in self.numbers for name in DATE_PARTS) or any(day.n for day in self.days)
+        return tuple(day.weekday for day in self.days) if self.days and not said else None
+
+    @property
     def chooses(self) -> bool:
         """Tell whether BYSETPOS chooses from the days and times of each turn."""
         return "BYSETPOS" in self.numbers and not self.clock
