@@ -88,6 +88,10 @@ __all__ = [
 ]
 
 
+# What fires again and again does so within 400 years.
+_CERTAIN_BEFORE = HORIZON - 400 * 366 * DAY * MICRO
+
+
 class _Timing(Value):
     """What the three timings have in common."""
 
@@ -322,8 +326,8 @@ class Schedule(_Timing):
         """Say in words when it fires."""
         zone = zone_of(self.timezone or "UTC")
         start = None if self.start is None else parts.on_clock(self.start, zone)
-        default = words.AT_START if start is None else words.at_text(start.time().replace(microsecond=0), "")
-        said = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
+        at = None if start is None else start.time().replace(microsecond=0)
+        said = [words.joined(frequency._say(at) for frequency in self._all())]  # noqa: SLF001 - the same family
         said += [self.timezone] if self.timezone else []
         said += [] if start is None else [f"from {words.instant_text(start)}"]
         said += [] if self.finish is None else [words.until_text(parts.on_clock(self.finish, zone))]
@@ -368,7 +372,7 @@ class Schedule(_Timing):
         first, last = (None if at is None else moment_instant(at, self.timezone) for at in (self.start, self.finish))
         if first is not None and last is not None and last < first:
             raise TimingError(f"finish {self.finish} is before start {self.start}; it would never fire")
-        certain = self.finish is None and not self.exclude
+        certain = last is None and not self.exclude and (first is None or first < _CERTAIN_BEFORE)
         if certain and all(frequency._is_endless() for frequency in self._all()):  # noqa: SLF001 - the same family
             return
         if self.start is None and self._needs_start():

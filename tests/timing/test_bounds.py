@@ -169,6 +169,7 @@ FREQUENCIES = [
     t.Recurrence("FREQ=DAILY;INTERVAL=3"),
     t.Recurrence("FREQ=WEEKLY;INTERVAL=5;BYDAY=MO,FR"),
     t.Recurrence("FREQ=YEARLY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=29"),
+    t.Recurrence("FREQ=YEARLY;INTERVAL=3;BYMONTH=3;BYMONTHDAY=1"),
     t.Recurrence("FREQ=HOURLY;INTERVAL=7"),
     t.Recurrence("FREQ=SECONDLY;INTERVAL=7;BYHOUR=3"),
     (t.Daily("09:00"), t.EveryMinutes(7)),
@@ -266,6 +267,9 @@ NEVER: list[Callable[[], object]] = [
     lambda: t.Schedule(
         t.EverySeconds(1), start=NOW, exclude=(t.EverySeconds(2), t.Cron("1/2 * * * * *", seconds="first"))
     ),
+    lambda: t.Schedule(t.Recurrence("FREQ=MONTHLY;INTERVAL=12;BYMONTH=3"), start=NOW),
+    lambda: t.Schedule(t.Daily("09:00"), start=END),
+    lambda: t.Schedule(t.Cron("0 0 29 2 */7"), start=datetime(9990, 1, 1, tzinfo=UTC)),
     lambda: t.Schedule(()),
 ]
 

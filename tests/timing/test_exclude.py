@@ -134,6 +134,14 @@ def test_counting_where_most_days_are_empty() -> None:
     assert rare.count_fire_times(WHOLE, WHOLE + timedelta(days=7)) == 7 * 1440
 
 
+@pytest.mark.parametrize("interval", ["", ";INTERVAL=2"])
+def test_counting_beside_a_rule_that_chooses_seconds(interval: str) -> None:
+    rule = t.Recurrence(f"FREQ=MONTHLY{interval};BYDAY=TH,FR;BYHOUR=1,2;BYMINUTE=3;BYSECOND=4;BYSETPOS=1,2,3,-1")
+    schedule = t.Schedule((t.EveryMinutes(1), rule), start=WHOLE)
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(days=2)) == 2 * 1440 + 3
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(days=60)) == 60 * 1440 + (8 if not interval else 4)
+
+
 def test_more_than_many_repetitions_and_still_too_few() -> None:
     years = t.Schedule(t.Cron("0 0 12 ? * * 2026-2030", dialect="quartz"), start=START, repetitions=5000)
     assert years.count_fire_times(START, datetime(2040, 1, 1, tzinfo=UTC)) == 5 * 365 + 1

@@ -53,11 +53,11 @@ class Frequency(Value):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return self._say(words.AT_START)
+        return self._say(None)
 
     @abstractmethod
-    def _say(self, default: str) -> str:
-        """Say it, with *default* where the time of day comes from the start."""
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        """Say it: with the time of day of the start where it has none of its own, or what to say if that is unknown."""
 
     @abstractmethod
     def _engine(self, anchor: Anchor) -> Engine:
@@ -138,7 +138,7 @@ class EverySeconds(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "second")
 
     def _step(self) -> int:
@@ -157,7 +157,7 @@ class EveryMinutes(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "minute")
 
     def _step(self) -> int:
@@ -176,7 +176,7 @@ class Hourly(_Elapsed):
         if self.minute is not None and not 0 <= integer("minute", self.minute, minimum=0) <= 59:  # noqa: PLR2004
             raise TimingError(f"minute must be 0..59, got {self.minute}")
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
 
     def _step(self) -> int:
@@ -209,8 +209,8 @@ class Daily(_Dated):
         if self.on is not None and every > 1:
             raise TimingError(f"every={every} cannot be combined with on=; write Weekly({self.on}, every=...)")
 
-    def _say(self, default: str) -> str:
-        return words.daily(self.every, self.on) + words.at_text(self.at, default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return words.daily(self.every, self.on) + words.at_text(start if self.at is None else self.at, unknown)
 
     def _days(self, anchor: Anchor) -> Days:
         if self.on is not None:
@@ -234,8 +234,8 @@ class Weekly(_Dated):
             every=integer("every", every),
         )
 
-    def _say(self, default: str) -> str:
-        return words.weekly(self.on, self.every) + words.at_text(self.at, default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return words.weekly(self.on, self.every) + words.at_text(start if self.at is None else self.at, unknown)
 
     def _days(self, anchor: Anchor) -> Days:
         return WeeklyDays(tuple(day.weekday for day in self.on), anchor.local // DAY, self.every)
@@ -262,6 +262,8 @@ class Monthly(_Dated):
     ) -> None:
         if (day is None) == (on is None):
             raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
+        if isinstance(day, weekday):
+            raise TimingError(f"day must be a number, got {day}; write Monthly(on={day})")
         if day is not None and not 1 <= abs(integer("day", day, minimum=None)) <= 31:  # noqa: PLR2004 - days of a month
             raise TimingError(f"day must be 1..31 or -1..-31, got {day}")
         if short_month not in {"skip", "last"}:
@@ -277,10 +279,10 @@ class Monthly(_Dated):
             short_month=short_month,
         )
 
-    def _say(self, default: str) -> str:
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
         days = words.monthly(self.day, self.on, self.every, clamp=self.short_month == "last")
         head, bracket, note = days.partition(" (")
-        return head + words.at_text(self.at, default) + bracket + note
+        return head + words.at_text(start if self.at is None else self.at, unknown) + bracket + note
 
     def _days(self, anchor: Anchor) -> Days:
         rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
@@ -316,7 +318,7 @@ class Cron(Frequency):
         init(self, expression=" ".join(self.expression.split()))
         parse_cron(self.expression, self.dialect, self.seconds)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return cron_words.cron(self._fields())
 
     def _fields(self) -> CronFields:
@@ -365,8 +367,8 @@ class Recurrence(Frequency):
         parse_rule(self.rule)
         init(self, rule=plain_text(self.rule))
 
-    def _say(self, default: str) -> str:
-        return cron_words.recurrence(parse_rule(self.rule), default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return cron_words.recurrence(parse_rule(self.rule), start, unknown)
 
     def _engine(self, anchor: Anchor) -> Engine:
         rule = parse_rule(self.rule)

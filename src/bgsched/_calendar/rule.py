@@ -92,6 +92,11 @@ class Rule:
         return tuple(day.weekday for day in self.days) if self.days and not said else None
 
     @property
+    def times_within(self) -> tuple[str, ...]:
+        """Return the parts that name times within one turn: for an hour minutes and seconds, for days all three."""
+        return TIME_PARTS[self.code - DAILY :] if self.clock else TIME_PARTS
+
+    @property
     def chooses(self) -> bool:
         """Tell whether BYSETPOS chooses from the days and times of each turn."""
         return "BYSETPOS" in self.numbers and not self.clock
@@ -217,8 +222,7 @@ def _check_times(text: str, rule: Rule) -> None:
     """Check what BYSETPOS chooses from: the times of a day, or those within one hour, minute or second."""
     if "BYSETPOS" not in rule.numbers:
         return
-    within = TIME_PARTS[rule.code - DAILY :] if rule.clock else TIME_PARTS
-    times = prod(len(rule.numbers.get(name, (0,))) for name in within)
+    times = prod(len(rule.numbers.get(name, (0,))) for name in rule.times_within)
     if times > DAY // 60:
         raise _fail(text, "BYSETPOS chooses from at most 1440 times of a day")
     if rule.clock and min(map(abs, rule.numbers["BYSETPOS"])) > times:
