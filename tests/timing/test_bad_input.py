@@ -78,6 +78,7 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(Daily(at="09:00"), jitter=timedelta(-1)), "not negative"),
     (lambda: Schedule(Daily(at="09:00"), exclude="sundays"), "got 'sundays'"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), exclude=AWARE), "pairs of datetimes"),
+    (lambda: Schedule(Daily(at="09:00"), exclude=((AWARE.date(), NAIVE.date()),)), "a pair is made of datetimes"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), exclude=(AWARE, EARLIER)), "ends before it begins"),
 ]
 

@@ -269,6 +269,9 @@ NEVER: list[Callable[[], object]] = [
     ),
     lambda: t.Schedule(t.Recurrence("FREQ=MONTHLY;INTERVAL=12;BYMONTH=3"), start=NOW),
     lambda: t.Schedule(t.Daily("09:00"), start=END),
+    lambda: t.Schedule(t.Daily("09:00", every=10**30), start=NOW),
+    lambda: t.Schedule(t.Weekly("mon", at="09:00", every=10**9), start=NOW),
+    lambda: t.Schedule(t.Monthly(1, at="09:00", every=10**9), start=NOW),
     lambda: t.Schedule(t.Cron("0 0 29 2 */7"), start=datetime(9990, 1, 1, tzinfo=UTC)),
     lambda: t.Schedule(()),
 ]

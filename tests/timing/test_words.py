@@ -127,6 +127,7 @@ FREQUENCIES = [
     (t.Weekly((t.MO,)), "every week on Monday at the time of the start"),
     (t.Weekly((t.MO, t.TU, t.WE, t.TH)), "every week on Monday to Thursday at the time of the start"),
     (t.Weekly((t.MO, t.TU, t.WE, t.TH, t.FR, t.SA, t.SU)), "every week on Monday to Sunday at the time of the start"),
+    (t.Weekly("Monday, Wednesday and fri"), "every week on Monday, Wednesday and Friday at the time of the start"),
     (t.Weekly((t.SA, t.SU), at="10:00"), "every week on Saturday and Sunday at 10:00"),
     (t.Monthly(1), "on the 1st of every month at the time of the start"),
     (t.Monthly(31), "on the 31st of every month at the time of the start (months without a 31st are skipped)"),

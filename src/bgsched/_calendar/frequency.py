@@ -43,6 +43,7 @@ WEEKENDS = (SA, SU)
 ShortMonth = Literal["skip", "last"]
 
 _HOUR = 3600 * MICRO
+_OFTEN = 1000  # so many days, weeks or months pass well within the calendar
 _EVERY_SECOND = TimingWarning("every-second", "it fires every second")
 
 
@@ -123,6 +124,9 @@ class _Dated(Frequency):
 
     def _needs_start(self, *, excluding: bool = False) -> bool:
         return self.every > 1 or (self.at is None and not excluding)
+
+    def _is_endless(self) -> bool:
+        return self.every < _OFTEN
 
 
 def _second_of(at: time) -> int:
@@ -289,7 +293,8 @@ class Monthly(_Dated):
         return monthly_days(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
 
     def _is_endless(self) -> bool:
-        return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
+        always = self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004 - February
+        return self.every == 1 or (always and self.every < _OFTEN)
 
     def _warnings(self) -> tuple[TimingWarning, ...]:
         if self.day is None or abs(self.day) <= 28 or self.short_month == "last":  # noqa: PLR2004 - February

@@ -70,7 +70,8 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
         return start, end
     if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
         return item
-    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
+    hint = "; a pair is made of datetimes" if isinstance(item, tuple | list) else ""
+    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}{hint}")
 
 
 def exclusion_engines(items: tuple[Excluded, ...], anchor: Anchor, zone: str | None) -> tuple[Exclusion, ...]:
