@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain
-from bgsched._evolve import evolve, fresh
+from bgsched._evolve import evolve
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
-from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
+from bgsched.request import OnAbandon, Request, UnreadableTiming, new_request, overlap_key
 from bgsched.run import Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
@@ -75,8 +75,7 @@ class Desk:
         self._check(registered)
         if id is not None:
             _check_id(id)
-        request = fresh(
-            Request,
+        request = new_request(
             id=id if id is not None else new_id(now),
             process=registered.name,
             params=registered.bind(params),

@@ -9,12 +9,12 @@ range, and `next_fire_time` moves past all of them.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bgsched._evolve import evolve, fresh
+from bgsched._evolve import evolve
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
 from bgsched.request.value import Request, UnreadableTiming, overlap_key
-from bgsched.run import Run, RunStatus
+from bgsched.run import Run, RunStatus, new_run
 from bgsched.timing import Immediate, Later, Timing
 
 __all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "beside", "plan"]
@@ -26,6 +26,7 @@ _BATCH = 100
 _UNCHANGING = (None, "UTC")  # time zones without rules
 _FARTHEST_MOVE = timedelta(days=1)  # a zone may go over the date line
 _MICROSECOND = timedelta(microseconds=1)
+_NO_JITTER = timedelta(0)
 
 
 class Plan(NamedTuple):
@@ -86,7 +87,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
             return Plan(request)
         due = _due(request, timing, policies, now)
         due_at = None if due.upcoming is None else timing.due_at(due.upcoming, request.id)
-        after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
+        after = request.advanced(due.upcoming, due_at, due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
@@ -129,7 +130,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     stale_before = now - policies.misfire_grace
     is_stale = (request.due_at or first) < stale_before
     upcoming = timing.next_fire_time(first)
-    until = max(first, now - getattr(timing, "jitter", timedelta(0)))
+    until = first if upcoming is None else max(first, now - getattr(timing, "jitter", _NO_JITTER))
     if upcoming is None or upcoming > until:
         if is_stale and policies.misfire is Misfire.SKIP:
             return _Due([], first, upcoming, (first, first, 1))
@@ -284,10 +285,22 @@ class _Overlaps(NamedTuple):
         reason = f"waits for run {self.blockers[0].id}" if self.blockers else "waits for its turn"
         return self._run(fire_time, due_at=self.now, reason=reason)
 
-    def _run(self, fire_time: datetime, **values: Any) -> Run:
+    def _run(
+        self,
+        fire_time: datetime,
+        *,
+        status: RunStatus = RunStatus.WAITING,
+        fire_until: datetime | None = None,
+        fire_count: int = 1,
+        owner: str | None = None,
+        attempt: int = 0,
+        due_at: datetime | None = None,
+        claimed_at: datetime | None = None,
+        finished_at: datetime | None = None,
+        reason: str | None = None,
+    ) -> Run:
         request, policies = self.request, self.policies
-        return fresh(
-            Run,
+        return new_run(
             request_id=request.id,
             revision=request.revision,
             process=request.process,
@@ -296,8 +309,16 @@ class _Overlaps(NamedTuple):
             channel=request.channel,
             sensitive=request.hidden_by(policies),
             fire_time=fire_time,
+            fire_until=fire_until,
+            fire_count=fire_count,
             recorded_at=self.now,
+            due_at=due_at,
+            claimed_at=claimed_at,
+            finished_at=finished_at,
+            status=status,
+            reason=reason,
+            attempt=attempt,
+            owner=owner,
             overlap_key=overlap_key(request, policies),
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
-            **values,
         )

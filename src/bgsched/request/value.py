@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve
+from bgsched._evolve import changer, evolve, maker
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
 
-__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "overlap_key"]
+__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "new_request", "overlap_key"]
 
 OWN_KEY = "request:"
 """How an overlap key begins that only runs of one request share."""
@@ -48,7 +49,7 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
@@ -87,6 +88,14 @@ class Request:
     def hidden_by(self, policies: Policies) -> tuple[str, ...]:
         """Return the names that are sensitive, those included that only the code of today calls so."""
         return tuple(dict.fromkeys((*self.sensitive, *policies.sensitive))) if policies.sensitive else self.sensitive
+
+    def advanced(self, next_fire_time: datetime | None, due_at: datetime | None, last_fire_time: datetime) -> "Request":
+        """Return the request after *last_fire_time*, waiting for the next one."""
+        return _advance(self, next_fire_time, due_at, last_fire_time)
+
+    def completed(self) -> "Request":
+        """Return the request as one that has no fire time to come and no run that goes on."""
+        return _complete(self, RequestStatus.COMPLETE)
 
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
@@ -140,6 +149,13 @@ class Request:
             "reason": self.reason,
             "unscheduled_at": self.unscheduled_at.isoformat() if self.unscheduled_at else None,
         }
+
+
+new_request = maker(Request)
+"""`Request`, made faster."""
+
+_advance: Callable[..., Request] = changer(Request, "next_fire_time", "due_at", "last_fire_time")
+_complete: Callable[..., Request] = changer(Request, "status")
 
 
 def overlap_key(request: Request, policies: Policies) -> str | None:

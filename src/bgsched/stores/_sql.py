@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from bgsched._evolve import fresh
-from bgsched.request import Request, RequestStatus, UnreadableTiming
-from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
+from bgsched.request import Request, RequestStatus, UnreadableTiming, new_request
+from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus, new_run
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
@@ -246,13 +245,13 @@ def request_from_row(row: Sequence[Any]) -> Request:
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    timing = _timing(row[3])
+    timing, created_at = _timing(row[3]), instant(row[8])
+    assert created_at is not None  # noqa: S101  the column is NOT NULL
     try:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
-    return fresh(
-        Request,
+    return new_request(
         id=row[0],
         process=row[1],
         params=params,
@@ -261,7 +260,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         user=row[5],
         channel=row[6],
         priority=row[7],
-        created_at=instant(row[8]),
+        created_at=created_at,
         revision=row[9],
         next_fire_time=(fire_time := instant(row[10])),
         due_at=fire_time if row[11] == row[10] else instant(row[11]),
@@ -345,8 +344,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     for place in _COUNTED:
         if not _is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
-    return fresh(
-        Run,
+    return new_run(
         id=row[0],
         request_id=row[1],
         revision=row[2],
