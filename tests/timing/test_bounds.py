@@ -309,7 +309,10 @@ FAR_OFF: list[tuple[t.Frequency, t.Frequency | tuple[t.Frequency, ...], datetime
     ),
     (t.Daily("09:00"), quartz("* * * * * ? 2026-2045"), datetime(2046, 1, 1, 9, tzinfo=UTC)),
     (t.Daily("09:00"), quartz("* 0-17 * * * ? 2026-2045"), datetime(2046, 1, 1, 9, tzinfo=UTC)),
-    (t.EveryMinutes(1), t.Recurrence("FREQ=MINUTELY;INTERVAL=60;BYMINUTE=29"), NOW),  # which never matches
+    # These exclude nothing, and it does not take 400 years to see that.
+    (t.EveryMinutes(1), t.Recurrence("FREQ=MINUTELY;INTERVAL=60;BYMINUTE=29"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=HOURLY;INTERVAL=24;BYHOUR=5;BYMONTH=3"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=DAILY;INTERVAL=7;BYDAY=TU,WE;BYHOUR=1"), NOW),
 ]
 
 

@@ -14,13 +14,26 @@ from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
 from bgsched._calendar.rule import Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
-from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, enumerate_bits, local_of, naive_of
+from bgsched._calendar.units import (
+    DAY,
+    LAST_DAY,
+    MICRO,
+    date_of,
+    day_of,
+    enumerate_bits,
+    local_of,
+    naive_of,
+    weekday_of,
+)
 from bgsched._calendar.zone import Zone
 
 __all__ = ["Ended", "days_of", "nominal_of"]
 
 _CYCLE = 146_097  # days after which the calendar repeats
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
+
+
+_NOTHING = YearDays(lambda _: (), unit=DAY)
 
 
 class _Phased:
@@ -232,6 +245,10 @@ def nominal_of(rule: Rule, anchor: int, effort: Effort) -> Nominal:
 def _daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of whole days."""
     named = written_out(rule, naive_of(anchor))
+    if named.frequency == "DAILY" and named.days and not named.every % 7:  # all turns are on one weekday
+        if weekday_of(anchor // DAY) not in {day.weekday for day in named.days}:
+            return _NOTHING
+        named = replace(named, days=())
     if named.chooses:
         return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY, effort)
     return Product(_days(named, anchor // DAY, effort), times_of(named))
@@ -261,6 +278,8 @@ def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
         minutes = numbers.get("BYMINUTE", tuple(range(60))) if unit <= 60 else minutes  # noqa: PLR2004 - a minute
         seconds = numbers.get("BYSECOND", tuple(range(60))) if unit == 1 else seconds
         return Product(days, Times(minutes_of(hours, minutes), seconds))
+    if not isinstance(days, DailyDays) and _Stepped(rule, anchor, DailyDays(), offsets, effort).next(anchor) is None:
+        return _NOTHING  # no turn is at an hour, minute or second of the rule, whatever the day
     return _Stepped(rule, anchor, days, offsets, effort)
 
 
