@@ -51,11 +51,17 @@ _LOOK = 4.0  # with a lease of 15 s, the dead are found within 20 s
 _TRIES = 5
 _MOST_LINKS = 5
 
-_LIMITS = (
-    "SELECT set_config('lock_timeout', '5s', true), set_config('statement_timeout', '120s', true), "
-    "set_config('idle_in_transaction_session_timeout', '15s', true)"
-)
-_WRITE = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", _LIMITS)
+_SETTINGS = {
+    "lock_timeout": "5s",
+    "statement_timeout": "120s",
+    "idle_in_transaction_session_timeout": "15s",
+    # Rows are found by their indexes, one by one, whatever the planner thinks of tables that were empty a minute ago.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
+_WRITE = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", _SET)
 _READ = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL statement_timeout = '120s'")
 
 
@@ -208,7 +214,7 @@ class PostgresStore(Store):
     def heartbeat(self, record: SchedulerRecord) -> bool:
         """Renew the lease of a scheduler that still stands, by the server's clock; in one statement."""
         query, values = renew(self.schema, record)
-        return bool(self._writers.once(query, *values))
+        return bool(self._writers.once(query, **values))
 
     @_again
     def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:  # noqa: ARG002  the server's clock says so

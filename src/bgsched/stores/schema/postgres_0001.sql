@@ -1,15 +1,6 @@
 -- The first schema. "bgsched." stands for the schema that the store was given. Instants are timestamptz, spans interval;
 -- what is JSON is json, not jsonb: it comes back as it was written. Ids sort by bytes ("C"), like those of every store.
 
--- The store speaks in microseconds since 1970 UTC. Through hours, for an interval of hours is exact where one of seconds
--- goes through a float, and no time zone has a say in it.
-CREATE FUNCTION bgsched.at_micros(micros bigint) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT '1970-01-01 00:00:00+00'::timestamptz
-   + make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
-CREATE FUNCTION bgsched.of_micros(micros bigint) RETURNS interval LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
 CREATE TABLE bgsched.requests (
     id             text COLLATE "C" PRIMARY KEY,
     process        text NOT NULL,
