@@ -64,6 +64,13 @@ class Talk:
         self._link.patience = LONG
         self._link.execute(text)
 
+    def stream(self, query: str, pieces: Iterable[bytes]) -> None:
+        """Execute a COPY from *pieces*, which may be made meanwhile but must not say anything here."""
+        self.send()
+        assert self._link is not None  # noqa: S101  something was said: the beginning
+        self._link.patience = self.patience
+        self._link.stream(query, pieces)
+
     @property
     def role(self) -> str:
         """The role in which the server was spoken to."""

@@ -7,14 +7,28 @@ statement's text does not grow with the batch.
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
 
 from bgsched.stores import _sql
 from bgsched.stores._wire import EPOCH_2000, Packed
 
-__all__ = ["ACTIVE", "REQUEST", "RUN", "Batch", "Shape", "bites", "clean", "insert", "quoted"]
+__all__ = [
+    "ACTIVE",
+    "COPY_HEAD",
+    "COPY_TAIL",
+    "REQUEST",
+    "RUN",
+    "Batch",
+    "Shape",
+    "bites",
+    "clean",
+    "copied",
+    "insert",
+    "quoted",
+]
 
 T = TypeVar("T")
 
@@ -27,6 +41,7 @@ _BITE = 250  # rows in a statement: none takes long, and the server works on one
 
 _NULL = b"\xff\xff\xff\xff"
 _size = Struct("!i").pack
+_count = Struct("!h").pack
 _number = Struct("!iq").pack
 _span = Struct("!iqii").pack
 _array = Struct("!iiiii").pack
@@ -132,12 +147,16 @@ class Shape(NamedTuple):
         return _TYPES.get(name) or (_INSTANT if name.endswith("_at") else _TEXT)
 
 
+def _same(column: Sequence[Any]) -> bool:
+    return column.count(column[0]) == len(column)
+
+
 class Batch:
     """Rows, packed; at least one. *values* are those of a statement that was made for its *shape*."""
 
     def __init__(self, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], *, id_is_text: bool = False) -> None:
         by_column = dict(zip(columns, zip(*rows, strict=True), strict=True))
-        differ = tuple(name for name, column in by_column.items() if column.count(column[0]) < len(column))
+        differ = tuple(name for name, column in by_column.items() if not _same(column))
         self.shape = shape = Shape(columns, differ, id_is_text)
         self.values: dict[str, Packed | None] = {}
         for name, column in by_column.items():
@@ -148,6 +167,25 @@ class Batch:
             else:
                 (value,) = type.pack(column[:1])
                 self.values[name] = None if value is _NULL else Packed(value[len(_NULL) :])
+
+
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TAIL = b"\xff\xff"
+
+
+def copied(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Return rows as COPY reads them, between `COPY_HEAD` and `COPY_TAIL`."""
+    shape = Shape(columns, ())
+    parts: list[Iterable[bytes]] = []
+    shared = _count(len(columns))
+    for name, column in zip(columns, zip(*rows, strict=True), strict=True):
+        if _same(column):
+            shared += shape.type(name).pack(column[:1])[0]
+        else:
+            parts += [repeat(shared, len(rows)), shape.type(name).pack(column)]
+            shared = b""
+    parts.append(repeat(shared, len(rows)))
+    return b"".join(chain.from_iterable(zip(*parts, strict=True)))
 
 
 # -- statements -------------------------------------------------------------------------------------------------------

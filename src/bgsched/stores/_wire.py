@@ -88,6 +88,13 @@ class Link(psycopg.Connection[TupleRow]):
         self.used_at = time.monotonic()
         return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
+    def stream(self, query: str, pieces: Iterable[bytes]) -> None:
+        """Execute a COPY from *pieces*; the server takes in those that are made while the next are."""
+        with self.cursor() as cursor, cursor.copy(query) as copy:
+            for piece in pieces:
+                copy.write(piece)
+        self.used_at = time.monotonic()
+
     def drop(self) -> None:
         """Close, whatever state it is in."""
         with contextlib.suppress(Exception):

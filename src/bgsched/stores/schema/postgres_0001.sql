@@ -76,6 +76,18 @@ CREATE INDEX runs_failed ON bgsched.runs (request_id, status, id) WHERE finished
 CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
+-- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
+-- written: a run of a one-shot request costs one write to it, not two.
+CREATE VIEW bgsched.known_requests AS
+SELECT id, process, params, timing,
+       CASE WHEN status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS (
+                SELECT FROM bgsched.runs
+                WHERE runs.request_id = requests.id AND runs.status IN ('waiting', 'running'))
+            THEN 'complete' ELSE status END AS status,
+       "user", channel, priority, created_at, revision, next_fire_time, due_at, last_fire_time, declared, reason,
+       unscheduled_at, sensitive
+FROM bgsched.requests;
+
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
 CREATE TABLE bgsched.ended (
     hour    timestamptz NOT NULL,
