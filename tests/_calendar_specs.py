@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache, partial
 
 from _calendar_oracle import (
     CronSpec,
@@ -227,6 +228,7 @@ COUNTED_DAYS = st.lists(
 ).map(",".join)
 
 
+@lru_cache(maxsize=500)
 def rule_parts(freq: str, local: datetime) -> dict[str, st.SearchStrategy[str]]:
     """Return what may stand in a rule of this frequency."""
     parts: dict[str, st.SearchStrategy[str]] = {
@@ -252,27 +254,29 @@ def elapsed(*, seconds: bool = False) -> st.SearchStrategy[Spec]:
     return st.builds(Elapsed, steps | few) | st.builds(HourlyAt, st.integers(1, 30), st.integers(0, 59))
 
 
-Kinds = dict[str, Callable[[datetime], st.SearchStrategy[Spec]]]
-
-KINDS: Kinds = {
-    "elapsed": lambda _: elapsed(),
-    "dated": dated,
-    "cron": crons,
-    "rule": rules,
+# Strategies are kept: to build one takes longer than to draw from it.
+Strategy = Callable[[datetime], st.SearchStrategy[Spec]]
+KINDS: dict[str, Strategy] = {
+    "elapsed": lru_cache(lambda _: elapsed()),
+    "dated": lru_cache(dated),
+    "cron": lru_cache(crons),
+    "rule": lru_cache(rules),
 }
-KINDS_IN_SECONDS: Kinds = {
-    "elapsed": lambda _: elapsed(seconds=True),
-    "dated": lambda local: dated(local, seconds=True),
-    "cron": lambda local: crons(local, seconds=True),
-    "rule": lambda local: rules(local, seconds=True),
+KINDS_IN_SECONDS: dict[str, Strategy] = {
+    "elapsed": lru_cache(lambda _: elapsed(seconds=True)),
+    "dated": lru_cache(partial(dated, seconds=True)),
+    "cron": lru_cache(partial(crons, seconds=True)),
+    "rule": lru_cache(partial(rules, seconds=True)),
 }
 
 
+@lru_cache
 def specs(local: datetime) -> st.SearchStrategy[Spec]:
     """Draw any spec, its numbers gathered around the local time of a transition."""
     return st.one_of([kind(local) for kind in KINDS.values()])
 
 
+@lru_cache
 def specs_in_seconds(local: datetime) -> st.SearchStrategy[Spec]:
     """Draw any spec whose fire times need not be on whole minutes."""
     return st.one_of([kind(local) for kind in KINDS_IN_SECONDS.values()])

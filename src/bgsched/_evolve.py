@@ -33,19 +33,14 @@ def changer(kind: Callable[..., V], *changed: str) -> Callable[..., V]:
     names = [part.name for part in fields(cast("Any", kind))]
     if unknown := set(changed).difference(names):
         raise TypeError(f"{kind} has no field {' and no field '.join(sorted(unknown))}")
-    sources = [f"made.{name} = {name if name in changed else f'value.{name}'}" for name in names]
-    known = {"_open": _open_twin(cast("type", kind)), "_kind": kind}
-    lines = ["made = _open()", *sources, "made.__class__ = _kind", "return made"]
-    return _function(f"change(value, {', '.join(changed)})", lines, known)
+    # Written out, as `dataclasses` writes its own functions: a loop over the fields would cost ten times that.
+    copied = "".join(f" made.{name} = {name if name in changed else f'value.{name}'}\n" for name in names)
+    text = f"def change(value, {', '.join(changed)}):\n made = _open()\n{copied} made.__class__ = _kind\n return made\n"
+    known: dict[str, Any] = {"_open": _open_twin(cast("type", kind)), "_kind": kind}
+    exec(text, known)  # noqa: S102  names of our own fields
+    return cast("Callable[..., V]", known["change"])
 
 
 @cache
 def _open_twin(kind: type) -> type:
     return type(f"Open{kind.__name__}", (), {"__slots__": [part.name for part in fields(kind)]})
-
-
-def _function(signature: str, lines: list[str], known: dict[str, Any]) -> Callable[..., Any]:
-    """Write the function out, as `dataclasses` does with its own: a loop over the fields would cost ten times that."""
-    defined: dict[str, Any] = {}
-    exec(f"def {signature}:\n " + "\n ".join(lines), known, defined)  # noqa: S102  names of our own fields
-    return cast("Callable[..., Any]", next(iter(defined.values())))

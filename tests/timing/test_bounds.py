@@ -313,6 +313,7 @@ FAR_OFF: list[tuple[t.Frequency, t.Frequency | tuple[t.Frequency, ...], datetime
     (t.EveryMinutes(1), t.Recurrence("FREQ=MINUTELY;INTERVAL=60;BYMINUTE=29"), NOW),
     (t.EveryMinutes(1), t.Recurrence("FREQ=HOURLY;INTERVAL=24;BYHOUR=5;BYMONTH=3"), NOW),
     (t.EveryMinutes(1), t.Recurrence("FREQ=DAILY;INTERVAL=7;BYDAY=TU,WE;BYHOUR=1"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=SECONDLY;INTERVAL=14;BYSECOND=1,3;BYMONTH=3"), NOW),
 ]
 
 

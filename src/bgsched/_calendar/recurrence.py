@@ -12,7 +12,7 @@ from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, WeeklyDays, YearDays
 from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
-from bgsched._calendar.rule import Rule, times_of, written_out, year_days
+from bgsched._calendar.rule import TIME_PARTS, Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import (
     DAY,
@@ -278,9 +278,24 @@ def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
         minutes = numbers.get("BYMINUTE", tuple(range(60))) if unit <= 60 else minutes  # noqa: PLR2004 - a minute
         seconds = numbers.get("BYSECOND", tuple(range(60))) if unit == 1 else seconds
         return Product(days, Times(minutes_of(hours, minutes), seconds))
-    if not isinstance(days, DailyDays) and _Stepped(rule, anchor, DailyDays(), offsets, effort).next(anchor) is None:
-        return _NOTHING  # no turn is at an hour, minute or second of the rule, whatever the day
-    return _Stepped(rule, anchor, days, offsets, effort)
+    return _Stepped(rule, anchor, days, offsets, effort) if _ever_allowed(rule, anchor) else _NOTHING
+
+
+def _ever_allowed(rule: Rule, anchor: int) -> bool:
+    """Tell whether any turn is at an hour, minute and second of the rule, whatever the day.
+
+    The turns read all the times of the day that leave the remainder of the anchor when divided by *common*, no others.
+    """
+    if not any(name in rule.numbers for name in TIME_PARTS):
+        return True
+    unit = _UNITS[rule.code]
+    common = gcd(rule.every * unit, DAY)
+    times = {0}
+    for size, most, name in ((3600, 24, "BYHOUR"), (60, 60, "BYMINUTE"), (1, 60, "BYSECOND")):
+        if size >= unit:
+            parts = {number * size % common for number in rule.numbers.get(name, range(most))}
+            times = {(time + part) % common for time in times for part in parts}
+    return (anchor - anchor % unit) % common in times
 
 
 def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:
