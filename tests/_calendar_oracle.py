@@ -266,18 +266,26 @@ def walking_no_further_than(year: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """An RRULE; dateutil expands it in naive local time from DTSTART, one by one."""
+    """An RRULE; dateutil expands it in naive local time from DTSTART, one by one. Its UNTIL is applied here."""
 
     text: str
     clock: bool
+    until: datetime | None = None  # naive: on the local clock
 
     def fire_times(self, window: Window, start: datetime) -> set[datetime]:
         local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None, microsecond=0)
-        text = self.text if "WKST" in self.text else f"{self.text};WKST={MO}"
-        last = max(window.first_row)
+        readings = self.readings(local, max(window.first_row))
+        found = window.clock(readings.__contains__) if self.clock else window.fixed(readings.__contains__)
+        last = self.until if self.until is not None and self.until.tzinfo is not None else window.until
+        return {at for at in found if start <= at <= last}
+
+    def readings(self, local: datetime, last: datetime) -> set[datetime]:
+        text = ";".join(part for part in self.text.split(";") if not part.startswith("UNTIL"))
+        if self.until is not None and self.until.tzinfo is None:
+            last = min(last, self.until)
         readings = set()
         try:
-            rule = rrulestr(text, dtstart=local)
+            rule = rrulestr(text if "WKST" in text else f"{text};WKST={MO}", dtstart=local)
         except ValueError:  # "generates an empty set": hours or minutes and INTERVAL never meet
             return set()
         with walking_no_further_than(last.year):
@@ -285,9 +293,16 @@ class RuleSpec:
                 if reading > last:
                     break
                 readings.add(reading)
-        matches = readings.__contains__
-        found = window.clock(matches) if self.clock else window.fixed(matches)
-        return {at for at in found if at >= start}
+        return readings
+
+    def lasts_to(self, midnight: datetime, zone: str) -> bool:
+        if self.until is None or self.until.tzinfo is None:
+            return True
+        return midnight <= self.until.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+    @property
+    def of_days(self) -> bool:
+        return not self.clock and not any(name in self.text for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
 
 
 Spec = Elapsed | HourlyAt | Dated | CronSpec | RuleSpec
@@ -299,3 +314,35 @@ def fire_times(specs: tuple[Spec, ...], window: Window, start: datetime) -> list
     for spec in specs:
         found |= {at for at in spec.fire_times(window, start) if at >= start}
     return sorted(found)
+
+
+Excluded = date | tuple[datetime, datetime] | Spec
+
+
+def left(found: list[datetime], exclude: tuple[Excluded, ...], window: Window, start: datetime) -> list[datetime]:
+    """Return the fire times that none of the exclusions covers."""
+    covers = [covering(item, window, start) for item in exclude]
+    info = ZoneInfo(window.zone)
+    clock = {at: at.astimezone(info).replace(tzinfo=None) for at in found}
+    return [at for at in found if not any(cover(at, clock[at]) for cover in covers)]
+
+
+def covering(item: Excluded, window: Window, start: datetime) -> Callable[[datetime, datetime], bool]:
+    """Return what tells whether an exclusion covers an instant, given what the clock reads then."""
+    local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None, microsecond=0)
+    match item:
+        case date():
+            return lambda _, reading: reading.date() == item
+        case (first, last):
+            return lambda at, _: first <= at < last
+        case Dated(day, None):
+            return lambda _, reading: day.holds(reading.date(), local.date())
+        case CronSpec():
+            minutes = len(item.text.split()) == 5
+            return lambda _, reading: item.matches(reading.replace(second=0) if minutes else reading)
+        case RuleSpec() if item.of_days:
+            midnights = item.readings(datetime.combine(local, time()), max(window.first_row))
+            days = {midnight.date() for midnight in midnights if item.lasts_to(midnight, window.zone)}
+            return lambda _, reading: reading.date() in days
+    instants = item.fire_times(window, start)
+    return lambda at, _: at in instants

@@ -1,7 +1,8 @@
 """Hypothesis strategies for the specs of the oracle, and the bgsched value that each stands for."""
 
 from collections.abc import Callable
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache, partial
 
 from _calendar_oracle import (
     CronSpec,
@@ -18,6 +19,7 @@ from _calendar_oracle import (
 from hypothesis import strategies as st
 
 from bgsched import timing as t
+from bgsched.errors import TimingError
 
 DAYS = (t.MO, t.TU, t.WE, t.TH, t.FR, t.SA, t.SU)
 RFC_DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -54,13 +56,24 @@ def build(spec: Spec) -> t.Frequency:  # noqa: C901, PLR0911 - a table
     raise AssertionError(spec)
 
 
-def times_near(local: datetime) -> st.SearchStrategy[time]:
+def built_or_none(spec: Spec) -> t.Frequency | None:
+    """Return what a spec stands for, or None if it is refused; the only reason there may be is that it never fires."""
+    try:
+        return build(spec)
+    except TimingError as error:
+        if "never fire" not in str(error):
+            raise
+        return None
+
+
+def times_near(local: datetime, *, seconds: bool) -> st.SearchStrategy[time]:
     """Draw a time of day, more often than not near the one of a transition."""
-    near = st.integers(-150, 150).map(lambda n: (local + timedelta(minutes=n)).time().replace(second=0, microsecond=0))
-    return near | near | st.times().map(lambda at: at.replace(second=0, microsecond=0))
+    near = st.integers(-150, 150).map(lambda n: (local + timedelta(minutes=n)).time())
+    second = st.integers(0, 59) if seconds else st.just(0)
+    return st.builds(lambda at, n: at.replace(second=n, microsecond=0), near | near | st.times(), second)
 
 
-def dated(local: datetime) -> st.SearchStrategy[Spec]:
+def dated(local: datetime, *, seconds: bool = False) -> st.SearchStrategy[Spec]:
     weekdays = st.frozensets(st.integers(0, 6), min_size=1)
     day = (
         st.builds(EveryDay, st.integers(1, 5))
@@ -74,7 +87,7 @@ def dated(local: datetime) -> st.SearchStrategy[Spec]:
         )
         | st.builds(OnMonthWeekday, st.integers(0, 6), st.sampled_from([-5, -3, -1, 1, 2, 3, 4, 5]), st.integers(1, 3))
     )
-    return st.builds(Dated, day, st.none() | times_near(local))
+    return st.builds(Dated, day, st.none() | times_near(local, seconds=seconds))
 
 
 @st.composite
@@ -172,58 +185,98 @@ def numbers(low: int, high: int, near: int, size: int = 3) -> st.SearchStrategy[
     return drawn.map(lambda values: ",".join(map(str, values)))
 
 
+FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
+
+
 @st.composite
-def rules(draw: st.DrawFn, local: datetime) -> Spec:
+def rules(draw: st.DrawFn, local: datetime, *, seconds: bool = False) -> Spec:
     """Draw an RRULE that means something by RFC 5545."""
-    freq = draw(st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY"]))
+    freq = draw(
+        st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", *["SECONDLY"] * seconds])
+    )
     parts = {"FREQ": freq}
-    optional: dict[str, st.SearchStrategy[str]] = {
-        "INTERVAL": st.integers(1, 7).map(str),
-        "BYMONTH": numbers(1, 12, local.month),
-        "BYHOUR": numbers(0, 23, local.hour),
-        "BYMINUTE": numbers(0, 59, local.minute),
-        "WKST": st.sampled_from(RFC_DAYS),
-    }
-    plain_days = st.lists(st.sampled_from(RFC_DAYS), min_size=1, max_size=4, unique=True).map(",".join)
-    counted = st.lists(
-        st.builds("{}{}".format, st.sampled_from([1, 2, 4, -1, -2]), st.sampled_from(RFC_DAYS)), min_size=1, max_size=3
-    ).map(",".join)
-    optional["BYDAY"] = plain_days | counted if freq in {"MONTHLY", "YEARLY"} else plain_days
-    if freq != "WEEKLY":
-        optional["BYMONTHDAY"] = numbers(1, 31, local.day, 9) | numbers(-31, -1, -1)
-    if freq not in {"MONTHLY", "WEEKLY", "DAILY"}:
-        optional["BYYEARDAY"] = numbers(1, 366, local.timetuple().tm_yday, 20)
+    optional = rule_parts(freq, local)
+    if seconds:
+        optional["BYSECOND"] = numbers(0, 59, 0)
+    if freq == "SECONDLY":
+        optional["INTERVAL"] = st.integers(1, 5000).map(str)
     for name, strategy in optional.items():
         if draw(st.integers(0, 2)) == 0:
             parts[name] = draw(strategy)
     if freq == "YEARLY" and draw(st.integers(0, 3)) == 0:
         parts["BYWEEKNO"] = draw(numbers(1, 53, local.isocalendar().week, 9))
         parts.pop("BYYEARDAY", None)
-        parts["BYDAY"] = draw(plain_days)
+        parts["BYDAY"] = draw(PLAIN_DAYS)
     # Not for weeks: dateutil counts the positions of the first week from DTSTART on, we in the whole week.
     if freq != "WEEKLY" and any(name.startswith("BY") for name in parts) and draw(st.integers(0, 3)) == 0:
         parts["BYSETPOS"] = draw(st.sampled_from(["1", "-1", "2", "1,-1"]))
-    if draw(st.integers(0, 4)) == 0:
+    until = None
+    ends = draw(st.sampled_from(["COUNT", "UNTIL", "UNTIL", *["never"] * 12]))
+    if ends == "COUNT":
         parts["COUNT"] = str(draw(st.integers(1, 300)))
-    return RuleSpec(";".join(f"{name}={value}" for name, value in parts.items()), freq in {"HOURLY", "MINUTELY"})
+    elif ends == "UNTIL":
+        zone = draw(st.none() | st.just(UTC))
+        until = (local + draw(st.integers(-3000, 3000)) * timedelta(minutes=1)).replace(tzinfo=zone)
+        parts["UNTIL"] = f"{until:%Y%m%dT%H%M%S}{'Z' if zone else ''}"
+    text = ";".join(f"{name}={value}" for name, value in parts.items())
+    return RuleSpec(text, freq in {"HOURLY", "MINUTELY", "SECONDLY"}, until)
 
 
-def elapsed() -> st.SearchStrategy[Spec]:
+PLAIN_DAYS = st.lists(st.sampled_from(RFC_DAYS), min_size=1, max_size=4, unique=True).map(",".join)
+COUNTED_DAYS = st.lists(
+    st.builds("{}{}".format, st.sampled_from([1, 2, 4, -1, -2]), st.sampled_from(RFC_DAYS)), min_size=1, max_size=3
+).map(",".join)
+
+
+@lru_cache(maxsize=500)
+def rule_parts(freq: str, local: datetime) -> dict[str, st.SearchStrategy[str]]:
+    """Return what may stand in a rule of this frequency."""
+    parts: dict[str, st.SearchStrategy[str]] = {
+        "INTERVAL": st.integers(1, 7).map(str),
+        "BYMONTH": numbers(1, 12, local.month),
+        "BYHOUR": numbers(0, 23, local.hour),
+        "BYMINUTE": numbers(0, 59, local.minute),
+        "WKST": st.sampled_from(RFC_DAYS),
+    }
+    parts["BYDAY"] = PLAIN_DAYS | COUNTED_DAYS if freq in {"MONTHLY", "YEARLY"} else PLAIN_DAYS
+    if freq != "WEEKLY":
+        parts["BYMONTHDAY"] = numbers(1, 31, local.day, 9) | numbers(-31, -1, -1)
+    if freq not in {"MONTHLY", "WEEKLY", "DAILY"}:
+        parts["BYYEARDAY"] = numbers(1, 366, local.timetuple().tm_yday, 20)
+    return parts
+
+
+def elapsed(*, seconds: bool = False) -> st.SearchStrategy[Spec]:
     steps = st.integers(1, 500).map(lambda n: timedelta(minutes=n)) | st.integers(1, 40).map(
         lambda n: timedelta(hours=n)
     )
-    seconds = st.integers(300, 9999).map(lambda n: timedelta(seconds=n))
-    return st.builds(Elapsed, steps | seconds) | st.builds(HourlyAt, st.integers(1, 30), st.integers(0, 59))
+    few = st.integers(1 if seconds else 300, 9999).map(lambda n: timedelta(seconds=n))
+    return st.builds(Elapsed, steps | few) | st.builds(HourlyAt, st.integers(1, 30), st.integers(0, 59))
 
 
-KINDS: dict[str, Callable[[datetime], st.SearchStrategy[Spec]]] = {
-    "elapsed": lambda _: elapsed(),
-    "dated": dated,
-    "cron": crons,
-    "rule": rules,
+# Strategies are kept: to build one takes longer than to draw from it.
+Strategy = Callable[[datetime], st.SearchStrategy[Spec]]
+KINDS: dict[str, Strategy] = {
+    "elapsed": lru_cache(lambda _: elapsed()),
+    "dated": lru_cache(dated),
+    "cron": lru_cache(crons),
+    "rule": lru_cache(rules),
+}
+KINDS_IN_SECONDS: dict[str, Strategy] = {
+    "elapsed": lru_cache(lambda _: elapsed(seconds=True)),
+    "dated": lru_cache(partial(dated, seconds=True)),
+    "cron": lru_cache(partial(crons, seconds=True)),
+    "rule": lru_cache(partial(rules, seconds=True)),
 }
 
 
+@lru_cache
 def specs(local: datetime) -> st.SearchStrategy[Spec]:
     """Draw any spec, its numbers gathered around the local time of a transition."""
     return st.one_of([kind(local) for kind in KINDS.values()])
+
+
+@lru_cache
+def specs_in_seconds(local: datetime) -> st.SearchStrategy[Spec]:
+    """Draw any spec whose fire times need not be on whole minutes."""
+    return st.one_of([kind(local) for kind in KINDS_IN_SECONDS.values()])

@@ -15,7 +15,7 @@ def live_faster(lease: float) -> None:
     """Be taken for dead after *lease* seconds, so that a test need not wait for as long as people would."""
     _engine.LEASE = timedelta(seconds=lease)
     _engine.HEARTBEAT = _engine.LEASE / 5
-    _engine._FENCED_AFTER = _engine.LEASE * 4 / 5
+    _engine._FENCED_AFTER = lease * 4 / 5
     postgres._LOOK = lease / 5
 
 

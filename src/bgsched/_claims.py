@@ -22,7 +22,9 @@ __all__ = ["AHEAD", "Claims", "OpenLane", "Planning", "UnderWay"]
 AHEAD = timedelta(milliseconds=20)
 """How much work may wait, claimed, behind busy workers."""
 
+_AHEAD = AHEAD.total_seconds()
 _MOST_AHEAD = 512
+_THREADS = Pool.THREADS  # to look a member up costs ten times a name
 _MEMORY = 10  # how many of the last runs the mean of how long they take is mostly about
 
 
@@ -103,20 +105,23 @@ class Claims:
         self._under_way = under_way
         self._workers = crew.bound(Pool.THREADS)
         self._mean_run = 1.0
+        self._room = self._workers
         self._seen = 0
         self._sorted: tuple[int, dict[Lane, _Lane]] = -1, {}
 
     def took(self, live: LiveRun) -> None:
-        """Hear of a run that is over: how long runs take decides how many may wait for a worker."""
+        """Hear of a run that is over: how long runs take decides how many the workers may have, one each at least."""
         if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
             self._seen = min(self._seen + 1, _MEMORY)
             self._mean_run += (live.ended - live.began - self._mean_run) / self._seen
+            ahead = self._workers * _AHEAD / max(self._mean_run, 1e-6)
+            self._room = self._workers + min(int(ahead), _MOST_AHEAD)
 
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""
         found = []
         for where, lane in self._lanes().items():
-            most = self._room() if ahead and where is Pool.THREADS else self._crew.bound(where)
+            most = self._room if ahead and where is Pool.THREADS else self._crew.bound(where)
             room = most - self._under_way.by_lane[where] if limit is None else limit
             left = {name: bound - self._under_way.by_process[name] for name, bound in lane.bounded.items()}
             bounds = {name: bound for name, bound in left.items() if bound > 0}
@@ -127,12 +132,7 @@ class Claims:
 
     def has_plenty(self, more: int = 0) -> bool:
         """Whether the workers have more than half of what they may have, with *more* or, negative, less to come."""
-        return self._under_way.by_lane[Pool.THREADS] + more > max(self._workers, self._room() // 2)
-
-    def _room(self) -> int:
-        """Return how many runs the workers may have: one each, and a few more where runs are short."""
-        ahead = int(self._workers * AHEAD.total_seconds() / max(self._mean_run, 1e-6))
-        return self._workers + min(ahead, _MOST_AHEAD)
+        return self._under_way.by_lane[_THREADS] + more > max(self._workers, self._room // 2)
 
     def _lanes(self) -> "dict[Lane, _Lane]":
         """Sort the processes by lane, once for each change of the registry."""

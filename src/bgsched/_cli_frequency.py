@@ -40,18 +40,19 @@ Dialect = Literal["unix", "quartz"]
 
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}
 _UNITS = ("second", "minute", "hour", "day", "week", "month")
+_SHORT = {"sec": "second", "min": "minute", "hr": "hour"}
 _SINGLE = {"secondly": "second", "minutely": "minute", "hourly": "hour", "daily": "day", "weekly": "week"}
 _DAY = r"mon[a-z]*|tue[a-z]*|wed[a-z]*|thu[a-z]*|fri[a-z]*|sat[a-z]*|sun[a-z]*"
 _DAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HEADS = ("every", "hourly", "daily", "weekly", "monthly", "weekdays", "weekends")
 _SHAPE = re.compile(
     rf"""(?:
-        every \s+ (?:(?P<n>\d{{1,9}}|other) \s+)? (?P<unit>second|minute|hour|day|week|month)s?
+        every \s+ (?:(?P<n>\d{{1,9}}|other) \s+)? (?P<unit>second|minute|hour|day|week|month|sec|min|hr)s?
       | (?P<single>secondly|minutely|hourly|daily|weekly|monthly)
       | (?:every \s+ | on \s+)? (?P<days>weekdays? | weekends? | (?:(?:{_DAY}) (?:\s*(?:,|-|\s|and)\s*)?)+)
     )
     (?: \s+ on \s+ (?P<on>.+?) )?
-    (?: \s+ at \s+ (?P<at>:?\d{{1,2}}(?::\d{{2}}){{0,2}}|midnight|noon) )?""",
+    (?: \s+ at \s+ (?P<at>.+) )?""",
     re.VERBOSE,
 )
 
@@ -95,15 +96,26 @@ def _built(match: re.Match[str]) -> Frequency:
         named = {"weekday": WEEKDAYS, "weekend": WEEKENDS}.get(days.rstrip("s"))
         return Daily(_at(match), on=named) if named else Weekly(_days(days), at=_at(match))
     count = 2 if match["n"] == "other" else int(match["n"] or 1)
-    unit = match["unit"] or _SINGLE.get(match["single"], "month")
+    unit = _SHORT.get(match["unit"], match["unit"]) or _SINGLE.get(match["single"], "month")
     return _OF_UNIT[unit](match, count)
 
 
 def _at(match: re.Match[str]) -> str | None:
     at: str | None = {"midnight": "00:00", "noon": "12:00"}.get(match["at"], match["at"])
-    if at is not None and ":" not in at:
-        raise TimingError(f"{at!r} is no time of day; write '{int(at):02}:00'")
+    if at is not None and not re.fullmatch(r"\d{1,2}(:\d{2}){1,2}", at):
+        raise TimingError(f"{at!r} {_no_time(at)}")
     return at
+
+
+def _no_time(at: str) -> str:
+    """Say what to write instead of what is no time of day."""
+    if re.search(r"\d.*(,|\band\b|\s).*\d", at):
+        return "are several times; write a cron expression such as '0 9,17 * * *'"
+    clock = re.fullmatch(r"(\d{1,2})(?::(\d{2}))?\s*(am|pm)?", at)
+    if clock is None or (clock[3] and not 1 <= int(clock[1]) <= 12):  # noqa: PLR2004 - the twelve-hour clock
+        return "is no time of day; write it as 00:00 to 23:59"
+    hour = int(clock[1]) % 12 + 12 * (clock[3] == "pm") if clock[3] else int(clock[1])
+    return f"is no time of day; write '{hour:02}:{clock[2] or '00'}'"
 
 
 def _nothing_more(match: re.Match[str], *parts: str) -> None:

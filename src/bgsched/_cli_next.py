@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from bgsched._cli_frequency import EXAMPLES, parse_frequency
 from bgsched._cli_options import positive
 from bgsched.errors import TimingError
-from bgsched.timing import Schedule
+from bgsched.timing import Recurrence, Schedule
 
 __all__ = ["add_parser", "run"]
 
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     except TimingError as error:
         sys.stderr.write(f"bgsched next: {error}\n")
         return 2
-    print(schedule.describe(), file=out)
+    # What a rule leaves open of its times comes from the start, which therefore is said.
+    print((pinned if isinstance(frequency, Recurrence) else schedule).describe(), file=out)
     for fire_time in islice(pinned.fire_times(now - timedelta.resolution), args.count):
         print(_row(pinned, fire_time), file=out)
     for warning in pinned.warnings(now):

@@ -10,7 +10,7 @@ import re
 from calendar import monthrange
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from croniter import CroniterError, croniter
 
@@ -54,6 +54,7 @@ _DAY, _MONTH = Field("day of month", 1, 31), Field("month", 1, 12, MONTHS, 1)
 _WEEKDAY = Field("day of week", 0, 7, WEEKDAYS)
 _QUARTZ_WEEKDAY = Field("day of week", 1, 7, WEEKDAYS, 1)
 _QUARTZ_YEAR = Field("year", 1970, 2099)
+_CRONITER = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND)  # its order
 
 
 class FieldText(NamedTuple):
@@ -161,29 +162,11 @@ class _Parser:
         self.expression = expression
         self.quartz = quartz
 
-    def field(self, text: FieldText) -> tuple[int, ...]:
-        """Check one field without special days and expand it."""
-        items = [self._item(text, item) for item in text.text.lower().split(",")]
-        expanded = self._expand(text, ",".join(items))
-        return tuple(sorted(set(expanded)))
-
-    def _expand(self, text: FieldText, items: str) -> list[int]:
-        """Let croniter expand a field; years and Quartz's numbering of weekdays have no place in its fields."""
-        if text.field.name == "year":
-            return [year for item in items.split(",") for year in _stretch(item)]
-        place = ("minute", "hour", "day of month", "month", "day of week", "second").index(text.field.name)
-        fields = ["*"] * 6
-        fields[place] = items
-        try:
-            found = croniter.expand(" ".join(fields))[0][place]
-        except CroniterError as error:  # pragma: no cover - our check is stricter; a newer croniter might differ
-            raise text.fail(self.expression, f"croniter refuses it: {error}") from error
-        if found == ["*"]:
-            found = list(range(7) if place == 4 else range(text.field.low, text.field.high + 1))  # noqa: PLR2004
-        return [(day - 1) % 7 for day in found] if place == 4 else [int(value) for value in found]  # noqa: PLR2004
+    def items(self, text: FieldText) -> str:
+        """Check one field without special days, and return it in numbers, the way croniter reads them."""
+        return ",".join(self._item(text, item) for item in text.text.lower().split(","))
 
     def _item(self, text: FieldText, item: str) -> str:
-        """Check one item of a list and return it in numbers, the way croniter reads them."""
         match = _ITEM.fullmatch(item)
         if not item or match is None or _RANDOM.fullmatch(item):
             raise text.fail(self.expression, self._unreadable(text, item))
@@ -195,7 +178,8 @@ class _Parser:
                 raise text.fail(
                     self.expression, f"{item!r} is no range; write * or a range such as {self._example(text)}"
                 )
-            return self._stretch(text, text.field.low, self._top(text), step) if step > 1 else self._all(text)
+            whole = step == 1 and text.field is not _QUARTZ_YEAR
+            return "*" if whole else self._stretch(text, text.field.low, self._top(text), step)
         first = self._number(text, match["first"])
         if match["last"] is None:
             return self._single(text, item, first, step if match["step"] else 0)
@@ -203,9 +187,6 @@ class _Parser:
         if not self.quartz and first >= last:
             raise text.fail(self.expression, self._reversed(text, item, first, last))
         return self._stretch(text, first, last, step)
-
-    def _all(self, text: FieldText) -> str:
-        return "*" if text.field.name != "year" else f"{text.field.low}-{text.field.high}"
 
     def _top(self, text: FieldText) -> int:
         return 6 if text.field is _WEEKDAY else text.field.high
@@ -224,7 +205,7 @@ class _Parser:
         """Return a range, wrapped around where the dialect allows it, as croniter reads it."""
         low, high = text.field.low, text.field.high
         if last < first:
-            if text.field.name == "year":
+            if text.field is _QUARTZ_YEAR:
                 raise text.fail(self.expression, f"the range {first}-{last} runs backwards; write {last}-{first}")
             last += high - low + 1
         numbers = [low + (value - low) % (high - low + 1) for value in range(first, last + 1, step)]
@@ -281,11 +262,6 @@ class _Parser:
         return (
             f"{item!r} cannot be read; write *, a value, a range a-b, a step */n or a list a,b; {self._allowed(text)}"
         )
-
-
-def _stretch(item: str) -> range:
-    first, _, last = item.partition("-")
-    return range(int(first), int(last or first) + 1)
 
 
 def _full_name(word: str, names: tuple[str, ...]) -> str:
@@ -366,8 +342,8 @@ def _check_special(parser: _Parser, day: FieldText, weekday: FieldText) -> None:
             raise text.fail(parser.expression, f"{marked.upper()!r} allows no {other.field.name} beside it; {hint}")
 
 
-def _days(parser: _Parser, texts: dict[str, FieldText]) -> dict[str, object]:
-    """Read the two day fields."""
+def _days(parser: _Parser, texts: dict[str, FieldText]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Read the two day fields: their items, every day where a special day decides, and what else CronFields keeps."""
     day, weekday = texts["day of month"], texts["day of week"]
     blank = [text for text in (day, weekday) if text.text == "?" and parser.quartz]
     if parser.quartz:
@@ -379,16 +355,25 @@ def _days(parser: _Parser, texts: dict[str, FieldText]) -> dict[str, object]:
     special_day, special_weekday = _special_day(parser, day), _special_weekday(parser, weekday)
     if not parser.quartz and weekday.text.lower() == "l":
         raise weekday.fail(parser.expression, "'L' needs a day here; write 5L for the last Friday")
-    every_day, every_weekday = tuple(range(1, 32)), tuple(range(7))
-    plain_day = special_day is None and day not in blank
-    plain_weekday = special_weekday is None and weekday not in blank
-    return {
-        "days": parser.field(day) if plain_day else every_day,
-        "weekdays": parser.field(weekday) if plain_weekday else every_weekday,
-        "special_day": special_day,
-        "special_weekday": special_weekday,
-        "both_days": day.star or weekday.star or bool(blank),
+    items = {
+        text.field.name: "*" if special is not None or text in blank else parser.items(text)
+        for text, special in ((day, special_day), (weekday, special_weekday))
     }
+    both = day.star or weekday.star or bool(blank)
+    return items, {"special_day": special_day, "special_weekday": special_weekday, "both_days": both}
+
+
+def _numbers(expression: str, items: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    """Let croniter expand the items of all fields; years have no place in it. Monday becomes weekday 0."""
+    try:
+        found = croniter.expand(" ".join(items[field.name] for field in _CRONITER))[0]
+    except CroniterError as error:  # pragma: no cover - our check is stricter; a newer croniter might differ
+        raise CronError(expression, f"croniter refuses it: {error}") from error
+    numbers = {}
+    for field, values in zip(_CRONITER, found, strict=True):
+        named = range(field.low, field.high + 1) if values == ["*"] else map(int, values)
+        numbers[field.name] = tuple(sorted({(day - 1) % 7 for day in named} if field is _WEEKDAY else set(named)))
+    return numbers
 
 
 def _words(expression: str, dialect: str) -> str:
@@ -414,18 +399,24 @@ def parse_cron(expression: str, dialect: str = "unix", seconds: str | None = Non
     words = _words(expression, dialect)
     parser = _Parser(words, quartz=dialect == "quartz")
     texts = {text.field.name: text for text in _split(words, _layout(words, dialect, seconds))}
+    items = {name: parser.items(text) for name, text in texts.items() if not name.startswith("day")}
+    day_items, days = _days(parser, texts)
+    numbers = _numbers(words, {"second": "0", **items, **day_items})
+    has_years = "year" in items and texts["year"].text != "*"
     fields = CronFields(
         expression=words,
         texts=texts,
-        seconds=parser.field(texts["second"]) if "second" in texts else (0,),
-        minutes=parser.field(texts["minute"]),
-        hours=parser.field(texts["hour"]),
-        months=parser.field(texts["month"]),
+        seconds=numbers["second"],
+        minutes=numbers["minute"],
+        hours=numbers["hour"],
+        days=numbers["day of month"],
+        months=numbers["month"],
+        weekdays=numbers["day of week"],
         clock=texts["minute"].star or texts["hour"].star,
-        years=parser.field(texts["year"]) if "year" in texts and texts["year"].text != "*" else None,
-        **_days(parser, texts),  # type: ignore[arg-type]  # one dict for two kinds of values
+        years=tuple(sorted({int(year) for year in items["year"].split(",")})) if has_years else None,
+        **days,
     )
-    days = fields.dates()
-    if isinstance(days, YearDays) and days.is_empty():
+    dates = fields.dates()
+    if isinstance(dates, YearDays) and dates.is_empty():
         raise texts["day of month"].fail(words, "no year has such a day, so that it would never fire")
     return fields

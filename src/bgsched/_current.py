@@ -9,11 +9,12 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property, wraps
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ __all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
 T = TypeVar("T")
 D = TypeVar("D")
 P = ParamSpec("P")
+_NO_TIME = timedelta(0)
 _SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 1_000
 
@@ -45,6 +47,32 @@ class StopCause(Enum):
 class LiveRun:
     """A claimed run in this OS process. Thread-safe."""
 
+    params: Mapping[str, Any] = MappingProxyType({})
+    asked = False
+    """Whether it should stop, and why."""
+    cause: StopCause | None = None
+    looked = False
+    """Whether the process has seen that."""
+    interrupt: Callable[[], None] | None = None
+    """Wakes a process that cannot look, because it awaits."""
+    thread: int | None = None
+    watched: Callable[[], str] | None = None
+    """Says where it stands, when it is not on a thread of its own."""
+    replaced = False
+    """Whether another worker took the place of the one that is stuck in it."""
+    left = False
+    """Whether its worker came back."""
+    overdue = False
+    """Whether its time is over, and that was said to whoever executes it."""
+    interrupted = False
+    """Whether Ctrl-C ended it: it ran on the thread that gets it."""
+    began: float | None = None
+    ended: float | None = None
+    _log: RunLog | None = None
+    _changed = False
+    _closed = False
+    _stop: Signal | None = None
+
     def __init__(
         self,
         run: Run,
@@ -53,31 +81,27 @@ class LiveRun:
         *,
         last_seq: int = 0,
         may_begin: Callable[[], bool] = lambda: True,
-        make_log: Callable[..., RunLog] = RunLog,
     ) -> None:
         self.process = process
-        self._may_begin = may_begin
         self.clock = clock
         self.owner = run.owner or ""
-        self.log = make_log(run.id, run.attempt, clock.now, after=last_seq, secrets=_secrets(run))
-        self.params: dict[str, Any] = {}
-        self.asked = False  # to stop
-        self.cause: StopCause | None = None
-        self.looked = False  # the process has seen that it should stop
-        self.interrupt: Callable[[], None] | None = None  # wakes a process that cannot look, because it awaits
-        self.thread: int | None = None
-        self.watched: Callable[[], str] | None = None  # where it stands, when it is not on a thread of its own
-        self.replaced = False  # another worker took the place of the one that is stuck in it
-        self.left = False  # its worker came back
-        self.overdue = False  # its time is over, and that was said to whoever executes it
-        self.interrupted = False  # by Ctrl-C, if it ran on the thread that gets it
-        self.began: float | None = None
-        self.ended: float | None = None
+        self._may_begin = may_begin
+        self._last_seq = last_seq
         self._run = run
-        self._changed = False
-        self._closed = False
-        self._stop: Signal | None = None
         self._lock = threading.Lock()
+
+    @property
+    def log(self) -> RunLog:
+        """The log of this attempt; made when it is first asked for, most runs write nothing."""
+        if self._log is None:
+            with self._lock:
+                if self._log is None:
+                    self._log = self._make_log()
+        return self._log
+
+    def _make_log(self, kind: Callable[..., RunLog] = RunLog) -> RunLog:
+        run = self._run
+        return kind(run.id, run.attempt, self.clock.now, after=self._last_seq, secrets=_secrets(run))
 
     @property
     def stop(self) -> Signal:
@@ -136,8 +160,8 @@ class LiveRun:
         with self._lock:
             if self._closed:
                 return False
-            self.ended = self.clock.monotonic()
-            spent = timedelta(seconds=max(0.0, self.ended - (self.began if self.began is not None else self.ended)))
+            ended = self.ended = self.clock.monotonic()
+            spent = _NO_TIME if self.began is None else timedelta(seconds=ended - self.began)
             self._run = end(self._run, self.clock.now(), spent)
             self._closed = True
             return True
@@ -152,7 +176,8 @@ class LiveRun:
     def forget_after_fork(self) -> None:
         """Let a child, which has this run from its parent, not wait for a thread that it does not have."""
         self._lock = threading.Lock()
-        self.log.forget_after_fork()
+        if self._log is not None:
+            self._log.forget_after_fork()
 
     def ask_to_stop(self, cause: StopCause) -> None:
         """Tell the process, at its next look, that it should stop."""
@@ -177,7 +202,8 @@ class LiveRun:
         """Return the run if it changed since the last call, its new lines, and which older ones should go."""
         with self._lock:
             changed, self._changed = self._changed, False
-            return self._run if changed else None, *self.log.drain(to_the_end=self._closed)
+            run = self._run if changed else None
+            return (run, [], None) if self._log is None else (run, *self._log.drain(to_the_end=self._closed))
 
 
 def _secrets(run: Run) -> frozenset[str]:

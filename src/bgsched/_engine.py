@@ -39,7 +39,7 @@ LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
-_FENCED_AFTER = LEASE - timedelta(seconds=3)  # others may judge by a clock that is so much ahead of ours
+_FENCED_AFTER = LEASE.total_seconds() - 3  # others may judge by a clock that is so much ahead of ours
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 
 
@@ -231,7 +231,7 @@ class Engine:
 
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
-        if self._live and elapsed - self._renewed > _FENCED_AFTER.total_seconds() and not self._is_vouched_for():
+        if self._live and elapsed - self._renewed > _FENCED_AFTER and not self._is_vouched_for():
             self._give_up_runs("its scheduler could not show in time that it lives")
 
     def _give_up_runs(self, why: str) -> None:
@@ -242,7 +242,7 @@ class Engine:
 
     def _may_begin(self) -> bool:
         """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
-        return self._clock.monotonic() - self._renewed <= _FENCED_AFTER.total_seconds() or self._is_vouched_for()
+        return self._clock.monotonic() - self._renewed <= _FENCED_AFTER or self._is_vouched_for()
 
     def _is_vouched_for(self) -> bool:
         return self._store.vouches_for(self.owner)

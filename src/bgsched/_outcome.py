@@ -60,9 +60,7 @@ class Outcome:
             due_at = now + self.retry_after
             return run.again(self.status, now, due_at, reason=reason or "", error=self.error)
         duration = None if run.started_at is None else spent
-        return run.move(
-            self.status, finished_at=now, duration=duration, result=self.result, reason=reason, error=self.error
-        )
+        return run.ended(self.status, now, duration, result=self.result, reason=reason, error=self.error)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON-able values."""

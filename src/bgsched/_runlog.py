@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from bgsched.run import MASK, LogLine, LogTrim
 
@@ -36,7 +36,15 @@ class _OwnLogger(logging.LoggerAdapter[logging.Logger]):
 
 LOGGER = _OwnLogger(logging.getLogger("bgsched"))
 
-capturing: ContextVar["RunLog | None"] = ContextVar("bgsched_run_log", default=None)
+
+class Logged(Protocol):
+    """Who has a log, made when it is asked for."""
+
+    @property
+    def log(self) -> "RunLog": ...
+
+
+capturing: ContextVar[Logged | None] = ContextVar("bgsched_run_log", default=None)
 
 
 def clean(text: str, longest: int) -> str:
@@ -212,9 +220,9 @@ class _Capture(logging.Handler):
     """Takes what is logged inside a run. On the root logger, beside the host's own handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = capturing.get()
-        if log is not None and not getattr(record, "bgsched_taken", False):
-            log.take_record(record)
+        logged = capturing.get()
+        if logged is not None and not getattr(record, "bgsched_taken", False):
+            logged.log.take_record(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Do nothing: capturing never disturbs who logs."""

@@ -87,7 +87,7 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
     if not set_off(live, hooks):
         return False
     keep_hold()
-    capturing.set(live.log)
+    capturing.set(live)
     current.set(CurrentRun(live))
     return True
 

@@ -11,13 +11,13 @@ A *range* of fire times that came to nothing for one reason is one record: `fire
 `fire_until` the last, `fire_count` how many.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve
+from bgsched._evolve import changer, evolve
 from bgsched.errors import IllegalTransitionError
 
 __all__ = [
@@ -53,6 +53,7 @@ class RunStatus(StrEnum):
 
 
 _S = RunStatus
+_WAITING, _RUNNING = _S.WAITING, _S.RUNNING  # to look a member up costs ten times a name
 
 RUN_TRANSITIONS: dict[RunStatus | None, frozenset[RunStatus]] = {
     None: frozenset({_S.WAITING, _S.SKIPPED, _S.MISFIRED}),
@@ -165,7 +166,7 @@ def shown(params: Mapping[str, Any], sensitive: Collection[str]) -> dict[str, An
     return {name: MASK if name in sensitive else value for name, value in params.items()}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Run:
     """The record of one execution. Instants are aware and in UTC.
 
@@ -217,7 +218,7 @@ class Run:
     @property
     def is_active(self) -> bool:
         """Whether the run has not ended yet."""
-        return self.status is _S.RUNNING or self.status is _S.WAITING
+        return self.status is _WAITING or self.status is _RUNNING
 
     def move(self, status: RunStatus, **changes: Any) -> "Run":
         """Return the run in *status* with *changes*.
@@ -225,9 +226,12 @@ class Run:
         Raises:
             IllegalTransitionError: `RUN_TRANSITIONS` has no such move.
         """
+        self._check_move(status)
+        return evolve(self, status=status, **changes)
+
+    def _check_move(self, status: RunStatus) -> None:
         if status not in RUN_TRANSITIONS[self.status]:
             raise IllegalTransitionError(f"run {self.id}", self.status.value, status.value)
-        return evolve(self, status=status, **changes)
 
     def taken(self, owner: str, now: datetime) -> "Run":
         """Return the waiting run as claimed by *owner*: its next attempt begins."""
@@ -235,7 +239,26 @@ class Run:
 
     def started(self, now: datetime) -> "Run":
         """Return the claimed run as started."""
-        return self.move(RunStatus.RUNNING, started_at=now)
+        self._check_move(_RUNNING)
+        return _start(self, _RUNNING, now)
+
+    def ended(
+        self,
+        status: RunStatus,
+        now: datetime,
+        duration: timedelta | None,
+        *,
+        result: Any = None,
+        reason: str | None = None,
+        error: RunError | None = None,
+    ) -> "Run":
+        """Return the run as it ended in *status*, which is final."""
+        self._check_move(status)
+        return _end(self, status, now, duration, result, reason, error)
+
+    def numbered(self, id: int, recorded_at: datetime) -> "Run":
+        """Return the run as a store has it."""
+        return _number(self, id, recorded_at)
 
     def again(self, status: RunStatus, now: datetime, due_at: datetime, *, reason: str, **changes: Any) -> "Run":
         """Return the run waiting for another attempt at *due_at*; the one that ended in *status* is kept."""
@@ -296,6 +319,11 @@ class Run:
             "progress": self.progress.to_dict() if self.progress else None,
             "error": self.error.to_dict() if self.error else None,
         }
+
+
+_number: Callable[..., Run] = changer(Run, "id", "recorded_at")
+_start: Callable[..., Run] = changer(Run, "status", "started_at")
+_end: Callable[..., Run] = changer(Run, "status", "finished_at", "duration", "result", "reason", "error")
 
 
 def _iso(instant: datetime | None) -> str | None:

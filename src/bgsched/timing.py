@@ -35,6 +35,7 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE
 
 from bgsched._calendar import parts, words
+from bgsched._calendar.effort import MOST_STEPS, Effort, Undecided
 from bgsched._calendar.fields import aware, integer, moment, moment_instant, zone_key
 from bgsched._calendar.frequency import (
     WEEKDAYS,
@@ -86,8 +87,9 @@ __all__ = [
     "timing_from_dict",
 ]
 
-# So many excluded stretches from the start on (eleven years, if each is a day) are taken for all there will ever be.
-_FEASIBLE_TRIES = 4_000
+
+# What fires again and again does so within 400 years.
+_CERTAIN_BEFORE = HORIZON - 400 * 366 * DAY * MICRO
 
 
 class _Timing(Value):
@@ -324,8 +326,8 @@ class Schedule(_Timing):
         """Say in words when it fires."""
         zone = zone_of(self.timezone or "UTC")
         start = None if self.start is None else parts.on_clock(self.start, zone)
-        default = words.AT_START if start is None else words.at_text(start.time().replace(microsecond=0), "")
-        said = [words.joined(frequency._say(default) for frequency in self._all())]  # noqa: SLF001 - the same family
+        at = None if start is None else start.time().replace(microsecond=0)
+        said = [words.joined(frequency._say(at) for frequency in self._all())]  # noqa: SLF001 - the same family
         said += [self.timezone] if self.timezone else []
         said += [] if start is None else [f"from {words.instant_text(start)}"]
         said += [] if self.finish is None else [words.until_text(parts.on_clock(self.finish, zone))]
@@ -370,15 +372,21 @@ class Schedule(_Timing):
         first, last = (None if at is None else moment_instant(at, self.timezone) for at in (self.start, self.finish))
         if first is not None and last is not None and last < first:
             raise TimingError(f"finish {self.finish} is before start {self.start}; it would never fire")
-        certain = self.finish is None and not self.exclude
+        certain = last is None and not self.exclude and (first is None or first < _CERTAIN_BEFORE)
         if certain and all(frequency._is_endless() for frequency in self._all()):  # noqa: SLF001 - the same family
             return
         if self.start is None and self._needs_start():
             return
-        if not self._planned(0).is_feasible(_FEASIBLE_TRIES):
-            raise TimingError(f"{self!r} would never fire; change its start, finish or exclude")
+        effort = Effort(MOST_STEPS)
+        try:
+            if not self._planned(0, effort).is_feasible():
+                raise TimingError(f"{self!r:.300} would never fire; change its start, finish or exclude")
+        except Undecided:
+            found = f"no fire time was found in {MOST_STEPS} steps: it would never fire, or too rarely to be told"
+            raise TimingError(f"{self!r:.300}: {found}; change its start, rule or exclude") from None
+        effort.lift()
 
-    def _planned(self, asked: int) -> Plan:
+    def _planned(self, asked: int, effort: Effort | None = None) -> Plan:
         """Return the plan; without a start it is the one of a schedule pinned at the instant *asked*."""
         if self._plan is not None:
             return self._plan
@@ -390,10 +398,10 @@ class Schedule(_Timing):
         else:
             instant = asked
             local = instant // MICRO + zone.offset(instant // MICRO)
-        anchor = Anchor(instant, max(local, FIRST_INSTANT // MICRO), zone)
+        anchor = Anchor(instant, max(local, FIRST_INSTANT // MICRO), zone, effort or Effort())
         bounded = self.start is not None or self._needs_start()
         plan = Plan(
-            zone,
+            anchor,
             tuple((frequency._engine(anchor), frequency._fraction(anchor)) for frequency in self._all()),  # noqa: SLF001
             parts.exclusion_engines(self.exclude, anchor, self.timezone),
             start=instant if bounded else None,

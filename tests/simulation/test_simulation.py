@@ -92,13 +92,7 @@ def mutation(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest
 
 @mutation
 def drop_the_unique_key(patch: pytest.MonkeyPatch) -> None:
-    insert = Tables.insert_runs
-
-    def insert_runs(self: Tables, runs: Sequence[Run]) -> list[Run]:
-        self._fires.clear()
-        return insert(self, runs)
-
-    patch.setattr(Tables, "insert_runs", insert_runs)
+    patch.setattr(Tables, "_is_taken", lambda _, run: False)
 
 
 @mutation
@@ -282,7 +276,7 @@ def drop_what_misfired(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def complete_requests_whose_runs_go_on(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tables, "active_runs_of", lambda *_: [])
+    patch.setattr(Tables, "_goes_on", lambda *_: False)
 
 
 @mutation

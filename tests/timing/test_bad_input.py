@@ -58,6 +58,7 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Monthly(day=0), "got 0"),
     (lambda: Monthly(1, short_month="clamp"), "'skip' or 'last', got 'clamp'"),  # type: ignore[arg-type]
     (lambda: Monthly(on=FR(1), short_month="last"), "needs a day number"),
+    (lambda: Monthly(FR(-1)), r"a number, got FR\(-1\); write Monthly\(on=FR\(-1\)\)"),  # type: ignore[arg-type]
     (lambda: Monthly(on=FR), r"FR\(1\) is the first"),
     (lambda: Monthly(on="fri"), r"FR\(-1\) the last"),
     (lambda: Monthly(on="mon(1) fri(1)"), r"one day such as TU\(2\)"),
@@ -69,6 +70,7 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Later(NAIVE), "timezone='Europe/Madrid'"),
     (lambda: Later(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))), "outside of the calendar"),
     (lambda: Schedule("daily"), r"Daily\(at='09:00'\)"),  # type: ignore[arg-type]
+    (lambda: Schedule("0 9 * * *"), r"a cron expression is Cron\('0 9 \* \* \*'\)"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), start=NAIVE), "timezone='Europe/Madrid'"),
     (lambda: Schedule(Daily(at="09:00"), start=AWARE, finish=EARLIER), "before"),
     (lambda: Schedule(Daily(at="09:00"), repetitions=0), "repetitions must be at least 1"),
@@ -76,6 +78,7 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(Daily(at="09:00"), jitter=timedelta(-1)), "not negative"),
     (lambda: Schedule(Daily(at="09:00"), exclude="sundays"), "got 'sundays'"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), exclude=AWARE), "pairs of datetimes"),
+    (lambda: Schedule(Daily(at="09:00"), exclude=((AWARE.date(), NAIVE.date()),)), "a pair is made of datetimes"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), exclude=(AWARE, EARLIER)), "ends before it begins"),
 ]
 

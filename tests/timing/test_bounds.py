@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
@@ -168,6 +169,7 @@ FREQUENCIES = [
     t.Recurrence("FREQ=DAILY;INTERVAL=3"),
     t.Recurrence("FREQ=WEEKLY;INTERVAL=5;BYDAY=MO,FR"),
     t.Recurrence("FREQ=YEARLY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=29"),
+    t.Recurrence("FREQ=YEARLY;INTERVAL=3;BYMONTH=3;BYMONTHDAY=1"),
     t.Recurrence("FREQ=HOURLY;INTERVAL=7"),
     t.Recurrence("FREQ=SECONDLY;INTERVAL=7;BYHOUR=3"),
     (t.Daily("09:00"), t.EveryMinutes(7)),
@@ -235,6 +237,10 @@ def test_a_rare_rule_is_found_and_counted() -> None:
     assert rare.count_fire_times(datetime(2000, 1, 1, tzinfo=UTC), datetime(2400, 1, 1, tzinfo=UTC)) == 13
 
 
+# Many parts, each of which alone would be found out within the bound.
+RARE = [t.Cron(f"{n} {n % 24} 29 2 *") for n in range(50)]
+OFTEN = [t.Cron(f"{n} 9 * * *") for n in range(50)]
+NOT_ON_MONDAYS = [t.Recurrence(f"FREQ=DAILY;INTERVAL=7;BYDAY=TU,WE,TH,FR,SA,SU;BYMINUTE={n}") for n in range(50)]
 NEVER: list[Callable[[], object]] = [
     lambda: t.Cron("0 0 31 2,4,6,9,11 *"),
     lambda: t.Recurrence("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"),
@@ -254,6 +260,19 @@ NEVER: list[Callable[[], object]] = [
     lambda: t.Schedule(t.EveryMinutes(1), start=NOW, exclude=t.EveryMinutes(1)),
     lambda: t.Schedule(t.Weekly("sat"), exclude=(t.Weekly("sat sun"),), timezone="Europe/Madrid", start=NOW),
     lambda: t.Schedule(t.Cron("0 0 12 1 1 ? 2020", dialect="quartz"), start=NOW),
+    lambda: t.Schedule(tuple(RARE), exclude=t.Cron("* * 29 2 *")),
+    lambda: t.Schedule(tuple(OFTEN), exclude=tuple(OFTEN)),
+    lambda: t.Schedule(tuple(NOT_ON_MONDAYS), start=NOW),
+    lambda: t.Schedule(t.Recurrence("FREQ=SECONDLY;INTERVAL=86399;BYHOUR=3;BYMINUTE=5;BYSECOND=7"), start=NOW),
+    lambda: t.Schedule(
+        t.EverySeconds(1), start=NOW, exclude=(t.EverySeconds(2), t.Cron("1/2 * * * * *", seconds="first"))
+    ),
+    lambda: t.Schedule(t.Recurrence("FREQ=MONTHLY;INTERVAL=12;BYMONTH=3"), start=NOW),
+    lambda: t.Schedule(t.Daily("09:00"), start=END),
+    lambda: t.Schedule(t.Daily("09:00", every=10**30), start=NOW),
+    lambda: t.Schedule(t.Weekly("mon", at="09:00", every=10**9), start=NOW),
+    lambda: t.Schedule(t.Monthly(1, at="09:00", every=10**9), start=NOW),
+    lambda: t.Schedule(t.Cron("0 0 29 2 */7"), start=datetime(9990, 1, 1, tzinfo=UTC)),
     lambda: t.Schedule(()),
 ]
 
@@ -263,6 +282,48 @@ def test_what_never_fires_is_refused_at_once(build: Callable[[], object]) -> Non
     with pytest.raises(TimingError, match="never fire"):
         build()
     bounded(build)
+
+
+def test_what_cannot_be_told_is_refused_in_so_many_words() -> None:
+    """It fires every 236 years; begun a second too early, the first time is farther than a search goes."""
+    rule = t.Recurrence("FREQ=SECONDLY;INTERVAL=86399;BYHOUR=3;BYMINUTE=5;BYSECOND=7")
+    words = "no fire time was found in 15000 steps: it would never fire, or too rarely to be told"
+    with pytest.raises(TimingError, match=words):
+        t.Schedule(rule, start=datetime(2026, 1, 1, 3, 5, 6, tzinfo=UTC))
+    start = datetime(2026, 1, 1, 3, 5, 7, tzinfo=UTC)
+    fire_times = t.Schedule(rule, start=start).fire_times(start - timedelta(1))
+    assert [at.year for at in islice(fire_times, 3)] == [2026, 2262, 2499]
+
+
+def quartz(text: str) -> t.Cron:
+    return t.Cron(text, dialect="quartz")
+
+
+FAR_OFF: list[tuple[t.Frequency, t.Frequency | tuple[t.Frequency, ...], datetime]] = [
+    (t.EverySeconds(1), t.Recurrence("FREQ=SECONDLY;COUNT=100000"), NOW + timedelta(seconds=100_000)),
+    (t.EverySeconds(1), (quartz("0/2 * 12 * 5 ? 2026"), quartz("1/2 * 12 * 5 ? 2026")), NOW.replace(hour=13, minute=0)),
+    (
+        t.EverySeconds(1),
+        (quartz("0/2 * * * 1-6 ? 2026"), quartz("1/2 * * * 1-6 ? 2026")),
+        datetime(2026, 7, 1, tzinfo=UTC),
+    ),
+    (t.Daily("09:00"), quartz("* * * * * ? 2026-2045"), datetime(2046, 1, 1, 9, tzinfo=UTC)),
+    (t.Daily("09:00"), quartz("* 0-17 * * * ? 2026-2045"), datetime(2046, 1, 1, 9, tzinfo=UTC)),
+    # These exclude nothing, and it does not take 400 years to see that.
+    (t.EveryMinutes(1), t.Recurrence("FREQ=MINUTELY;INTERVAL=60;BYMINUTE=29"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=HOURLY;INTERVAL=24;BYHOUR=5;BYMONTH=3"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=DAILY;INTERVAL=7;BYDAY=TU,WE;BYHOUR=1"), NOW),
+    (t.EveryMinutes(1), t.Recurrence("FREQ=SECONDLY;INTERVAL=14;BYSECOND=1,3;BYMONTH=3"), NOW),
+]
+
+
+@pytest.mark.parametrize(("frequency", "exclude", "expected"), FAR_OFF, ids=repr)
+def test_what_fires_after_a_long_exclusion_is_found(
+    frequency: t.Frequency, exclude: t.Frequency | tuple[t.Frequency, ...], expected: datetime
+) -> None:
+    schedule = t.Schedule(frequency, start=NOW, exclude=exclude)
+    assert schedule.first_fire_time(NOW) == expected
+    assert t.timing_from_dict(schedule.to_dict()) == schedule
 
 
 def test_counting_a_year_of_seconds_costs_no_year_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:

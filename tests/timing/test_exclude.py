@@ -74,6 +74,13 @@ def test_repetitions_count_what_is_left() -> None:
     assert [f"{at:%a %d}" for at in schedule.fire_times(WHOLE)] == ["Thu 01", "Fri 02", "Mon 05"]
 
 
+def test_days_are_excluded_until_an_instant() -> None:
+    """In Madrid, 23:00 UTC is midnight: 3 January is excluded just so, and 4 January is not."""
+    until = t.Recurrence("FREQ=DAILY;UNTIL=20260102T230000Z")
+    schedule = t.Schedule(t.Daily("09:00"), start=WHOLE, exclude=until, timezone="Europe/Madrid")
+    assert schedule.next_fire_time(WHOLE) == datetime(2026, 1, 4, 8, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("n", [1, 999, 1000, 1001, 5000])
 def test_many_repetitions(n: int) -> None:
     schedule = t.Schedule((t.EverySeconds(2), t.EverySeconds(3)), start=START, repetitions=n)
@@ -125,6 +132,14 @@ def test_counting_where_most_days_are_empty() -> None:
     assert mondays.count_fire_times(WHOLE, WHOLE + timedelta(days=28)) == 4 * (23 * 60 + 23)
     rare = t.Schedule((t.EverySeconds(60), t.Hourly(120)), start=WHOLE)
     assert rare.count_fire_times(WHOLE, WHOLE + timedelta(days=7)) == 7 * 1440
+
+
+@pytest.mark.parametrize("interval", ["", ";INTERVAL=2"])
+def test_counting_beside_a_rule_that_chooses_seconds(interval: str) -> None:
+    rule = t.Recurrence(f"FREQ=MONTHLY{interval};BYDAY=TH,FR;BYHOUR=1,2;BYMINUTE=3;BYSECOND=4;BYSETPOS=1,2,3,-1")
+    schedule = t.Schedule((t.EveryMinutes(1), rule), start=WHOLE)
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(days=2)) == 2 * 1440 + 3
+    assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(days=60)) == 60 * 1440 + (8 if not interval else 4)
 
 
 def test_more_than_many_repetitions_and_still_too_few() -> None:

@@ -11,6 +11,9 @@ WORDS: list[tuple[str, t.Frequency]] = [
     ("secondly", t.EverySeconds(1)),
     ("every 15 minutes", t.EveryMinutes(15)),
     ("Every  Minute", t.EveryMinutes(1)),
+    ("every 10 secs", t.EverySeconds(10)),
+    ("every 5 mins", t.EveryMinutes(5)),
+    ("every 2 hrs", t.Hourly(2)),
     ("hourly", t.Hourly()),
     ("hourly at :15", t.Hourly(minute=15)),
     ("every 6 hours at :05", t.Hourly(6, minute=5)),
@@ -56,6 +59,11 @@ MISTAKES = [
     ("dayly at 9:00", "did you mean 'daily'?; write for example 'every 10 seconds'"),
     ("daily at 9", "'9' is no time of day; write '09:00'"),
     ("daily at 25:00", "got '25:00'"),
+    ("daily at 2:30pm", "'2:30pm' is no time of day; write '14:30'"),
+    ("daily at 12 am", "'12 am' is no time of day; write '00:00'"),
+    ("daily at 13pm", "write it as 00:00 to 23:59"),
+    ("daily at 09:00, 17:00", "'09:00, 17:00' are several times; write a cron expression such as '0 9,17 * * *'"),
+    ("weekdays at 09:00 and 17:00", "'09:00 and 17:00' are several times"),
     ("daily on mon", "'on' has no meaning here"),
     ("every 10 seconds at 09:00", "'at' has no meaning here"),
     ("hourly at 09:00", "write 'hourly at :15'"),
@@ -138,6 +146,14 @@ def test_rows_show_what_precision_they_need(capsys: pytest.CaptureFixture[str]) 
     assert elapsed[1:] == ["  Thu 2026-01-01 00:00 UTC", "  Thu 2026-01-01 00:01:30 UTC", "  Thu 2026-01-01 00:03 UTC"]
     precise = rows(capsys, "every 1 second", "-n", "1", "--from", "2026-01-01T00:00:00.25")
     assert precise == ["every second, UTC", "  Thu 2026-01-01 00:00:00.250000 UTC", "warning: it fires every second"]
+
+
+def test_a_rule_says_the_start_from_which_its_seconds_come(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=9;BYMINUTE=0"
+    assert rows(capsys, text, "-n", "1", "--from", "2026-01-01T00:00:07") == [
+        "every month on the last Friday at 09:00:07, UTC, from 1 January 2026 at 00:00:07",
+        "  Fri 2026-01-30 09:00:07 UTC",
+    ]
 
 
 def test_it_begins_now_and_ends_with_time(capsys: pytest.CaptureFixture[str]) -> None:

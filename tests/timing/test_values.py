@@ -98,6 +98,22 @@ class TestOneShots:
         assert later.count_fire_times(START, START + day) == 0
 
 
+def test_a_schedule_whose_finish_is_over_cannot_be_pinned() -> None:
+    finish = datetime(2026, 1, 1, 9)
+    schedule = t.Schedule(t.Daily("09:00"), finish=finish, timezone="Europe/Madrid")
+    assert schedule.pinned(datetime(2026, 1, 1, 8, tzinfo=UTC)).first_fire_time(START) is None
+    with pytest.raises(TimingError, match="finish 2026-01-01 09:00:00 is over, it is 2026-01-01 08:30:15"):
+        schedule.pinned(START)
+
+
+def test_what_is_no_timing_is_refused_with_a_hint() -> None:
+    assert t.checked_timing(TIMINGS[0]) is TIMINGS[0]
+    with pytest.raises(TimingError, match=r"got 'daily'$"):
+        t.checked_timing("daily")
+    with pytest.raises(TimingError, match=r"got Daily\('09:00'\); write Schedule\(Daily\('09:00'\)\)"):
+        t.checked_timing(t.Daily("09:00"))
+
+
 MOMENTS = [
     ("Europe/Madrid", datetime(2026, 3, 29, 2, 30), "03-29 01:00"),  # a gap: its end
     ("Europe/Madrid", datetime(2026, 10, 25, 2, 30), "10-25 00:30"),  # a fold: the first one

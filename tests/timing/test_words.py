@@ -46,6 +46,7 @@ UNIX = [
     ("* * 1 * *", "every minute, on day 1 of the month"),
     ("0 1-5,7,9-20 * * *", "every hour in the hours 1 to 5, 7 and 9 to 20"),
     ("0 0 * 2 *", "every day in February at 00:00"),
+    ("1-59/2 * * * *", "at the minutes 1 to 59 in steps of 2 past the hour"),
 ]
 
 
@@ -93,6 +94,7 @@ QUARTZ = [
     ("0 0 0 ? * *", "every day at 00:00"),
     ("0 0 12 L-1 * ?", "1 day before the last day of the month at 12:00"),
     ("0 0 22-2 * * ?", "every day at 00:00, 01:00, 02:00, 22:00 and 23:00"),
+    ("0 0 12 1 1 ? 2026/2", "on 1 January in 2026 to 2098 in steps of 2 at 12:00"),
     ("0 0 12 ? * SAT-MON", "every Monday, Saturday and Sunday at 12:00"),
 ]
 
@@ -125,6 +127,7 @@ FREQUENCIES = [
     (t.Weekly((t.MO,)), "every week on Monday at the time of the start"),
     (t.Weekly((t.MO, t.TU, t.WE, t.TH)), "every week on Monday to Thursday at the time of the start"),
     (t.Weekly((t.MO, t.TU, t.WE, t.TH, t.FR, t.SA, t.SU)), "every week on Monday to Sunday at the time of the start"),
+    (t.Weekly("Monday, Wednesday and fri"), "every week on Monday, Wednesday and Friday at the time of the start"),
     (t.Weekly((t.SA, t.SU), at="10:00"), "every week on Saturday and Sunday at 10:00"),
     (t.Monthly(1), "on the 1st of every month at the time of the start"),
     (t.Monthly(31), "on the 31st of every month at the time of the start (months without a 31st are skipped)"),
@@ -206,6 +209,29 @@ def test_a_recurrence_rule(rule: str, words: str) -> None:
     assert t.Recurrence(rule).describe() == words
 
 
+FROM_A_START = [
+    ("FREQ=DAILY", "every day at 09:30:15"),
+    ("FREQ=DAILY;BYHOUR=9,17", "every day at 09:30:15 and 17:30:15"),
+    ("FREQ=DAILY;BYHOUR=9,17;BYSECOND=0", "every day at 09:30 and 17:30"),
+    ("FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=9;BYMINUTE=0", "every month on the last Friday at 09:00:15"),
+    ("FREQ=HOURLY;INTERVAL=3", "every 3 hours of the clock at minute 30 at second 15"),
+    ("FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", "every hour of the clock at minute 0 at second 0"),
+    ("FREQ=MINUTELY;INTERVAL=5;BYHOUR=9", "every 5 minutes of the clock at hour 9 at second 15"),
+    ("FREQ=SECONDLY;INTERVAL=5", "every 5 seconds of the clock"),
+]
+
+
+@pytest.mark.parametrize(("rule", "words"), FROM_A_START)
+def test_a_recurrence_rule_takes_from_the_start_what_it_leaves_open(rule: str, words: str) -> None:
+    schedule = t.Schedule(t.Recurrence(rule), start=datetime(2026, 1, 1, 9, 30, 15, 5, tzinfo=UTC))
+    assert str(schedule) == f"{words}, from 1 January 2026 at 09:30:15.000005"
+
+
+def test_on_whole_minutes_an_hour_is_said_without_them() -> None:
+    schedule = t.Schedule(t.Recurrence("FREQ=HOURLY;INTERVAL=3"), start=datetime(2026, 1, 1, 9, tzinfo=UTC))
+    assert str(schedule) == "every 3 hours of the clock, from 1 January 2026 at 09:00"
+
+
 TIMINGS = [
     (
         t.Schedule(
@@ -244,6 +270,7 @@ TIMINGS = [
         ),
     ),
     (t.Schedule(t.Daily("09:00"), jitter=timedelta(seconds=90)), "every day at 09:00, spread over 90 seconds"),
+    (t.Schedule(t.Daily("09:00"), jitter=timedelta(days=2)), "every day at 09:00, spread over 2 days"),
     (t.Schedule(t.Daily("09:00"), jitter=timedelta(seconds=7200)), "every day at 09:00, spread over 2 hours"),
     (
         t.Schedule(t.Daily("09:00"), jitter=timedelta(seconds=1, microseconds=500000)),

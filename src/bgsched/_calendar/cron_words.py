@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import time
+from math import prod
 
 from bgsched._calendar.fields import time_text
-from bgsched._calendar.rule import Rule
+from bgsched._calendar.rule import TIME_PARTS, Rule
 from bgsched._calendar.words import (
     MONTHS,
     NAMES,
+    at_text,
     count,
     day_names,
     elapsed,
@@ -23,6 +25,7 @@ from bgsched._cron import CronFields
 __all__ = ["cron", "cron_days", "recurrence"]
 
 _MANY = 6
+_LISTED = 12
 _EVERY_DAY = 31
 _EVERY_WEEKDAY = 7
 
@@ -58,7 +61,10 @@ def _number(number: int) -> str:
 
 
 def _ranges(numbers: Sequence[int], say: Callable[[int], str]) -> str:
-    """Say ``1, 3 and 5 to 9``."""
+    """Say ``1, 3 and 5 to 9``, or ``1 to 59 in steps of 2``."""
+    step = numbers[1] - numbers[0] if len(numbers) > _LISTED else 1
+    if step > 1 and tuple(numbers) == tuple(range(numbers[0], numbers[-1] + 1, step)):
+        return f"{say(numbers[0])} to {say(numbers[-1])} in steps of {step}"
     groups: list[list[int]] = []
     for number in numbers:
         if groups and number == groups[-1][-1] + 1:
@@ -151,8 +157,8 @@ def _listed_days(days: Sequence[int]) -> str:
     return joined([NAMES[day] for day in days])
 
 
-def recurrence(rule: Rule, default: str) -> str:
-    """Say a Recurrence."""
+def recurrence(rule: Rule, start: time | None, unknown: str) -> str:
+    """Say a Recurrence; what it leaves open of the time of day is that of the start."""
     unit = {"YEARLY": "year", "MONTHLY": "month", "WEEKLY": "week", "DAILY": "day"}.get(rule.frequency)
     numbers = rule.numbers
     if unit is None:
@@ -161,7 +167,7 @@ def recurrence(rule: Rule, default: str) -> str:
     else:
         parts = [turns(rule.every, unit)]
     parts += _rule_days(rule)
-    parts += [_rule_times(rule, default)]
+    parts += [_rule_times(rule, start, unknown)]
     if "BYSETPOS" in numbers:
         parts.append(f" (of these in each {unit} only {joined(map(_place, _forward(numbers['BYSETPOS'])))})")
     if rule.count is not None:
@@ -208,17 +214,22 @@ def _plain_days(rule: Rule, days: Sequence[int]) -> str:
     return f"every {'weekday' if tuple(days) == (0, 1, 2, 3, 4) else _listed_days(days)}"
 
 
-def _rule_times(rule: Rule, default: str) -> str:
-    numbers = rule.numbers
-    names = [name for name in ("BYHOUR", "BYMINUTE", "BYSECOND") if name in numbers]
-    if not names:
-        return default if not rule.clock else ""
-    size = 1
-    for name in names:
-        size *= len(numbers[name])
-    if names[:2] == ["BYHOUR", "BYMINUTE"] and size <= _MANY and not rule.clock:
+def _rule_times(rule: Rule, start: time | None, unknown: str) -> str:
+    if not rule.clock and not any(name in rule.numbers for name in TIME_PARTS):
+        return at_text(start, unknown)
+    numbers = rule.numbers if start is None else _filled(rule, start)
+    named = [name for name in TIME_PARTS if name in numbers]
+    size = prod(len(numbers[name]) for name in named)
+    if named[:2] == ["BYHOUR", "BYMINUTE"] and size <= _MANY and not rule.clock:
         seconds = numbers.get("BYSECOND", (0,))
         times = [time(h, m, s) for h in numbers["BYHOUR"] for m in numbers["BYMINUTE"] for s in seconds]
         return f" at {joined(time_text(at) for at in times)}"
     units = {"BYHOUR": "hour", "BYMINUTE": "minute", "BYSECOND": "second"}
-    return "".join(f" at {units[name]} {_ranges(numbers[name], _number)}" for name in names)
+    return "".join(f" at {units[name]} {_ranges(numbers[name], _number)}" for name in named)
+
+
+def _filled(rule: Rule, start: time) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of a rule and what its turns take from the start; within an hour, 0 goes without saying."""
+    implied = dict(zip(TIME_PARTS, (start.hour, start.minute, start.second), strict=True))
+    taken = {name: (implied[name],) for name in rule.times_within if implied[name] or not rule.clock}
+    return taken | rule.numbers

@@ -5,14 +5,14 @@ year, the one before and the one after are leap years. :class:`YearDays` keeps o
 (29 February on a Monday) costs one look-up for each year it skips.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from calendar import isleap, monthrange
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from functools import partial
 from typing import Protocol
 
-from bgsched._calendar.units import LAST_DAY, date_of, day_of, weekday_of
+from bgsched._calendar.units import LAST_DAY, date_of, day_of, enumerate_bits, weekday_of
 
 __all__ = ["DailyDays", "Days", "ListedDays", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
@@ -62,35 +62,35 @@ class ListedDays:
 
 
 class WeeklyDays:
-    """Some weekdays of every n-th week, counted from the Monday-to-Sunday week that holds the anchor day."""
+    """Some weekdays of every n-th week, counted from the week that holds the anchor day and begins on *first*."""
 
-    __slots__ = ("_ahead", "_every", "_monday", "_weekdays")
+    __slots__ = ("_ahead", "_begin", "_every", "_weekdays")
 
-    def __init__(self, weekdays: tuple[int, ...], anchor: int = 0, every: int = 1) -> None:
-        self._weekdays = weekdays
-        self._monday = anchor - weekday_of(anchor)
+    def __init__(self, weekdays: Iterable[int], anchor: int = 0, every: int = 1, *, first: int = 0) -> None:
+        self._weekdays = tuple(sorted((day - first) % 7 for day in weekdays))
+        self._begin = anchor - (weekday_of(anchor) - first) % 7
         self._every = every
-        self._ahead = tuple(min((wanted - day) % 7 for wanted in weekdays) for day in range(7))
+        self._ahead = tuple(min((wanted - day) % 7 for wanted in self._weekdays) for day in range(7))
 
     def next(self, day: int) -> int | None:
         """Return the first day of the set that is not before *day*."""
         if self._every == 1:
-            return day + self._ahead[(day - self._monday) % 7]
-        week, weekday = divmod(day - self._monday, 7)
+            return day + self._ahead[(day - self._begin) % 7]
+        week, weekday = divmod(day - self._begin, 7)
         ahead = -week % self._every
         if not ahead:
             place = bisect_left(self._weekdays, weekday)
             if place < len(self._weekdays):
                 return day + self._weekdays[place] - weekday
             ahead = self._every
-        return self._monday + (week + ahead) * 7 + self._weekdays[0]
+        return self._begin + (week + ahead) * 7 + self._weekdays[0]
 
     def count(self, start: int, end: int) -> int:
         """Count the days of the set in ``start <= day < end``."""
         return self._count_before(end) - self._count_before(start)
 
     def _count_before(self, day: int) -> int:
-        week, weekday = divmod(day - self._monday, 7)
+        week, weekday = divmod(day - self._begin, 7)
         weeks = -(-week // self._every)  # weeks of the phase from the anchor's to the one before this week
         count = weeks * len(self._weekdays)
         if week % self._every == 0:
@@ -193,9 +193,9 @@ class YearDays:
     def __init__(
         self, pick: Callable[[int], tuple[int, ...]], years: tuple[int, ...] | None = None, *, unit: int = 1
     ) -> None:
-        """Take *pick*, which returns the sorted days of the year (0 is 1 January) for a year."""
+        """Take *pick*, which returns the sorted days of a year (0 is 1 January), and the years in order."""
         self._pick = pick
-        self._years = None if years is None else frozenset(years)
+        self._years = years
         self._tables: list[tuple[int, ...] | None] = [None] * 28
         self._unit = unit
         self._recent: tuple[int, int, int, tuple[int, ...]] = (0, 0, 0, ())
@@ -220,12 +220,24 @@ class YearDays:
         place = bisect_left(table, day - start)
         if place < len(table):
             return start + table[place]
-        for later in range(year + 1, LAST_YEAR + 1):
-            known = self._tables[_KINDS[later % 400]] if self._years is None else None  # saves a call for each year
+        for later in self._years_after(year):
+            known = self._tables[_KINDS[later % 400]]  # mostly saves a call for each year
             table = self.table(later) if known is None else known
             if table:
                 return _year_start(later) * self._unit + table[0]
         return None
+
+    def between(self, start: int, end: int) -> Iterator[int]:
+        """Iterate over the days of the set in ``start <= day < end``."""
+        while start < end and start // self._unit <= LAST_DAY:
+            _, begin, over, table = self._year_of(start)
+            yield from (begin + place for place in table[bisect_left(table, start - begin) :] if begin + place < end)
+            start = over
+
+    def _years_after(self, year: int) -> Sequence[int]:
+        if self._years is None:
+            return range(year + 1, LAST_YEAR + 1)
+        return self._years[bisect_right(self._years, year) :]
 
     def _year_of(self, day: int) -> tuple[int, int, int, tuple[int, ...]]:
         """Return the year that holds a day, its bounds, and its table."""
@@ -242,7 +254,11 @@ class YearDays:
         count = sum(len(self.table(year)) for year in range(first, last))
         return count + bisect_left(last_table, end - last_begin) - bisect_left(table, start - begin)
 
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= second < end``, if it is one of seconds, as the bits of a number."""
+        return enumerate_bits(self.next, start, end)
+
     def is_empty(self) -> bool:
         """Tell whether no year has such a day; all kinds of years occur within 400 years."""
-        years = range(2000, 2400) if self._years is None else sorted(self._years)
+        years = range(2000, 2400) if self._years is None else self._years
         return not any(self.table(year) for year in years)

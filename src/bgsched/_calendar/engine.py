@@ -9,10 +9,10 @@ from typing import Protocol
 
 from bgsched._calendar.days import Days
 from bgsched._calendar.times import Times
-from bgsched._calendar.units import DAY, HORIZON, MICRO
+from bgsched._calendar.units import DAY, HORIZON, MICRO, enumerate_bits
 from bgsched._calendar.zone import Gap, Span, Unambiguous, Zone
 
-__all__ = ["Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "enumerate_bits", "nth_member"]
+__all__ = ["Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "nth_member"]
 
 _HOUR = 3600
 
@@ -31,16 +31,6 @@ class Engine(Protocol):
 
         Bit i stands for the second ``start + i``, whatever fraction of a second the engine keeps beside it.
         """
-
-
-def enumerate_bits(engine: Engine, start: int, end: int) -> int:
-    """Return the whole seconds of an engine in ``start <= t < end`` as the bits of a number, one by one."""
-    bits = 0
-    instant = engine.next(start * MICRO - 1)
-    while instant is not None and instant < end * MICRO:
-        bits |= 1 << (instant // MICRO - start)
-        instant = engine.next(instant)
-    return bits
 
 
 class Elapsed:
@@ -116,7 +106,10 @@ class HourlyAt:
 
     def bits(self, start: int, end: int) -> int:
         """Return the seconds of ``start <= t < end`` as the bits of a number."""
-        return enumerate_bits(self, start, end)
+        return enumerate_bits(self._second, start, end)
+
+    def _second(self, second: int) -> int:
+        return self.next(second * MICRO - 1) // MICRO
 
     def _steps_to(self, second: int) -> int:
         """Return a step that is not later than the first one after *second*."""
@@ -151,6 +144,9 @@ class Nominal(Protocol):
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""
 
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+
 
 class Product:
     """Every time of one set on every day of another."""
@@ -172,7 +168,7 @@ class Product:
             return None
         if day > today or second <= times.first:
             return day * DAY + times.first
-        return day * DAY + (times.next(second) or 0)
+        return day * DAY + times.next(second)
 
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""
@@ -323,9 +319,13 @@ class WallClock:
         span = self._zone.span(start)
         # At the very beginning of a span stands what the gap before it holds.
         calm = self._clock or (span.lo < start + span.offset and end + span.offset <= span.hi)
-        if calm and isinstance(self._nominal, Product):
+        if calm:
             return self._nominal.bits(start + span.offset, end + span.offset)
-        return enumerate_bits(self, start, end)
+        return enumerate_bits(self._second, start, end)
+
+    def _second(self, second: int) -> int | None:
+        found = self.next(second * MICRO - 1)
+        return None if found is None else found // MICRO
 
     def _end_of_fold(self, span: Span) -> int:
         """Return the first local second of a span that its predecessor did not read already."""

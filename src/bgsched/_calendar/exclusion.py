@@ -9,12 +9,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bgsched._calendar.days import Days
+from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Product
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, HORIZON, MICRO
 from bgsched._calendar.zone import Zone
 
 __all__ = ["DaysExcluded", "Exclusion", "InstantsExcluded", "RangeExcluded", "TimesExcluded", "Union"]
+
+_YEAR = 365 * DAY * MICRO
+_SHORT = 64  # so many stretches within a day are too short to go from one to the next
+_STEPS_A_DAY = 20  # what a day as bits costs an engine or an exclusion
 
 
 class Exclusion(Protocol):
@@ -79,11 +84,11 @@ class DaysExcluded:
 class TimesExcluded:
     """The minutes (or seconds) at which the local clock reads one of a set of times on one of a set of days."""
 
-    __slots__ = ("_free", "_product", "_unit", "_zone")
+    __slots__ = ("_day", "_product", "_unit", "_zone")
 
     def __init__(self, days: Days, times: Times, unit: int, zone: Zone) -> None:
         self._product = Product(days, times)
-        self._free = ~(times.bits() * ((1 << unit) - 1))  # bit i is set where second i of the day is not excluded
+        self._day = times.mask(unit)
         self._unit = unit
         self._zone = zone
 
@@ -95,9 +100,9 @@ class TimesExcluded:
         local -= local % self._unit
         if self._product.next(local) != local:
             return None
-        free = self._free >> local % DAY
-        length = (free & -free).bit_length() - 1  # as many seconds are excluded one after another
-        return min(local + length - span.offset, span.end) * MICRO
+        today = local % DAY
+        free = self._day.find(0, today)
+        return min(local - today + (free if free >= 0 else DAY) - span.offset, span.end) * MICRO
 
     def bits(self, start: int, end: int, _fraction: int) -> int:
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
@@ -128,41 +133,65 @@ class InstantsExcluded:
 class Union:
     """Any of several engines outside of the exclusions; an instant that is in two of them is in it once."""
 
-    __slots__ = ("_engines", "_exclusions", "_zone")
+    __slots__ = ("_effort", "_engines", "_exclusions", "_fractions", "_zone")
 
-    def __init__(self, engines: tuple[tuple[Engine, int], ...], exclusions: tuple[Exclusion, ...], zone: Zone) -> None:
+    def __init__(
+        self, engines: tuple[tuple[Engine, int], ...], exclusions: tuple[Exclusion, ...], zone: Zone, effort: Effort
+    ) -> None:
         """Take the engines, each with the fraction of a second at which it fires, in microseconds."""
-        self._engines = engines
+        self._engines = tuple(engine for engine, _ in engines)
+        self._fractions = {at: [engine for engine, other in engines if other == at] for _, at in engines}
         self._exclusions = exclusions
         self._zone = zone
+        self._effort = effort
 
     def next(self, after: int) -> int | None:
-        """Return the first instant strictly later than *after*."""
-        return self.search(after, -1)
+        """Return the first instant strictly later than *after*.
 
-    def search(self, after: int, tries: int) -> int | None:
-        """Return what :meth:`next` would, but None after *tries* excluded stretches; -1 tries are tries without end."""
-        while (instant := self._next_of_any(after)) is not None and instant <= HORIZON and tries:
-            end = next((end for rule in self._exclusions if (end := rule.end(instant)) is not None), None)
+        From one excluded stretch to the next; where they are too short for that, day by day.
+        """
+        ahead = [self._ask(engine, after) for engine in self._engines]
+        tries, since = 0, after
+        while (instant := min(ahead)) <= HORIZON:
+            end = self._excluded_until(instant)
             if end is None:
                 return instant
-            after = end - 1
-            tries -= 1
+            tries += 1
+            if tries >= _SHORT:
+                if end - since < DAY * MICRO:
+                    end = min(self._first_left(end, fraction) for fraction in self._fractions)
+                else:
+                    tries = 0
+                since = end
+            for place, engine in enumerate(self._engines):
+                if ahead[place] < end:
+                    ahead[place] = self._ask(engine, end - 1)
         return None
 
-    def _next_of_any(self, after: int) -> int | None:
-        found = [instant for engine, _ in self._engines if (instant := engine.next(after)) is not None]
-        return min(found) if found else None
+    def _ask(self, engine: Engine, after: int) -> int:
+        found = engine.next(after)
+        if found is None:
+            return HORIZON + 1
+        self._effort.spend(1 + (found - after) // _YEAR)  # each year that is skipped is looked up
+        return found
+
+    def _excluded_until(self, instant: int) -> int | None:
+        self._effort.spend(len(self._exclusions))
+        return next((end for rule in self._exclusions if (end := rule.end(instant)) is not None), None)
+
+    def _first_left(self, instant: int, fraction: int) -> int:
+        """Return the first instant of the day from *instant* on that is left, or the end of that day."""
+        self._effort.spend(_STEPS_A_DAY * (len(self._engines) + len(self._exclusions)))
+        second = -((fraction - instant) // MICRO)
+        end = min(second + DAY, self._zone.span(second).end)
+        bits = self._left(second, end, fraction)
+        return ((bits & -bits).bit_length() - 1 + second if bits else end) * MICRO + fraction
 
     def count(self, after: int, until: int) -> int:
         """Count the instants in ``after < t <= until``: one by one where they are few, else day by day."""
-        if sum(engine.count(after, until) for engine, _ in self._engines) <= 16 * (
-            1 + (until - after) // (DAY * MICRO)
-        ):
+        if sum(engine.count(after, until) for engine in self._engines) <= 16 * (1 + (until - after) // (DAY * MICRO)):
             return self._count_one_by_one(after, until)
-        return sum(
-            self._count_at_fraction(after, until, fraction) for fraction in {fraction for _, fraction in self._engines}
-        )
+        return sum(self._count_at_fraction(after, until, fraction) for fraction in self._fractions)
 
     def _count_one_by_one(self, after: int, until: int) -> int:
         count = 0
@@ -174,17 +203,20 @@ class Union:
 
     def _count_at_fraction(self, after: int, until: int, fraction: int) -> int:
         """Count the instants that are a whole second and *fraction*, a day or the rest of a span at a time."""
-        engines = [engine for engine, at in self._engines if at == fraction]
         second, last = (after - fraction) // MICRO + 1, (until - fraction) // MICRO + 1
         count = 0
         while second < last:
             end = min(second + DAY, last, self._zone.span(second).end)
-            bits = excluded = 0
-            for engine in engines:
-                bits |= engine.bits(second, end)
-            if bits:
-                for rule in self._exclusions:
-                    excluded |= rule.bits(second, end, fraction)
-            count += (bits & ~excluded).bit_count()
+            count += self._left(second, end, fraction).bit_count()
             second = end
         return count
+
+    def _left(self, start: int, end: int, fraction: int) -> int:
+        """Return what is left of the seconds ``start <= t < end``, each plus *fraction*, as the bits of a number."""
+        bits = excluded = 0
+        for engine in self._fractions[fraction]:
+            bits |= engine.bits(start, end)
+        if bits:
+            for rule in self._exclusions:
+                excluded |= rule.bits(start, end, fraction)
+        return bits & ~excluded

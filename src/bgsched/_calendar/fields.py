@@ -104,9 +104,8 @@ def _with_number(day: weekday, number: int) -> weekday:
 def weekdays(value: object, name: str = "on") -> tuple[weekday, ...]:
     """Return the weekdays in *value*, text or dateutil's objects, in the order of the week and each once."""
     if isinstance(value, str):
-        found = [
-            day for word in re.split(r"[\s,]+(?![^(]*\))", value.strip().lower()) for day in _weekdays_of_word(word)
-        ]
+        words = re.split(r"(?:\s+and\s+|[\s,]+)(?![^(]*\))", value.strip().lower())
+        found = [day for word in words for day in _weekdays_of_word(word)]
     elif isinstance(value, weekday):
         found = [value]
     elif isinstance(value, Iterable):

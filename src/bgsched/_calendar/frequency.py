@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import time
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Literal
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
@@ -15,8 +15,8 @@ from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExclude
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, next_day_of, nominal_of
-from bgsched._calendar.rule import parse_rule, plain_text
+from bgsched._calendar.recurrence import Ended, days_of, nominal_of
+from bgsched._calendar.rule import TIME_PARTS, parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
 from bgsched._calendar.value import Value, init
@@ -43,6 +43,7 @@ WEEKENDS = (SA, SU)
 ShortMonth = Literal["skip", "last"]
 
 _HOUR = 3600 * MICRO
+_OFTEN = 1000  # so many days, weeks or months pass well within the calendar
 _EVERY_SECOND = TimingWarning("every-second", "it fires every second")
 
 
@@ -53,11 +54,11 @@ class Frequency(Value):
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return self._say(words.AT_START)
+        return self._say(None)
 
     @abstractmethod
-    def _say(self, default: str) -> str:
-        """Say it, with *default* where the time of day comes from the start."""
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        """Say it: with the time of day of the start where it has none of its own, or what to say if that is unknown."""
 
     @abstractmethod
     def _engine(self, anchor: Anchor) -> Engine:
@@ -124,6 +125,9 @@ class _Dated(Frequency):
     def _needs_start(self, *, excluding: bool = False) -> bool:
         return self.every > 1 or (self.at is None and not excluding)
 
+    def _is_endless(self) -> bool:
+        return self.every < _OFTEN
+
 
 def _second_of(at: time) -> int:
     return at.hour * 3600 + at.minute * 60 + at.second
@@ -138,7 +142,7 @@ class EverySeconds(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "second")
 
     def _step(self) -> int:
@@ -157,7 +161,7 @@ class EveryMinutes(_Elapsed):
     def __post_init__(self) -> None:
         integer("n", self.n)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "minute")
 
     def _step(self) -> int:
@@ -176,7 +180,7 @@ class Hourly(_Elapsed):
         if self.minute is not None and not 0 <= integer("minute", self.minute, minimum=0) <= 59:  # noqa: PLR2004
             raise TimingError(f"minute must be 0..59, got {self.minute}")
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
 
     def _step(self) -> int:
@@ -209,8 +213,8 @@ class Daily(_Dated):
         if self.on is not None and every > 1:
             raise TimingError(f"every={every} cannot be combined with on=; write Weekly({self.on}, every=...)")
 
-    def _say(self, default: str) -> str:
-        return words.daily(self.every, self.on) + words.at_text(self.at, default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return words.daily(self.every, self.on) + words.at_text(start if self.at is None else self.at, unknown)
 
     def _days(self, anchor: Anchor) -> Days:
         if self.on is not None:
@@ -234,8 +238,8 @@ class Weekly(_Dated):
             every=integer("every", every),
         )
 
-    def _say(self, default: str) -> str:
-        return words.weekly(self.on, self.every) + words.at_text(self.at, default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return words.weekly(self.on, self.every) + words.at_text(start if self.at is None else self.at, unknown)
 
     def _days(self, anchor: Anchor) -> Days:
         return WeeklyDays(tuple(day.weekday for day in self.on), anchor.local // DAY, self.every)
@@ -262,6 +266,8 @@ class Monthly(_Dated):
     ) -> None:
         if (day is None) == (on is None):
             raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
+        if isinstance(day, weekday):
+            raise TimingError(f"day must be a number, got {day}; write Monthly(on={day})")
         if day is not None and not 1 <= abs(integer("day", day, minimum=None)) <= 31:  # noqa: PLR2004 - days of a month
             raise TimingError(f"day must be 1..31 or -1..-31, got {day}")
         if short_month not in {"skip", "last"}:
@@ -277,17 +283,18 @@ class Monthly(_Dated):
             short_month=short_month,
         )
 
-    def _say(self, default: str) -> str:
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
         days = words.monthly(self.day, self.on, self.every, clamp=self.short_month == "last")
         head, bracket, note = days.partition(" (")
-        return head + words.at_text(self.at, default) + bracket + note
+        return head + words.at_text(start if self.at is None else self.at, unknown) + bracket + note
 
     def _days(self, anchor: Anchor) -> Days:
         rule = (self.day or 0, None) if self.on is None else (self.on.n or 0, self.on.weekday)
         return monthly_days(rule, anchor.local // DAY, self.every, clamp=self.short_month == "last")
 
     def _is_endless(self) -> bool:
-        return self.every == 1 or self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004
+        always = self.short_month == "last" or (self.day is not None and 0 < self.day <= 28)  # noqa: PLR2004 - February
+        return self.every == 1 or (always and self.every < _OFTEN)
 
     def _warnings(self) -> tuple[TimingWarning, ...]:
         if self.day is None or abs(self.day) <= 28 or self.short_month == "last":  # noqa: PLR2004 - February
@@ -316,7 +323,7 @@ class Cron(Frequency):
         init(self, expression=" ".join(self.expression.split()))
         parse_cron(self.expression, self.dialect, self.seconds)
 
-    def _say(self, default: str) -> str:  # noqa: ARG002 - it needs no time of day
+    def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return cron_words.cron(self._fields())
 
     def _fields(self) -> CronFields:
@@ -365,20 +372,19 @@ class Recurrence(Frequency):
         parse_rule(self.rule)
         init(self, rule=plain_text(self.rule))
 
-    def _say(self, default: str) -> str:
-        return cron_words.recurrence(parse_rule(self.rule), default)
+    def _say(self, start: time | None, unknown: str = words.AT_START) -> str:
+        return cron_words.recurrence(parse_rule(self.rule), start, unknown)
 
     def _engine(self, anchor: Anchor) -> Engine:
         rule = parse_rule(self.rule)
-        engine = WallClock(nominal_of(rule, anchor.local), anchor.zone, clock=rule.clock)
+        engine = WallClock(nominal_of(rule, anchor.local, anchor.effort), anchor.zone, clock=rule.clock)
         return Ended(engine, rule.until_instant) if rule.until_instant is not None else engine
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:
         rule = parse_rule(self.rule)
-        if rule.clock or any(name in rule.numbers for name in ("BYHOUR", "BYMINUTE", "BYSECOND")):
+        if rule.clock or any(name in rule.numbers for name in TIME_PARTS):
             return super(Recurrence, self)._exclusion(anchor)  # a plain super() is lost in dataclass(slots=True)
-        midnight = Anchor(anchor.instant, anchor.local - anchor.local % DAY, anchor.zone)
-        return DaysExcluded(partial(next_day_of, nominal_of(rule, midnight.local)), anchor.zone)
+        return DaysExcluded(days_of(rule, anchor.local, anchor.zone, anchor.effort), anchor.zone)
 
     def _needs_start(self, *, excluding: bool = False) -> bool:  # noqa: ARG002 - one answer for both
         return True

@@ -22,7 +22,10 @@ def frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
     several = value if isinstance(value, tuple | list) else (value,)
     for item in several:
         if not isinstance(item, Frequency):
-            raise TimingError(f"frequency must be one such as Daily(at='09:00'), or a tuple of them, got {item!r}")
+            hint = f"; a cron expression is Cron({item!r})" if isinstance(item, str) else ""
+            raise TimingError(
+                f"frequency must be one such as Daily(at='09:00'), or a tuple of them, got {item!r}{hint}"
+            )
     if not several:
         raise TimingError("frequency is an empty tuple; it would never fire")
     unique = tuple(dict.fromkeys(several))
@@ -41,7 +44,7 @@ def excluded_text(item: Excluded, zone: Zone) -> str:
     if isinstance(item, tuple):
         first, last = (words.instant_text(on_clock(bound, zone)) for bound in item)
         return f"{first} to {last}"
-    return words.day_text(item) if isinstance(item, date) else item._say("")  # noqa: SLF001 - the same family
+    return words.day_text(item) if isinstance(item, date) else item._say(None, "")  # noqa: SLF001 - the same family
 
 
 def jitter(value: object) -> timedelta:
@@ -67,7 +70,8 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
         return start, end
     if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
         return item
-    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}")
+    hint = "; a pair is made of datetimes" if isinstance(item, tuple | list) else ""
+    raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}{hint}")
 
 
 def exclusion_engines(items: tuple[Excluded, ...], anchor: Anchor, zone: str | None) -> tuple[Exclusion, ...]:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, WallClock, nth_member
 from bgsched._calendar.exclusion import Exclusion, Union
 from bgsched._calendar.units import FIRST_INSTANT, HORIZON
@@ -11,11 +12,12 @@ __all__ = ["Anchor", "Plan"]
 
 
 class Anchor(NamedTuple):
-    """Where a frequency counts from: an instant, the local second it reads, and the zone."""
+    """Where a frequency counts from: an instant, the local second it reads, the zone; and how far it may search."""
 
     instant: int
     local: int
     zone: Zone
+    effort: Effort
 
 
 _FEW = 1_000
@@ -28,19 +30,21 @@ class Plan:
 
     def __init__(
         self,
-        zone: Zone,
+        anchor: Anchor,
         engines: tuple[tuple[Engine, int], ...],
-        exclusions: tuple[Exclusion, ...] = (),
+        exclusions: tuple[Exclusion, ...],
         *,
         start: int | None = None,
         finish: int | None = None,
         repetitions: int | None = None,
     ) -> None:
         """Take the engines, each with its fraction of a second, and the inclusive bounds as instants."""
-        self.zone = zone
+        self.zone = anchor.zone
         self.clocks = tuple(engine for engine, _ in engines if isinstance(engine, WallClock))
         alone = len(engines) == 1 and not exclusions
-        self._engine: Engine | Union = engines[0][0] if alone else Union(engines, exclusions, zone)
+        self._engine: Engine | Union = (
+            engines[0][0] if alone else Union(engines, exclusions, anchor.zone, anchor.effort)
+        )
         self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)
         self._last = min(HORIZON, finish if finish is not None else HORIZON)
         self._repetitions = repetitions
@@ -84,10 +88,9 @@ class Plan:
                 low = found
         return low
 
-    def is_feasible(self, tries: int) -> bool:
-        """Tell whether it ever fires; after *tries* excluded stretches the answer is no."""
-        engine = self._engine
-        found = engine.search(self._before, tries) if isinstance(engine, Union) else engine.next(self._before)
+    def is_feasible(self) -> bool:
+        """Tell whether it ever fires, whatever the number of repetitions."""
+        found = self._engine.next(self._before)
         return found is not None and found <= self._last
 
     def _settle(self) -> None:

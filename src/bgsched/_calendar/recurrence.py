@@ -1,43 +1,62 @@
 """Recurrence rules as sets of local seconds: the turns that count, bounds, COUNT. See :mod:`bgsched._calendar.rule`."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from math import gcd
+from functools import partial
+from math import gcd, lcm
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 
-from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, YearDays
+from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, WeeklyDays, YearDays
+from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
-from bgsched._calendar.rule import Rule, written_out, year_days
+from bgsched._calendar.rule import TIME_PARTS, Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
-from bgsched._calendar.units import DAY, LAST_DAY, MICRO, date_of, day_of, local_of, naive_of
+from bgsched._calendar.units import (
+    DAY,
+    LAST_DAY,
+    MICRO,
+    date_of,
+    day_of,
+    enumerate_bits,
+    local_of,
+    naive_of,
+    weekday_of,
+)
+from bgsched._calendar.zone import Zone
 
-__all__ = ["Ended", "next_day_of", "nominal_of"]
+__all__ = ["Ended", "days_of", "nominal_of"]
 
-_SEARCH_STEPS = 30_000
+_CYCLE = 146_097  # days after which the calendar repeats
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
+
+
+_NOTHING = YearDays(lambda _: (), unit=DAY)
 
 
 class _Phased:
     """Every n-th year, month, week or day (a "turn") of a set of days, counted from that of an anchor day."""
 
-    __slots__ = ("_anchor", "_days", "_every", "_rule", "_tries", "_unit")
+    __slots__ = ("_anchor", "_days", "_effort", "_every", "_rule", "_tries", "_unit")
 
-    def __init__(self, days: YearDays, rule: Rule, anchor_day: int, unit: int) -> None:
+    def __init__(self, days: YearDays, rule: Rule, anchor_day: int, unit: int, effort: Effort) -> None:
+        self._effort = effort
         self._days = days
         self._rule = rule
         self._every = rule.every
         self._unit = unit
         self._anchor = self._turn(anchor_day)
         # After so many turns of the phase the calendar repeats: what was not found does not exist.
-        cycle = {"YEARLY": 400, "MONTHLY": 4_800, "WEEKLY": 20_871, "DAILY": 146_097}[rule.frequency]
+        cycle = {"YEARLY": 400, "MONTHLY": 4_800, "WEEKLY": _CYCLE // 7, "DAILY": _CYCLE}[rule.frequency]
         self._tries = cycle // gcd(cycle, rule.every) + 1
 
     def next(self, day: int) -> int | None:
         """Return the first member that is not before *day*."""
         place = day
         for _ in range(self._tries):
+            self._effort.spend()
             found = self._days.next(place)
             if found is None:
                 return None
@@ -53,12 +72,12 @@ class _Phased:
 
     def count(self, start: int, end: int) -> int:
         """Count the members in ``start <= day < end``, one by one."""
-        count = 0
-        place = self.next(start)
-        while place is not None and place < end:
-            count += 1
-            place = self.next(place + 1)
-        return count
+        phase = self._anchor % self._every
+        return sum(self._turn(day // self._unit) % self._every == phase for day in self._days.between(start, end))
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        return enumerate_bits(self.next, start, end)
 
     def _turn(self, day: int) -> int:
         if self._rule.frequency == "DAILY":
@@ -85,9 +104,21 @@ class _Phased:
 class _Stepped:
     """Every n-th hour, minute or second of the local clock, on some days and at some times only."""
 
-    __slots__ = ("_anchor", "_days", "_masks", "_offsets", "_step", "_unit")
+    __slots__ = (
+        "_anchor",
+        "_cycle",
+        "_days",
+        "_effort",
+        "_masks",
+        "_offsets",
+        "_per_cycle",
+        "_step",
+        "_tries",
+        "_unit",
+    )
 
-    def __init__(self, rule: Rule, anchor: int, days: Days, offsets: tuple[int, ...]) -> None:
+    def __init__(self, rule: Rule, anchor: int, days: Days, offsets: tuple[int, ...], effort: Effort) -> None:
+        self._effort = effort
         self._unit = _UNITS[rule.code]
         self._step = rule.every * self._unit
         self._anchor = anchor - anchor % self._unit
@@ -99,11 +130,17 @@ class _Stepped:
             for whole, part, name in sizes
             if part >= self._unit and name in rule.numbers
         )
+        # As for _Phased; where every day is allowed, what repeats is the time of the day, or of the week.
+        alike = 1 if isinstance(days, DailyDays) else 7 if isinstance(days, WeeklyDays) else _CYCLE
+        self._cycle = lcm(self._step, alike * DAY)
+        self._tries = self._cycle // self._step + 1
+        self._per_cycle: int | None = None
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
         place = local
-        for _ in range(_SEARCH_STEPS):
+        for _ in range(self._tries):
+            self._effort.spend()
             base = place - place % self._unit
             base += (self._anchor - base) % self._step
             wanted = self._allowed(base)
@@ -117,6 +154,10 @@ class _Stepped:
                 return base + self._offsets[index]
             place = base + self._unit
         return None
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        return enumerate_bits(self.next, start, end)
 
     def _allowed(self, base: int) -> int | None:
         """Return *base* if its day and time are allowed, else the first local second after it that may be."""
@@ -133,18 +174,24 @@ class _Stepped:
         return base
 
     def count(self, start: int, end: int) -> int:
-        """Count the local seconds of the set in ``start <= local < end``; by division where every day is allowed."""
+        """Count the local seconds of the set in ``start <= local < end``: whole cycles by multiplication."""
         if self._masks or not isinstance(self._days, DailyDays):
-            count = 0
-            place = self.next(start)
-            while place is not None and place < end:
-                count += 1
-                place = self.next(place + 1)
-            return count
+            cycles, rest = divmod(max(end - start, 0), self._cycle)
+            if cycles and self._per_cycle is None:
+                self._per_cycle = self._count_one_by_one(start, start + self._cycle)
+            return cycles * (self._per_cycle or 0) + self._count_one_by_one(end - rest, end)
         return sum(
             (end - self._anchor - offset - 1) // self._step - (start - self._anchor - offset - 1) // self._step
             for offset in self._offsets
         )
+
+    def _count_one_by_one(self, start: int, end: int) -> int:
+        count = 0
+        place = self.next(start)
+        while place is not None and place < end:
+            count += 1
+            place = self.next(place + 1)
+        return count
 
 
 class _Bounded:
@@ -179,40 +226,47 @@ class _Bounded:
         start, end = max(start, self._first), min(end, self._last + 1)
         return self._nominal.count(start, end) if start < end else 0
 
+    def bits(self, start: int, end: int) -> int:
+        """Return the set in ``start <= local < end`` as a number whose bit i stands for ``start + i``."""
+        self._settle()
+        first, last = max(start, self._first), min(end, self._last + 1)
+        return self._nominal.bits(first, last) << (first - start) if first < last else 0
 
-def nominal_of(rule: Rule, anchor: int) -> Nominal:
+
+def nominal_of(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule whose DTSTART is *anchor*, which is one of them only if it matches."""
-    nominal = _sub_daily(rule, anchor) if rule.clock else _daily(rule, anchor)
+    nominal = _sub_daily(rule, anchor, effort) if rule.clock else _daily(rule, anchor, effort)
     last = (LAST_DAY + 1) * DAY
     if rule.until is not None and not rule.until_utc:
         last = local_of(rule.until)
     return _Bounded(nominal, anchor, last, rule.count)
 
 
-def _daily(rule: Rule, anchor: int) -> Nominal:
+def _daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of whole days."""
     named = written_out(rule, naive_of(anchor))
-    clock = {"BYHOUR": anchor % DAY // 3600, "BYMINUTE": anchor % 3600 // 60, "BYSECOND": anchor % 60}
-    numbers = {**named.numbers, **{name: named.numbers.get(name, (value,)) for name, value in clock.items()}}
-    named = replace(named, numbers=numbers)
-    times = Times(minutes_of(numbers["BYHOUR"], numbers["BYMINUTE"]), numbers["BYSECOND"])
-    if "BYSETPOS" in numbers and times.total > 1:
-        seconds = year_days(named, times)
-        return seconds if rule.every == 1 else _Phased(seconds, rule, anchor // DAY, DAY)
-    days: Days = DailyDays()
-    if named.names_days:
-        days = year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, 1)
-    elif rule.every > 1:
-        days = DailyDays(anchor // DAY, rule.every)
-    return Product(days, times)
+    if named.frequency == "DAILY" and named.days and not named.every % 7:  # all turns are on one weekday
+        if weekday_of(anchor // DAY) not in {day.weekday for day in named.days}:
+            return _NOTHING
+        named = replace(named, days=())
+    if named.chooses:
+        return year_days(named) if rule.every == 1 else _Phased(year_days(named), rule, anchor // DAY, DAY, effort)
+    return Product(_days(named, anchor // DAY, effort), times_of(named))
 
 
-def _sub_daily(rule: Rule, anchor: int) -> Nominal:
+def _days(named: Rule, anchor_day: int, effort: Effort) -> Days:
+    """Return the days of a rule that is written out: by division, or from tables of the years."""
+    if named.weekdays and (named.every == 1 or named.frequency == "WEEKLY"):
+        return WeeklyDays(named.weekdays, anchor_day, named.every, first=named.week_start)
+    if not named.names_days:
+        return DailyDays(anchor_day, named.every)
+    return year_days(named) if named.every == 1 else _Phased(year_days(named), named, anchor_day, 1, effort)
+
+
+def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
     """Return the local seconds of a rule of hours, minutes or seconds."""
     numbers = rule.numbers
-    days: Days = DailyDays()
-    if rule.names_days:
-        days = year_days(rule)
+    days = _days(replace(rule, every=1), anchor // DAY, effort)
     unit = _UNITS[rule.code]
     minutes = numbers.get("BYMINUTE", (anchor % 3600 // 60,)) if unit > 60 else (0,)  # noqa: PLR2004 - a minute
     seconds = numbers.get("BYSECOND", (anchor % 60,)) if unit > 1 else (0,)
@@ -224,7 +278,24 @@ def _sub_daily(rule: Rule, anchor: int) -> Nominal:
         minutes = numbers.get("BYMINUTE", tuple(range(60))) if unit <= 60 else minutes  # noqa: PLR2004 - a minute
         seconds = numbers.get("BYSECOND", tuple(range(60))) if unit == 1 else seconds
         return Product(days, Times(minutes_of(hours, minutes), seconds))
-    return _Stepped(rule, anchor, days, offsets)
+    return _Stepped(rule, anchor, days, offsets, effort) if _ever_allowed(rule, anchor) else _NOTHING
+
+
+def _ever_allowed(rule: Rule, anchor: int) -> bool:
+    """Tell whether any turn is at an hour, minute and second of the rule, whatever the day.
+
+    The turns read all the times of the day that leave the remainder of the anchor when divided by *common*, no others.
+    """
+    if not any(name in rule.numbers for name in TIME_PARTS):
+        return True
+    unit = _UNITS[rule.code]
+    common = gcd(rule.every * unit, DAY)
+    times = {0}
+    for size, most, name in ((3600, 24, "BYHOUR"), (60, 60, "BYMINUTE"), (1, 60, "BYSECOND")):
+        if size >= unit:
+            parts = {number * size % common for number in rule.numbers.get(name, range(most))}
+            times = {(time + part) % common for time in times for part in parts}
+    return (anchor - anchor % unit) % common in times
 
 
 def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:
@@ -234,8 +305,15 @@ def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[in
     return tuple(offsets[place] for place in sorted(places) if 0 <= place < size)
 
 
-def next_day_of(nominal: Nominal, day: int) -> int | None:
-    """Return the first day, not before *day*, of a set of local seconds that are all midnights."""
+def days_of(rule: Rule, anchor: int, zone: Zone, effort: Effort) -> Callable[[int], int | None]:
+    """Return what finds the first day of a rule without times that is not before a day."""
+    if rule.until_instant is not None:
+        second = rule.until_instant // MICRO
+        rule = replace(rule, until=naive_of(second + zone.offset(second)), until_utc=False)
+    return partial(_next_day, nominal_of(rule, anchor - anchor % DAY, effort))
+
+
+def _next_day(nominal: Nominal, day: int) -> int | None:
     found = nominal.next(day * DAY)
     return None if found is None else found // DAY
 

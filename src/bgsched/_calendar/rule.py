@@ -8,21 +8,22 @@ never matches to the year 9999, reads WKST from a global of the calendar module,
 import re
 from calendar import isleap, monthrange
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import groupby
+from math import prod
 from typing import Any, Literal
 
 from dateutil.rrule import DAILY, HOURLY, MINUTELY, MONTHLY, SECONDLY, WEEKLY, YEARLY, rrule, weekday
 
 from bgsched._calendar.days import YearDays
 from bgsched._calendar.fields import WEEKDAY_OBJECTS
-from bgsched._calendar.times import Times
+from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import DAY, EPOCH_NAIVE, MICRO, local_of
 from bgsched.errors import TimingError, did_you_mean
 
-__all__ = ["Rule", "parse_rule", "plain_text", "written_out", "year_days"]
+__all__ = ["TIME_PARTS", "Rule", "parse_rule", "plain_text", "times_of", "written_out", "year_days"]
 
 _LONGEST = 1024
 _MOST = 100_000
@@ -46,7 +47,7 @@ _NUMBERS = {  # name: (highest, whether it may count from the end)
     "BYMINUTE": (59, False),
     "BYSECOND": (59, False),
 }
-_FROM_ZERO = {"BYHOUR", "BYMINUTE", "BYSECOND"}
+TIME_PARTS = ("BYHOUR", "BYMINUTE", "BYSECOND")
 _FORBIDDEN = {
     "BYWEEKNO": {"MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"},
     "BYYEARDAY": {"MONTHLY", "WEEKLY", "DAILY"},
@@ -85,6 +86,22 @@ class Rule:
         return bool(self.days) or any(name in self.numbers for name in DATE_PARTS)
 
     @property
+    def weekdays(self) -> tuple[int, ...] | None:
+        """Return the weekdays (Monday is 0), if the rule says nothing else about its days."""
+        said = any(name in self.numbers for name in DATE_PARTS) or any(day.n for day in self.days)
+        return tuple(day.weekday for day in self.days) if self.days and not said else None
+
+    @property
+    def times_within(self) -> tuple[str, ...]:
+        """Return the parts that name times within one turn: for an hour minutes and seconds, for days all three."""
+        return TIME_PARTS[self.code - DAILY :] if self.clock else TIME_PARTS
+
+    @property
+    def chooses(self) -> bool:
+        """Tell whether BYSETPOS chooses from the days and times of each turn."""
+        return "BYSETPOS" in self.numbers and not self.clock
+
+    @property
     def clock(self) -> bool:
         """Tell whether the rule follows the clock, both passes of a fold included."""
         return self.code > DAILY
@@ -95,7 +112,7 @@ def _fail(text: str, problem: str) -> TimingError:
 
 
 def _number(text: str, name: str, word: str, highest: int, *, negative: bool = False) -> int:
-    low = 0 if name in _FROM_ZERO else 1
+    low = 0 if name in TIME_PARTS else 1
     if not re.fullmatch(r"[+-]?\d{1,10}", word, re.ASCII):
         raise _fail(text, f"{name} must be a whole number, got {word[:50]!r}")
     value = int(word)
@@ -196,56 +213,64 @@ def parse_rule(text: str) -> Rule:
         numbers=numbers,
     )
     _check_times(text, rule)
-    if rule.names_days and year_days(written_out(rule, EPOCH_NAIVE)).is_empty():
+    if (rule.names_days or rule.chooses) and year_days(written_out(rule, EPOCH_NAIVE)).is_empty():
         raise _fail(text, "no year has such a day, so that it would never fire")
     return rule
 
 
 def _check_times(text: str, rule: Rule) -> None:
-    numbers = rule.numbers
-    times = 1
-    for name in _FROM_ZERO:
-        times *= len(numbers.get(name, (0,)))
-    if "BYSETPOS" in numbers and times > DAY // 60:
+    """Check what BYSETPOS chooses from: the times of a day, or those within one hour, minute or second."""
+    if "BYSETPOS" not in rule.numbers:
+        return
+    times = prod(len(rule.numbers.get(name, (0,))) for name in rule.times_within)
+    if times > DAY // 60:
         raise _fail(text, "BYSETPOS chooses from at most 1440 times of a day")
+    if rule.clock and min(map(abs, rule.numbers["BYSETPOS"])) > times:
+        raise _fail(text, f"BYSETPOS chooses from {times} here and takes none of them, so that it would never fire")
 
 
 def written_out(rule: Rule, start: datetime) -> Rule:
-    """Return the rule with the days that DTSTART implies written out, as RFC 5545 and dateutil say."""
-    if rule.days or rule.clock or any(name in rule.numbers for name in DATE_PARTS[1:]):
+    """Return the rule with the days and times that DTSTART implies written out, as RFC 5545 and dateutil say."""
+    if rule.clock:
         return rule
     numbers, days = dict(rule.numbers), rule.days
-    if rule.frequency == "WEEKLY":
-        days = (WEEKDAY_OBJECTS[start.weekday()],)
-    elif rule.frequency in {"MONTHLY", "YEARLY"}:
-        numbers["BYMONTHDAY"] = (start.day,)
-        if rule.frequency == "YEARLY":
-            numbers.setdefault("BYMONTH", (start.month,))
-    return Rule(rule.frequency, rule.every, week_start=rule.week_start, days=days, numbers=numbers)
+    for name, value in zip(TIME_PARTS, (start.hour, start.minute, start.second), strict=True):
+        numbers.setdefault(name, (value,))
+    if not days and not any(name in numbers for name in DATE_PARTS[1:]):
+        if rule.frequency == "WEEKLY":
+            days = (WEEKDAY_OBJECTS[start.weekday()],)
+        elif rule.frequency in {"MONTHLY", "YEARLY"}:
+            numbers["BYMONTHDAY"] = (start.day,)
+            if rule.frequency == "YEARLY":
+                numbers.setdefault("BYMONTH", (start.month,))
+    return replace(rule, days=days, numbers=numbers)
 
 
-def year_days(rule: Rule, times: Times | None = None) -> YearDays:
-    """Return the days (with *times*: the seconds) that a rule names when every year, month, week or day counts."""
-    return YearDays(partial(_pick, rule, times), unit=1 if times is None else DAY)
+def times_of(rule: Rule) -> Times:
+    """Return the times of the day of a rule of whole days that is written out."""
+    hours, minutes, seconds = (rule.numbers[name] for name in TIME_PARTS)
+    return Times(minutes_of(hours, minutes), seconds)
 
 
-def _pick(rule: Rule, times: Times | None, year: int) -> tuple[int, ...]:
+def year_days(rule: Rule) -> YearDays:
+    """Return the days that a rule names when every year, month, week or day counts; where it chooses, the seconds."""
+    return YearDays(partial(_pick, rule), unit=DAY if rule.chooses else 1)
+
+
+def _pick(rule: Rule, year: int) -> tuple[int, ...]:
     """Expand one year; the year taken is one of 2000..2399, which is of the same kind."""
     year = 2000 + year % 400
-    if "BYSETPOS" not in rule.numbers or rule.clock:
+    if not rule.chooses:
         return tuple(_bits_of(_days_of(rule, year)))
-    seconds = list(times.all()) if times is not None else [0]
-    chosen: list[int] = []
+    seconds = tuple(times_of(rule).all())
+    chosen: set[int] = set()
     for turn in _turns(rule, year):
-        members = [(day, second) for day in turn for second in seconds]
-        places = {place - 1 if place > 0 else len(members) + place for place in rule.numbers["BYSETPOS"]}
-        chosen += [
-            members[place][0] if times is None else members[place][0] * DAY + members[place][1]
-            for place in places
-            if 0 <= place < len(members)
-        ]
-    length = 365 + isleap(year)
-    return tuple(sorted(place for place in chosen if 0 <= place < (length if times is None else length * DAY)))
+        size = len(turn) * len(seconds)
+        for position in rule.numbers["BYSETPOS"]:
+            day, second = divmod(position - 1 if position > 0 else size + position, len(seconds))
+            if 0 <= day < len(turn):
+                chosen.add(turn[day] * DAY + seconds[second])
+    return tuple(sorted(place for place in chosen if 0 <= place < (365 + isleap(year)) * DAY))
 
 
 def _turns(rule: Rule, year: int) -> list[list[int]]:

@@ -31,10 +31,8 @@ class Times:
         minute, second = divmod(second_of_day, 60)
         return cls((minute,), (second,))
 
-    def next(self, second_of_day: int) -> int | None:
-        """Return the first time not before *second_of_day*."""
-        if second_of_day > self.last:
-            return None
+    def next(self, second_of_day: int) -> int:
+        """Return the first time not before *second_of_day*, which is not later than :attr:`last`."""
         start = self._starts[bisect_left(self._starts, second_of_day - self._spread)]
         if start >= second_of_day:
             return start
@@ -51,6 +49,14 @@ class Times:
             minute = sum(1 << second for second in self._seconds)
             self._bits = sum(minute << (start * 60) for start in self._minutes)
         return self._bits
+
+    def mask(self, unit: int) -> bytes:
+        """Return a byte for each second of the day: 1 in the *unit* (a second or a minute) that begins with a time."""
+        minute = bytearray(60)
+        for second in self._seconds:
+            minute[second : second + unit] = b"\1" * unit
+        blank, named = bytes(60), set(self._minutes)
+        return b"".join(minute if place in named else blank for place in range(1440))
 
     def count_before(self, second_of_day: int) -> int:
         """Count the times earlier than *second_of_day*."""

@@ -4,6 +4,7 @@ datetime arithmetic within one ``ZoneInfo`` compares and subtracts wall clocks a
 01:30 EST), so that the calendar computes with integers and makes one UTC datetime at the very end.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "date_of",
     "datetime_of",
     "day_of",
+    "enumerate_bits",
     "instant_of",
     "local_of",
     "naive_of",
@@ -72,3 +74,13 @@ def date_of(day: int) -> date:
 def weekday_of(day: int) -> int:
     """Return the weekday of a day number, Monday is 0 (1970-01-01 was a Thursday)."""
     return (day + 3) % 7
+
+
+def enumerate_bits(find: Callable[[int], int | None], start: int, end: int) -> int:
+    """Return the seconds ``start <= second < end`` of a set, which *find* finds, as the bits of a number."""
+    bits = 0
+    second = find(start)
+    while second is not None and second < end:
+        bits |= 1 << (second - start)
+        second = find(second + 1)
+    return bits

@@ -67,9 +67,9 @@ def count(n: int, unit: str) -> str:
     return f"{n} {unit}{'' if n == 1 else 's'}"
 
 
-def at_text(at: time | None, default: str) -> str:
+def at_text(at: time | None, unknown: str) -> str:
     """Say `` at 09:00``."""
-    return default if at is None else f" at {time_text(at)}"
+    return unknown if at is None else f" at {time_text(at)}"
 
 
 def day_text(day: date) -> str:
@@ -93,7 +93,7 @@ def until_text(naive: datetime) -> str:
 def span_text(span: timedelta) -> str:
     """Say ``2 hours``, ``90 seconds``, ``1.5 seconds``."""
     seconds = span.total_seconds()
-    for unit, size in (("hour", 3600), ("minute", 60), ("second", 1)):
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds >= size and not seconds % size:
             return count(int(seconds // size), unit)
     return f"{seconds:g} seconds"

@@ -86,10 +86,13 @@ class _ErrandRun(LiveRun):
     """The run as its process sees it here. It was begun over there, and is ended there."""
 
     def __init__(self, run: Run, process: Process[Any, Any], post: Post) -> None:
-        super().__init__(run, process, SystemClock(), make_log=partial(_PostedLog, post))
+        super().__init__(run, process, SystemClock())
         self._post = post
         self._unsaid: Progress | None = None
         self._said_at = 0.0
+
+    def _make_log(self, kind: Callable[..., RunLog] = _PostedLog) -> RunLog:
+        return super()._make_log(partial(kind, self._post))
 
     def begin(self) -> bool:
         self.began = self.clock.monotonic()

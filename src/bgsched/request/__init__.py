@@ -5,7 +5,14 @@ Pure: values in, values out, no clock, no store.
 
 from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, beside, plan
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
-from bgsched.request.value import OWN_KEY, Request, RequestStatus, UnreadableTiming, member_key, overlap_key
+from bgsched.request.value import (
+    OWN_KEY,
+    Request,
+    RequestStatus,
+    UnreadableTiming,
+    member_key,
+    overlap_key,
+)
 
 __all__ = [
     "OWN_KEY",

@@ -7,11 +7,11 @@ What `plan` promises: each fire time that has come is in exactly one of the runs
 range, and `next_fire_time` moves past all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bgsched._evolve import evolve, fresh
+from bgsched._evolve import evolve, maker
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
 from bgsched.request.value import Request, UnreadableTiming, overlap_key
 from bgsched.run import Run, RunStatus
@@ -26,6 +26,7 @@ _BATCH = 100
 _UNCHANGING = (None, "UTC")  # time zones without rules
 _FARTHEST_MOVE = timedelta(days=1)  # a zone may go over the date line
 _MICROSECOND = timedelta(microseconds=1)
+_NO_JITTER = timedelta(0)
 
 
 class Plan(NamedTuple):
@@ -43,7 +44,10 @@ class Plan(NamedTuple):
     @property
     def is_active(self) -> bool:
         """Whether one of its runs is to start, or waits."""
-        return any(run.is_active for run in self.runs)
+        for run in self.runs:  # noqa: SIM110  a generator costs more than what it goes through
+            if run.is_active:
+                return True
+        return False
 
 
 class Beside(NamedTuple):
@@ -86,7 +90,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
             return Plan(request)
         due = _due(request, timing, policies, now)
         due_at = None if due.upcoming is None else timing.due_at(due.upcoming, request.id)
-        after = evolve(request, next_fire_time=due.upcoming, due_at=due_at, last_fire_time=due.last)
+        after = request.advanced(due.upcoming, due_at, due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
@@ -129,7 +133,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     stale_before = now - policies.misfire_grace
     is_stale = (request.due_at or first) < stale_before
     upcoming = timing.next_fire_time(first)
-    until = max(first, now - getattr(timing, "jitter", timedelta(0)))
+    until = first if upcoming is None else max(first, now - getattr(timing, "jitter", _NO_JITTER))
     if upcoming is None or upcoming > until:
         if is_stale and policies.misfire is Misfire.SKIP:
             return _Due([], first, upcoming, (first, first, 1))
@@ -284,20 +288,67 @@ class _Overlaps(NamedTuple):
         reason = f"waits for run {self.blockers[0].id}" if self.blockers else "waits for its turn"
         return self._run(fire_time, due_at=self.now, reason=reason)
 
-    def _run(self, fire_time: datetime, **values: Any) -> Run:
+    def _run(
+        self,
+        fire_time: datetime,
+        *,
+        status: RunStatus = RunStatus.WAITING,
+        fire_until: datetime | None = None,
+        fire_count: int = 1,
+        owner: str | None = None,
+        attempt: int = 0,
+        due_at: datetime | None = None,
+        claimed_at: datetime | None = None,
+        finished_at: datetime | None = None,
+        reason: str | None = None,
+    ) -> Run:
         request, policies = self.request, self.policies
-        return fresh(
-            Run,
-            request_id=request.id,
-            revision=request.revision,
-            process=request.process,
-            params=request.params,
-            user=request.user,
-            channel=request.channel,
-            sensitive=request.hidden_by(policies),
-            fire_time=fire_time,
-            recorded_at=self.now,
-            overlap_key=overlap_key(request, policies),
-            reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
-            **values,
+        return _new_run(
+            request.id,
+            request.revision,
+            request.process,
+            request.params,
+            request.user,
+            request.channel,
+            request.hidden_by(policies),
+            overlap_key(request, policies),
+            policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+            self.now,
+            fire_time,
+            status,
+            fire_until,
+            fire_count,
+            owner,
+            attempt,
+            due_at,
+            claimed_at,
+            finished_at,
+            reason,
         )
+
+
+_OF_THE_REQUEST = (
+    "request_id",
+    "revision",
+    "process",
+    "params",
+    "user",
+    "channel",
+    "sensitive",
+    "overlap_key",
+    "reruns_left",
+    "recorded_at",
+)
+_OF_THE_FIRE_TIME = (
+    "fire_time",
+    "status",
+    "fire_until",
+    "fire_count",
+    "owner",
+    "attempt",
+    "due_at",
+    "claimed_at",
+    "finished_at",
+    "reason",
+)
+_new_run: Callable[..., Run] = maker(Run, *_OF_THE_REQUEST, *_OF_THE_FIRE_TIME)

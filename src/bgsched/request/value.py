@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import evolve
+from bgsched._evolve import changer, evolve
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
@@ -48,7 +49,7 @@ class UnreadableTiming:
         return {"unreadable": self.text, "problem": self.problem}
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Request:
     """The stored wish: this process, these params, this timing. Instants are aware and in UTC.
 
@@ -88,19 +89,22 @@ class Request:
         """Return the names that are sensitive, those included that only the code of today calls so."""
         return tuple(dict.fromkeys((*self.sensitive, *policies.sensitive))) if policies.sensitive else self.sensitive
 
+    def advanced(self, next_fire_time: datetime | None, due_at: datetime | None, last_fire_time: datetime) -> "Request":
+        """Return the request after *last_fire_time*, waiting for the next one."""
+        return _advance(self, next_fire_time, due_at, last_fire_time)
+
+    def completed(self) -> "Request":
+        """Return the request as one that has no fire time to come and no run that goes on."""
+        return _complete(self, RequestStatus.COMPLETE)
+
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)
-        due_at = None if fire_time is None else max(now, timing.due_at(fire_time, self.id))
-        return evolve(
-            self,
-            timing=timing,
-            status=RequestStatus.COMPLETE if fire_time is None else RequestStatus.SCHEDULED,
-            next_fire_time=fire_time,
-            due_at=due_at,
-            unscheduled_at=None,
-            reason="no fire time was left when it was scheduled" if fire_time is None else None,
-        )
+        if fire_time is None:
+            why = "no fire time was left when it was scheduled"
+            return _time(self, timing, RequestStatus.COMPLETE, None, None, None, why)
+        due_at = max(now, timing.due_at(fire_time, self.id))
+        return _time(self, timing, RequestStatus.SCHEDULED, fire_time, due_at, None, None)
 
     def rescheduled(self, timing: Timing, now: datetime, **changes: Any) -> "Request":
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
@@ -140,6 +144,13 @@ class Request:
             "reason": self.reason,
             "unscheduled_at": self.unscheduled_at.isoformat() if self.unscheduled_at else None,
         }
+
+
+_advance: Callable[..., Request] = changer(Request, "next_fire_time", "due_at", "last_fire_time")
+_time: Callable[..., Request] = changer(
+    Request, "timing", "status", "next_fire_time", "due_at", "unscheduled_at", "reason"
+)
+_complete: Callable[..., Request] = changer(Request, "status")
 
 
 def overlap_key(request: Request, policies: Policies) -> str | None:

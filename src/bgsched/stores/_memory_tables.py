@@ -5,7 +5,7 @@ never what is kept: values are frozen, and their JSON parts are copied on the wa
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Reversible, Sequence
 from copy import deepcopy
 from datetime import datetime
 from itertools import islice
@@ -19,7 +19,9 @@ from bgsched.stores.base import Absence, Ended, SchedulerRecord
 __all__ = ["Tables", "own"]
 
 _V = TypeVar("_V", bound=Request | Run)
-_Fire = tuple[str, int, datetime]
+_Fire = tuple[int, datetime]
+_Place = tuple[int, datetime, str]
+_NONE: dict[_Fire, int] = {}
 
 
 class Tables:
@@ -30,13 +32,12 @@ class Tables:
         self.all_runs: dict[int, Run] = {}
         self.lines: dict[int, list[LogLine]] = {}
         self.records: dict[str, SchedulerRecord] = {}
-        self.by_request: dict[str, dict[int, None]] = {}
-        self.active: dict[int, None] = {}
-        self._fires: dict[_Fire, int] = {}
+        self._fires: dict[str, dict[_Fire, int]] = {}
         self._by_key: dict[str, dict[int, None]] = {}
         self._by_owner: dict[str | None, dict[int, None]] = {}
         self._later: list[tuple[datetime, str]] = []
-        self._ready: list[tuple[int, datetime, str]] = []
+        self._ready: list[_Place] = []
+        self._looked_at: list[_Place] = []
         self._last_id = 0
         self._last_recorded_at: datetime | None = None
         self.absences: dict[datetime, datetime | None] = {}
@@ -45,7 +46,7 @@ class Tables:
 
     # -- the journal ---------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def commit(self) -> None:
         self._journal.clear()
 
     def roll_back(self) -> None:
@@ -67,7 +68,7 @@ class Tables:
     def _restore_order(self) -> None:
         """Put the runs back in the order of their ids: one whose deletion was undone is last in each dictionary."""
         self.all_runs = dict(sorted(self.all_runs.items()))
-        self.by_request = {id: dict.fromkeys(sorted(runs)) for id, runs in self.by_request.items()}
+        self._fires = {id: dict(sorted(fires.items(), key=lambda fire: fire[1])) for id, fires in self._fires.items()}
 
     def _set_request(self, id: str, request: Request | None) -> None:
         if request is None:
@@ -80,25 +81,21 @@ class Tables:
     def _set_run(self, id: int, run: Run | None) -> None:
         old = self.all_runs.get(id)
         if old is not None and old.is_active:
-            del self.active[id]
             _discard(self._by_owner, old.owner, id)
             if old.overlap_key is not None:
                 _discard(self._by_key, old.overlap_key, id)
         if run is None:
             if old is not None:
                 del self.all_runs[id]
-                _discard(self.by_request, old.request_id, id)
-                self._fires.pop((old.request_id, old.revision, old.fire_time), None)
+                _discard(self._fires, old.request_id, (old.revision, old.fire_time))
             return
         self.all_runs[id] = run
         if old is None:
-            self.by_request.setdefault(run.request_id, {})[id] = None
-            self._fires[run.request_id, run.revision, run.fire_time] = id
+            _enter(self._fires, run.request_id, (run.revision, run.fire_time), id)
         if run.is_active:
-            self.active[id] = None
-            self._by_owner.setdefault(run.owner, {})[id] = None
+            _enter(self._by_owner, run.owner, id, None)
             if run.overlap_key is not None:
-                self._by_key.setdefault(run.overlap_key, {})[id] = None
+                _enter(self._by_key, run.overlap_key, id, None)
 
     def _set_record(self, owner: str, record: SchedulerRecord | None) -> None:
         if record is None:
@@ -135,18 +132,18 @@ class Tables:
             self._write_request(request.id, own(request))
 
     def delete_request(self, id: str) -> None:
-        for run_id in list(self.by_request.get(id, ())):
+        for run_id in list(self.runs_of(id)):
             self._delete_run(run_id)
         self._write_request(id, None)
 
     def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
+        self._put_back()
         while self._later and self._later[0][0] <= now:
             due_at, id = heapq.heappop(self._later)
             request = self.requests.get(id)
             if request is not None and request.due_at == due_at:
                 heapq.heappush(self._ready, (-request.priority, due_at, id))
         due: list[Request] = []
-        kept: list[tuple[int, datetime, str]] = []
         seen: set[str] = set()
         while self._ready and len(due) < limit:
             place = heapq.heappop(self._ready)
@@ -154,15 +151,21 @@ class Tables:
             if request is None or request.due_at != place[1] or request.id in seen:
                 continue
             seen.add(request.id)
-            kept.append(place)
+            self._looked_at.append(place)
             if request.process in processes and request.due_at <= now:
                 due.append(request)
-        for place in kept:
-            heapq.heappush(self._ready, place)
         return due
+
+    def _put_back(self) -> None:
+        """Let those be looked at again that were the last time, and that were not advanced since."""
+        for place in self._looked_at:
+            if self._is_due_at(place[2], place[1]):
+                heapq.heappush(self._ready, place)
+        self._looked_at.clear()
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
         """Return the earliest instant at which a request or waiting run of *processes* is due."""
+        self._put_back()
         while self._ready and not self._is_due_at(self._ready[0][2], self._ready[0][1]):
             heapq.heappop(self._ready)
         while self._later and not self._is_due_at(self._later[0][1], self._later[0][0]):
@@ -191,29 +194,40 @@ class Tables:
                 request is not None
                 and request.status is RequestStatus.SCHEDULED
                 and request.next_fire_time is None
-                and not self.active_runs_of(id)
+                and not self._goes_on(id)
             ):
-                self._write_request(id, evolve(request, status=RequestStatus.COMPLETE))
+                self._write_request(id, request.completed())
+
+    def _goes_on(self, request_id: str) -> bool:
+        return any(self.all_runs[id].is_active for id in self.runs_of(request_id))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         stored = []
         for run in runs:
-            if (run.request_id, run.revision, run.fire_time) in self._fires:
+            if self._is_taken(run):
                 continue
             self._last_id += 1
             self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
-            kept = evolve(run, id=self._last_id, recorded_at=self._last_recorded_at)
+            kept = run.numbered(self._last_id, self._last_recorded_at)
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
+
+    def _is_taken(self, run: Run) -> bool:
+        """Return whether the fire time has its record already."""
+        return (run.revision, run.fire_time) in self._fires.get(run.request_id, _NONE)
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:  # noqa: ARG002  nobody waits for another here
         for item in ended:
             key = item.hour, item.process or "", item.status
             self._journal.append(("count", key, self.counts.get(key, 0)))
             self.counts[key] = self.counts.get(key, 0) + item.count
+
+    def runs_of(self, request_id: str) -> Reversible[int]:
+        """Return the ids of the request's runs, oldest first."""
+        return self._fires.get(request_id, _NONE).values()
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
         return [own(self.all_runs[id]) for id in ids if id in self.all_runs]
@@ -226,11 +240,11 @@ class Tables:
 
     def child_runs(self, parent_id: int) -> list[Run]:
         parent = self.all_runs.get(parent_id)
-        ids = self.by_request.get(parent.request_id, {}) if parent is not None else {}
-        return [own(self.all_runs[id]) for id in sorted(ids) if self.all_runs[id].parent_id == parent_id]
+        ids: Iterable[int] = self.runs_of(parent.request_id) if parent is not None else ()
+        return [own(self.all_runs[id]) for id in ids if self.all_runs[id].parent_id == parent_id]
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        return [own(self.all_runs[id]) for id in self.by_request.get(request_id, ()) if id in self.active]
+        return [own(self.all_runs[id]) for id in self.runs_of(request_id) if self.all_runs[id].is_active]
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         found: list[Run] = []
@@ -265,14 +279,16 @@ class Tables:
             attempt = run.attempt - (owner is None and run.owner is not None)
             if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
                 continue
-            self._write_run(run.id, own(evolve(run, kill_asked_at=run.kill_asked_at or stored.kill_asked_at)))
+            is_asked = run.kill_asked_at is None and stored.kill_asked_at is not None
+            self._write_run(run.id, own(evolve(run, kill_asked_at=stored.kill_asked_at) if is_asked else run))
             accepted.add(run.id)
         return accepted
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         for id in ids:
-            if id in self.active and self.all_runs[id].kill_asked_at is None:
-                self._write_run(id, evolve(self.all_runs[id], kill_asked_at=now))
+            run = self.all_runs.get(id)
+            if run is not None and run.is_active and run.kill_asked_at is None:
+                self._write_run(id, evolve(run, kill_asked_at=now))
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
@@ -327,10 +343,11 @@ class Tables:
 
     def is_needed(self, run: Run) -> bool:
         """Return whether the run goes on, or the group that it is a member of."""
-        return run.is_active or run.parent_id in self.active
+        parent = None if run.parent_id is None else self.all_runs.get(run.parent_id)
+        return run.is_active or (parent is not None and parent.is_active)
 
     def is_newest(self, run: Run) -> bool:
-        return run.id == next(reversed(self.by_request[run.request_id]))
+        return run.id == next(reversed(self._fires[run.request_id].values()))
 
 
 def own(value: _V) -> _V:
@@ -342,8 +359,16 @@ def own(value: _V) -> _V:
     return value
 
 
-def _discard(index: dict[Any, dict[int, None]], key: Any, id: int) -> None:
-    ids = index[key]
-    del ids[id]
-    if not ids:
+def _enter(index: dict[Any, dict[Any, Any]], key: Any, name: Any, value: Any) -> None:
+    found = index.get(key)
+    if found is None:
+        index[key] = {name: value}
+    else:
+        found[name] = value
+
+
+def _discard(index: dict[Any, dict[Any, Any]], key: Any, name: Any) -> None:
+    found = index[key]
+    del found[name]
+    if not found:
         del index[key]

@@ -55,13 +55,13 @@ class PostgresReader:
         self._ask = links.ask
 
     def find_request(self, id: str) -> Request | None:
-        rows = self._ask(f"SELECT {REQUEST} FROM {self._schema}.requests WHERE id = %s", clean(id))
+        rows = self._ask(f"SELECT {REQUEST} FROM {self._schema}.known_requests WHERE id = %s", clean(id))
         return next((_sql.request_from_row(row) for row in rows), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
         where, values = request_conditions(filter)
         rows = self._ask(
-            f"SELECT {REQUEST} FROM {self._schema}.requests WHERE {_spelled(where)} ORDER BY id LIMIT %s",
+            f"SELECT {REQUEST} FROM {self._schema}.known_requests WHERE {_spelled(where)} ORDER BY id LIMIT %s",
             *values,
             filter.limit,
         )

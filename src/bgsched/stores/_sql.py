@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from bgsched._evolve import fresh
+from bgsched._evolve import maker
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Aged, SchedulerRecord
@@ -236,6 +236,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
     )
 
 
+_new_request: Callable[..., Request] = maker(Request, *REQUEST_COLUMNS)
 _REQUEST_STATUS = {status.value: status for status in RequestStatus}
 
 
@@ -256,30 +257,30 @@ def request_from_row(row: Sequence[Any]) -> Request:
 
 
 def _request_from_row(row: Sequence[Any]) -> Request:
-    timing = _timing(row[3])
+    timing, created_at = _timing(row[3]), instant(row[8])
+    assert created_at is not None  # noqa: S101  the column is NOT NULL
     try:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
-    return fresh(
-        Request,
-        id=row[0],
-        process=row[1],
-        params=params,
-        timing=timing,
-        status=_REQUEST_STATUS[row[4]],
-        user=row[5],
-        channel=row[6],
-        priority=row[7],
-        created_at=instant(row[8]),
-        revision=row[9],
-        next_fire_time=(fire_time := instant(row[10])),
-        due_at=fire_time if row[11] == row[10] else instant(row[11]),
-        last_fire_time=instant(row[12]),
-        declared=row[13],
-        reason=row[14],
-        unscheduled_at=instant(row[15]),
-        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
+    return _new_request(
+        row[0],
+        row[1],
+        params,
+        timing,
+        _REQUEST_STATUS[row[4]],
+        row[5],
+        row[6],
+        row[7],
+        created_at,
+        row[9],
+        (fire_time := instant(row[10])),
+        fire_time if row[11] == row[10] else instant(row[11]),
+        instant(row[12]),
+        row[13],
+        row[14],
+        instant(row[15]),
+        () if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
@@ -355,40 +356,40 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     for place in _COUNTED:
         if not _is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
-    return fresh(
-        Run,
-        id=row[0],
-        request_id=row[1],
-        revision=row[2],
-        parent_id=row[3],
-        process=row[4],
-        params=_lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
-        user=row[6],
-        channel=row[7],
-        fire_time=fire_time,
-        fire_until=instant(row[9]),
-        fire_count=row[10],
-        recorded_at=recorded_at,
-        due_at=instant(row[14]),
-        claimed_at=instant(row[15]),
-        started_at=instant(row[16]),
-        finished_at=instant(row[17]),
-        duration=span(row[18]),
-        status=RunStatus(row[20]),
-        reason=row[21],
-        attempt=row[22],
-        attempts=_lenient(_attempts, row[23], ()),
-        reruns_left=row[24],
-        owner=row[25],
-        overlap_key=row[12],
-        kill_asked_at=instant(row[29]),
-        progress=_lenient(_progress, row[26], None),
-        result=_lenient(_load, row[27], None),
-        error=_lenient(_error, row[28], None),
-        sensitive=_lenient(_names, row[13], ()),
+    return _new_run(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        _lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
+        row[6],
+        row[7],
+        fire_time,
+        instant(row[9]),
+        row[10],
+        recorded_at,
+        row[12],
+        _lenient(_names, row[13], ()),
+        instant(row[14]),
+        instant(row[15]),
+        instant(row[16]),
+        instant(row[17]),
+        span(row[18]),
+        RunStatus(row[20]),
+        row[21],
+        row[22],
+        _lenient(_attempts, row[23], ()),
+        row[24],
+        row[25],
+        _lenient(_progress, row[26], None),
+        _lenient(_load, row[27], None),
+        _lenient(_error, row[28], None),
+        instant(row[29]),
     )
 
 
+_new_run: Callable[..., Run] = maker(Run, *(name for name in RUN_COLUMNS if name != "lateness"))
 _COUNTED = tuple(RUN_COLUMNS.index(name) for name in ("revision", "fire_count", "attempt", "reruns_left"))
 
 

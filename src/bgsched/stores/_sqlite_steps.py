@@ -7,7 +7,6 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from bgsched._evolve import evolve
 from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _sql
@@ -161,7 +160,7 @@ class SQLiteTransaction:
         first = 1 + (last[0] if last else 0)
         since = _sql.lenient_instant(newest[0]) if newest else None
         numbered = [
-            evolve(run, id=first + place, recorded_at=max(run.recorded_at, since or run.recorded_at))
+            run.numbered(first + place, max(run.recorded_at, since or run.recorded_at))
             for place, run in enumerate(runs)
         ]
         before = self._connection.total_changes

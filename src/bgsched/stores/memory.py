@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Reversible
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
@@ -56,9 +56,9 @@ class MemoryStore(Store):
     def transaction(self) -> Iterator[Tables]:
         """Open the write transaction; one thread at a time."""
         with self._lock:
-            self._tables.begin()
             try:
                 yield self._tables
+                self._tables.commit()
                 self._commits += 1
             except BaseException:
                 self._tables.roll_back()
@@ -127,7 +127,7 @@ class _Reader:
     def runs(self, filter: RunFilter) -> Page:
         tables = self._tables
         with self._lock:
-            ids = tables.all_runs if filter.request is None else tables.by_request.get(filter.request, {})
+            ids: Reversible[int] = tables.all_runs if filter.request is None else tables.runs_of(filter.request)
             found = (tables.all_runs[id] for id in reversed(ids))
             matching = (run for run in found if self._matches(run, filter))
             if filter.text is None:

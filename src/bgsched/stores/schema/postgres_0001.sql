@@ -1,15 +1,6 @@
 -- The first schema. "bgsched." stands for the schema that the store was given. Instants are timestamptz, spans interval;
 -- what is JSON is json, not jsonb: it comes back as it was written. Ids sort by bytes ("C"), like those of every store.
 
--- The store speaks in microseconds since 1970 UTC. Through hours, for an interval of hours is exact where one of seconds
--- goes through a float, and no time zone has a say in it.
-CREATE FUNCTION bgsched.at_micros(micros bigint) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT '1970-01-01 00:00:00+00'::timestamptz
-   + make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
-CREATE FUNCTION bgsched.of_micros(micros bigint) RETURNS interval LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
 CREATE TABLE bgsched.requests (
     id             text COLLATE "C" PRIMARY KEY,
     process        text NOT NULL,
@@ -85,6 +76,18 @@ CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT 
 CREATE INDEX runs_user_process ON bgsched.runs ("user", process, status, id)
     WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
+
+-- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
+-- written: a run of a one-shot request costs one write to it, not two.
+CREATE VIEW bgsched.known_requests AS
+SELECT id, process, params, timing,
+       CASE WHEN status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS (
+                SELECT FROM bgsched.runs
+                WHERE runs.request_id = requests.id AND runs.status IN ('waiting', 'running'))
+            THEN 'complete' ELSE status END AS status,
+       "user", channel, priority, created_at, revision, next_fire_time, due_at, last_fire_time, declared, reason,
+       unscheduled_at, sensitive
+FROM bgsched.requests;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
 CREATE TABLE bgsched.ended (
