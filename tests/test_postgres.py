@@ -200,17 +200,20 @@ class TestSchema:
         with pytest.raises(StoreUnavailableError, match="read-only transaction"), store.reading() as link:
             link.do(f"DELETE FROM {store.schema}.requests")
 
-    def test_the_view_shows_runs(self, store: PostgresStore, sql: Any) -> None:
+    @pytest.mark.parametrize(
+        ("said", "shown"), [("broken\x00 \udc80", "broken\\x00 \\udc80"), ("a \udc80", "a \\udc80")]
+    )
+    def test_the_view_shows_runs(self, store: PostgresStore, sql: Any, said: str, shown: str) -> None:
         store.file([make_request(user="ann", params={"company": "x"})])
         (run,) = claim(store, "a")
-        error = RunError("ValueError", "broken\x00 \udc80", "Traceback")
+        error = RunError("ValueError", said, "Traceback")
         ended = run.started(T0 + SECOND).move(
             RunStatus.ERROR, finished_at=T0 + 3 * SECOND, duration=2 * SECOND, error=error
         )
         store.record("a", T0, Report([ended]))
         columns = "process, params ->> 'company', requested_by, status, duration, lateness, error_type, error_message"
         assert sql(f"SELECT {columns} FROM {store.schema}.process_monitor") == [
-            ("p", "x", "ann", "error", 2 * SECOND, SECOND, "ValueError", "broken\\x00 \\udc80")
+            ("p", "x", "ann", "error", 2 * SECOND, SECOND, "ValueError", shown)
         ]
 
     def test_what_the_server_cannot_keep_is_kept_as_well_as_it_can(self, store: PostgresStore) -> None:
@@ -326,7 +329,7 @@ class TestRefusals:
         assert "a scheduler makes them when it first starts there" in said
 
     def test_tables_that_are_gone(self, store: PostgresStore, sql: Any, caplog: pytest.LogCaptureFixture) -> None:
-        sql(f"DROP TABLE {store.schema}.requests")
+        sql(f"DROP TABLE {store.schema}.requests CASCADE")
         said = self.refused(StoreSchemaError, lambda: store.file([make_request()]), caplog)
         assert "are not as they were made" in said
 

@@ -4,19 +4,23 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, maker
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
-from bgsched.request import OnAbandon, Request, UnreadableTiming, new_request, overlap_key
+from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Desk", "follow_up", "new_id"]
 
 _LONGEST_ID = 200
+_new_request: Callable[..., Request] = maker(
+    Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
+)
 
 
 def _check_id(id: object) -> None:
@@ -27,7 +31,12 @@ def _check_id(id: object) -> None:
 
 def new_id(now: datetime) -> str:
     """Return an id that nobody else makes, ordered by time, so that stores append rather than scatter."""
-    return f"{int(now.timestamp() * 1000):012x}{os.urandom(8).hex()}"
+    return f"{_stamp(now)}{os.urandom(8).hex()}"
+
+
+@lru_cache(maxsize=1)  # many requests may be filed at one instant
+def _stamp(now: datetime) -> str:
+    return f"{int(now.timestamp() * 1000):012x}"
 
 
 def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request:
@@ -75,16 +84,16 @@ class Desk:
         self._check(registered)
         if id is not None:
             _check_id(id)
-        request = new_request(
-            id=id if id is not None else new_id(now),
-            process=registered.name,
-            params=registered.bind(params),
-            sensitive=registered.policies.sensitive,
-            timing=timing,
-            user=user,
-            channel=channel,
-            priority=registered.policies.priority,
-            created_at=now,
+        request = _new_request(
+            id if id is not None else new_id(now),
+            registered.name,
+            registered.bind(params),
+            registered.policies.sensitive,
+            timing,
+            user,
+            channel,
+            registered.policies.priority,
+            now,
         )
         return _with_fire_time(request.timed(self._pinned(timing, now), now))
 

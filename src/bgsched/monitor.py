@@ -89,10 +89,10 @@ class Monitor:
         *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
         error and the log, without regard to case.
 
-        Where an index tells which runs are meant, a page is full while there are more: by process, request or user,
-        each with or without statuses, and by time. What must be looked for (a text, or several of the others at once)
-        is looked for in the next five hundred runs of those: such a page may be short, or empty, and have a
-        *before* all the same. So no question takes long, however many runs there are.
+        Where an index tells which runs are meant, a page is full while there are more: by process, user, both of
+        them, or request, each with or without statuses, and by time. What must be looked for (a text, or a request with
+        a process or user) is looked for in the next hundred runs of those: such a page may be short, or empty, and
+        have a *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
             ValueError: a status is unknown, an instant is naive, or the limit is not positive.

@@ -154,6 +154,8 @@ class Process(Generic[P, R]):
         Raises:
             ParamsError: a param is unknown, missing, or does not fit; the message says which, where, and what to write.
         """
+        if params is None and not (self._needed or self._scope):
+            return {}
         given = self._fitting({} if params is None else params)
         for name in self._scope:
             default = self._signature.parameters[name].default

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import changer, evolve, maker
+from bgsched._evolve import changer, evolve
 from bgsched.errors import IllegalTransitionError
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "Run",
     "RunError",
     "RunStatus",
-    "new_run",
     "shown",
 ]
 
@@ -321,9 +320,6 @@ class Run:
             "error": self.error.to_dict() if self.error else None,
         }
 
-
-new_run = maker(Run)
-"""`Run`, made faster."""
 
 _number: Callable[..., Run] = changer(Run, "id", "recorded_at")
 _start: Callable[..., Run] = changer(Run, "status", "started_at")

@@ -11,7 +11,7 @@ from bgsched import Immediate, Later, OnAbandon, Overlap, RunStatus, Scheduler, 
 from bgsched.request import Policies
 from bgsched.stores import _sql
 from bgsched.testing import ManualClock
-from bgsched.testing.contract import T0, FixedPlanner, _sign_on as sign_on
+from bgsched.testing.contract import T0, FixedPlanner, sign_on
 
 SECOND = timedelta(seconds=1)
 GARBAGE = ["'x'", "x'00ff'", "9e18", "-5", "NULL", "''", "'[1'", "'{}'", "0", "1.5", "9223372036854775807"]

@@ -429,9 +429,9 @@ class TestTrouble:
         registry.get("p").policies = Policies(on_abandon=OnAbandon.RERUN)
         scheduler = Scheduler(store, processes=registry, clock=clock)
         scheduler.schedule("p", Immediate(), id="r")
-        from bgsched.testing.contract import FixedPlanner, _sign_on
+        from bgsched.testing.contract import FixedPlanner, sign_on
 
-        _sign_on(store, "dead")
+        sign_on(store, "dead")
         store.claim(FixedPlanner(Policies(on_abandon=OnAbandon.RERUN), owner="dead"), "dead", T0, 1)
         store.let_go("dead")
         last_seq, failures = store.last_seq, iter([True])

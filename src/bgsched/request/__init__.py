@@ -11,7 +11,6 @@ from bgsched.request.value import (
     RequestStatus,
     UnreadableTiming,
     member_key,
-    new_request,
     overlap_key,
 )
 
@@ -31,7 +30,6 @@ __all__ = [
     "UnreadableTiming",
     "beside",
     "member_key",
-    "new_request",
     "overlap_key",
     "plan",
 ]

@@ -7,14 +7,14 @@ What `plan` promises: each fire time that has come is in exactly one of the runs
 range, and `next_fire_time` moves past all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from bgsched._evolve import evolve
+from bgsched._evolve import evolve, maker
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
 from bgsched.request.value import Request, UnreadableTiming, overlap_key
-from bgsched.run import Run, RunStatus, new_run
+from bgsched.run import Run, RunStatus
 from bgsched.timing import Immediate, Later, Timing
 
 __all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "beside", "plan"]
@@ -44,7 +44,10 @@ class Plan(NamedTuple):
     @property
     def is_active(self) -> bool:
         """Whether one of its runs is to start, or waits."""
-        return any(run.is_active for run in self.runs)
+        for run in self.runs:  # noqa: SIM110  a generator costs more than what it goes through
+            if run.is_active:
+                return True
+        return False
 
 
 class Beside(NamedTuple):
@@ -300,25 +303,52 @@ class _Overlaps(NamedTuple):
         reason: str | None = None,
     ) -> Run:
         request, policies = self.request, self.policies
-        return new_run(
-            request_id=request.id,
-            revision=request.revision,
-            process=request.process,
-            params=request.params,
-            user=request.user,
-            channel=request.channel,
-            sensitive=request.hidden_by(policies),
-            fire_time=fire_time,
-            fire_until=fire_until,
-            fire_count=fire_count,
-            recorded_at=self.now,
-            due_at=due_at,
-            claimed_at=claimed_at,
-            finished_at=finished_at,
-            status=status,
-            reason=reason,
-            attempt=attempt,
-            owner=owner,
-            overlap_key=overlap_key(request, policies),
-            reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+        return _new_run(
+            request.id,
+            request.revision,
+            request.process,
+            request.params,
+            request.user,
+            request.channel,
+            request.hidden_by(policies),
+            overlap_key(request, policies),
+            policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
+            self.now,
+            fire_time,
+            status,
+            fire_until,
+            fire_count,
+            owner,
+            attempt,
+            due_at,
+            claimed_at,
+            finished_at,
+            reason,
         )
+
+
+_OF_THE_REQUEST = (
+    "request_id",
+    "revision",
+    "process",
+    "params",
+    "user",
+    "channel",
+    "sensitive",
+    "overlap_key",
+    "reruns_left",
+    "recorded_at",
+)
+_OF_THE_FIRE_TIME = (
+    "fire_time",
+    "status",
+    "fire_until",
+    "fire_count",
+    "owner",
+    "attempt",
+    "due_at",
+    "claimed_at",
+    "finished_at",
+    "reason",
+)
+_new_run: Callable[..., Run] = maker(Run, *_OF_THE_REQUEST, *_OF_THE_FIRE_TIME)

@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bgsched._evolve import changer, evolve, maker
+from bgsched._evolve import changer, evolve
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
 from bgsched.timing import Timing
 
-__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "new_request", "overlap_key"]
+__all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "overlap_key"]
 
 OWN_KEY = "request:"
 """How an overlap key begins that only runs of one request share."""
@@ -100,16 +100,11 @@ class Request:
     def timed(self, timing: Timing, now: datetime) -> "Request":
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)
-        due_at = None if fire_time is None else max(now, timing.due_at(fire_time, self.id))
-        return evolve(
-            self,
-            timing=timing,
-            status=RequestStatus.COMPLETE if fire_time is None else RequestStatus.SCHEDULED,
-            next_fire_time=fire_time,
-            due_at=due_at,
-            unscheduled_at=None,
-            reason="no fire time was left when it was scheduled" if fire_time is None else None,
-        )
+        if fire_time is None:
+            why = "no fire time was left when it was scheduled"
+            return _time(self, timing, RequestStatus.COMPLETE, None, None, None, why)
+        due_at = max(now, timing.due_at(fire_time, self.id))
+        return _time(self, timing, RequestStatus.SCHEDULED, fire_time, due_at, None, None)
 
     def rescheduled(self, timing: Timing, now: datetime, **changes: Any) -> "Request":
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
@@ -151,10 +146,10 @@ class Request:
         }
 
 
-new_request = maker(Request)
-"""`Request`, made faster."""
-
 _advance: Callable[..., Request] = changer(Request, "next_fire_time", "due_at", "last_fire_time")
+_time: Callable[..., Request] = changer(
+    Request, "timing", "status", "next_fire_time", "due_at", "unscheduled_at", "reason"
+)
 _complete: Callable[..., Request] = changer(Request, "status")
 
 

@@ -200,4 +200,4 @@ def _park(tx: Transaction, now: datetime, runs: Sequence[Run]) -> None:
         for run in runs
     }
     requests = tx.get_requests(why) if why else []
-    tx.advance_requests([r.unscheduled(now, why[r.id]) for r in requests if r.status is RequestStatus.SCHEDULED])
+    tx.advance_requests([r.unscheduled(now, why[r.id]) for r in requests if r.status is not RequestStatus.UNSCHEDULED])

@@ -47,13 +47,13 @@ class Talk:
         self._link: Link | None = None
         self._put_off = list(begin)
 
-    def ask(self, query: str, *values: Any) -> list[TupleRow]:
+    def ask(self, query: str, *values: Any, **named: Any) -> list[TupleRow]:
         """Return the rows of a statement."""
-        return self.send((query, values))[-1]
+        return self.send((query, named or values))[-1]
 
-    def do(self, query: str, *values: Any) -> None:
+    def do(self, query: str, *values: Any, **named: Any) -> None:
         """Execute a statement whose answer nobody needs, at the latest when the transaction ends."""
-        self._put_off.append((query, values))
+        self._put_off.append((query, named or values))
         if len(self._put_off) > _MOST_PUT_OFF:
             self.send()
 
@@ -63,6 +63,13 @@ class Talk:
         assert self._link is not None  # noqa: S101  something was said: the beginning
         self._link.patience = LONG
         self._link.execute(text)
+
+    def stream(self, query: str, pieces: Iterable[bytes]) -> None:
+        """Execute a COPY from *pieces*, which may be made meanwhile but must not say anything here."""
+        self.send()
+        assert self._link is not None  # noqa: S101  something was said: the beginning
+        self._link.patience = self.patience
+        self._link.stream(query, pieces)
 
     @property
     def role(self) -> str:
@@ -169,10 +176,10 @@ class Links:
             talk.patience = patience or talk.patience
             return talk.send((query, values), _COMMIT)[-2]
 
-    def once(self, query: str, *values: Any) -> list[TupleRow]:
+    def once(self, query: str, *values: Any, **named: Any) -> list[TupleRow]:
         """Return the rows of one statement, which is all that is executed; it may be executed twice."""
         with self._talk() as talk:
-            return talk.ask(query, *values)
+            return talk.ask(query, *values, **named)
 
     @contextmanager
     def _talk(self, begin: Sequence[Statement] = ()) -> Iterator[Talk]:

@@ -1,65 +1,84 @@
-"""How values travel into PostgreSQL's statements, a whole batch as one value, and how its columns are spelled.
+"""How values travel into PostgreSQL's statements, a whole batch at once, and how its columns are spelled.
 
-A batch is JSON that the server unpacks: of what was measured (arrays of each column, COPY into a table of the session),
-it costs the two of them least, and a statement's text does not grow with the batch.
+A batch travels by columns, in PostgreSQL's binary form: one array for each column in which its rows differ, and one
+value for each in which they do not, which are most of them. Of what was measured it costs the two of them least, and a
+statement's text does not grow with the batch.
 """
 
 import functools
 import json
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
+from struct import Struct
+from typing import Any, NamedTuple, TypeVar
 
 from bgsched.stores import _sql
+from bgsched.stores._wire import EPOCH_2000, Packed
 
-__all__ = ["ACTIVE", "REQUEST", "RUN", "bites", "clean", "insert", "pack", "quoted", "records", "settings", "value"]
+__all__ = [
+    "ACTIVE",
+    "COPY_HEAD",
+    "COPY_TAIL",
+    "REQUEST",
+    "RUN",
+    "Batch",
+    "Shape",
+    "bites",
+    "by_column",
+    "clean",
+    "copied",
+    "insert",
+    "quoted",
+]
 
 T = TypeVar("T")
 
 _BITE = 250  # rows in a statement: none takes long, and the server works on one while the next is made
 
-_INSTANTS = {
-    "fire_time",
-    "fire_until",
-    "lease_until",
-    "last_fire_time",
-    "next_fire_time",
-    "problem_since",
-    "hour",
-    "at",
-}
-_SPANS = {"duration", "lateness"}
-_NUMBERS = {"id", "run_id", "parent_id", "revision", "priority", "fire_count", "attempt", "reruns_left", "seq"}
-_NUMBERS |= {"pid", "workers", "paused", "count", "fence"}
-_JSON = {"params", "timing", "attempts", "progress", "result", "error", "processes"}
+# ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
 
 
-def _kind(name: str) -> str:
-    return "instant" if name in _INSTANTS or name.endswith("_at") else "span" if name in _SPANS else "plain"
+# -- values -----------------------------------------------------------------------------------------------------------
+
+_NULL = b"\xff\xff\xff\xff"
+_size = Struct("!i").pack
+_count = Struct("!h").pack
+_number = Struct("!iq").pack
+_span = Struct("!iqii").pack
+_array = Struct("!iiiii").pack
 
 
-def pack(columns: Sequence[str], rows: Collection[Sequence[Any]]) -> str:
-    """Return rows as the JSON that `records` unpacks: one value for a whole batch."""
-    records = [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
-    text = json.dumps(records, ensure_ascii=False)
-    if "\\u0000" in text or not _is_utf8(text):
-        cleaned = [{name: _cleaned(name, value) for name, value in record.items()} for record in records]
-        text = json.dumps(cleaned, ensure_ascii=False)
-    return text
+def _numbers(values: Sequence[int | None]) -> list[bytes]:
+    return [_NULL if value is None else _number(8, value) for value in values]
 
 
-def _is_utf8(text: str) -> bool:
+def _instants(values: Sequence[int | None]) -> list[bytes]:
+    return [_NULL if value is None else _number(8, value - EPOCH_2000) for value in values]
+
+
+def _spans(values: Sequence[int | None]) -> list[bytes]:
+    return [_NULL if value is None else _span(16, value, 0, 0) for value in values]
+
+
+def _texts(values: Sequence[str | None]) -> list[bytes]:
+    return [_NULL if value is None else _size(len(text := _utf8(value))) + text for value in values]
+
+
+def _looked_into(values: Sequence[str | None]) -> list[bytes]:
+    """Pack JSON into which the view for people looks: PostgreSQL cannot show every text that JSON can say."""
+    return _texts([value if value is None or "\\u" not in value else _clean_json(value) for value in values])
+
+
+def _utf8(value: str) -> bytes:
     try:
-        text.encode()
+        text = value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return str(clean(value)).encode()
+    return str(clean(value)).encode() if b"\0" in text else text
 
 
-def _cleaned(name: str, value: Any) -> Any:
-    """Return a column's value as PostgreSQL can keep it, and where its view looks into the JSON, as it can show it."""
-    if name in {"error", "progress"} and isinstance(value, str):
-        return json.dumps({key: clean(text) for key, text in json.loads(value).items()}, ensure_ascii=False)
-    return clean(value)
+def _clean_json(text: str) -> str:
+    return json.dumps({key: clean(value) for key, value in json.loads(text).items()}, ensure_ascii=False)
 
 
 def clean(value: Any) -> Any:
@@ -69,41 +88,128 @@ def clean(value: Any) -> Any:
     return value
 
 
-@functools.cache
-def records(columns: Sequence[str], *, id_is_text: bool = False) -> str:
-    """Return the FROM item ``r`` that unpacks `pack`: instants and spans come as microseconds, JSON as text."""
-
-    def kind(name: str) -> str:
-        if name == "id" and id_is_text:
-            return "text"
-        return "bigint" if _kind(name) != "plain" or name in _NUMBERS else "text"
-
-    return f"json_to_recordset(%s::json) AS r({', '.join(f'{quoted(name)} {kind(name)}' for name in columns)})"
+# -- columns ----------------------------------------------------------------------------------------------------------
 
 
-def value(schema: str, name: str) -> str:
-    """Return the expression for a column's value out of `records`."""
-    column = f"r.{quoted(name)}"
-    if (kind := _kind(name)) != "plain":
-        return f"{schema}.{'at' if kind == 'instant' else 'of'}_micros({column})"
-    return f"{column}::json" if name in _JSON else column
+class _Type(NamedTuple):
+    """A type of PostgreSQL's, its number, and how values of it are packed, each behind its size."""
+
+    name: str
+    oid: int
+    pack: Callable[[Sequence[Any]], list[bytes]]
+
+
+_TEXT = _Type("text", 25, _texts)
+_BIGINT = _Type("bigint", 20, _numbers)
+_INSTANT = _Type("timestamptz", 1184, _instants)
+_TYPES = {
+    **dict.fromkeys(("id", "run_id", "parent_id", "revision", "priority", "fire_count", "attempt", "fence"), _BIGINT),
+    **dict.fromkeys(("reruns_left", "seq", "pid", "workers", "paused", "count"), _BIGINT),
+    **dict.fromkeys(("fire_time", "fire_until", "lease_until", "last_fire_time", "next_fire_time"), _INSTANT),
+    **dict.fromkeys(("problem_since", "hour", "at"), _INSTANT),
+    **dict.fromkeys(("duration", "lateness"), _Type("interval", 1186, _spans)),
+    **dict.fromkeys(("params", "timing", "attempts", "result", "processes"), _Type("json", 114, _texts)),
+    **dict.fromkeys(("progress", "error"), _Type("json", 114, _looked_into)),
+}
+
+
+class Shape(NamedTuple):
+    """The columns of a batch, and those of them in which its rows *differ*: what the text of a statement depends on."""
+
+    columns: tuple[str, ...]
+    differ: tuple[str, ...]
+    id_is_text: bool = False
+
+    @property
+    def rows(self) -> str:
+        """Return the FROM item ``r`` with the columns in which the rows differ."""
+        if not self.differ:
+            return "(VALUES (0)) AS r"
+        arrays = ", ".join(f"%({name})s::{self.type(name).name}[]" for name in self.differ)
+        return f"unnest({arrays}) AS r({_listed(self.differ)})"
+
+    def value(self, name: str) -> str:
+        """Return the expression for a column's value."""
+        return f"r.{quoted(name)}" if name in self.differ else f"%({name})s::{self.type(name).name}"
+
+    def any(self, name: str) -> str:
+        """Return what is equal to a column's value in any row, for a condition that an index answers."""
+        type = self.type(name).name
+        return f"ANY(%({name})s::{type}[])" if name in self.differ else f"%({name})s::{type}"
+
+    def settings(self, columns: Sequence[str]) -> str:
+        """Return the assignments of an UPDATE."""
+        return ", ".join(f"{quoted(name)} = {self.value(name)}" for name in columns)
+
+    def type(self, name: str) -> _Type:
+        """Return the type of a column."""
+        if name == "id":
+            return _TEXT if self.id_is_text else _BIGINT
+        return _TYPES.get(name) or (_INSTANT if name.endswith("_at") else _TEXT)
+
+
+def _same(column: Sequence[Any]) -> bool:
+    return column.count(column[0]) == len(column)
+
+
+class Batch:
+    """Rows, packed; at least one. *values* are those of a statement that was made for its *shape*."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], *, id_is_text: bool = False) -> None:
+        differ = tuple(name for name, column in columns.items() if not _same(column))
+        self.shape = shape = Shape(tuple(columns), differ, id_is_text)
+        self.values: dict[str, Packed | None] = {}
+        for name, column in columns.items():
+            type = shape.type(name)
+            if name in differ:
+                header = _array(1, 1, type.oid, len(column), 1)  # one dimension, counted from 1, perhaps with NULLs
+                self.values[name] = Packed(header + b"".join(type.pack(column)))
+            else:
+                (value,) = type.pack(column[:1])
+                self.values[name] = None if value is _NULL else Packed(value[len(_NULL) :])
+
+
+def by_column(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return rows as a batch takes them."""
+    return dict(zip(columns, zip(*rows, strict=True), strict=True))
+
+
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TAIL = b"\xff\xff"
+
+
+def copied(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Return rows as COPY reads them, between `COPY_HEAD` and `COPY_TAIL`."""
+    shape = Shape(tuple(columns), ())
+    parts: list[Iterable[bytes]] = []
+    shared = _count(len(columns))
+    for name, column in columns.items():
+        if _same(column):
+            shared += shape.type(name).pack(column[:1])[0]
+        else:
+            parts += [repeat(shared), shape.type(name).pack(column)]
+            shared = b""
+    size = len(next(iter(columns.values())))
+    return b"".join(chain.from_iterable(zip(*parts, repeat(shared, size), strict=False)))
+
+
+# -- statements -------------------------------------------------------------------------------------------------------
 
 
 def quoted(name: str) -> str:
+    """Return a column's name as SQL."""
     return f'"{name}"'
 
 
-@functools.cache
-def insert(schema: str, table: str, columns: Sequence[str]) -> str:
-    names = ", ".join(map(quoted, columns))
-    values = ", ".join(value(schema, name) for name in columns)
-    rows = records(columns, id_is_text=table == "requests")
-    return f"INSERT INTO {schema}.{table} ({names}) SELECT {values} FROM {rows}"  # noqa: S608  names of our own
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(quoted, columns))
 
 
 @functools.cache
-def settings(schema: str, columns: Sequence[str]) -> str:
-    return ", ".join(f"{quoted(name)} = {value(schema, name)}" for name in columns)
+def insert(schema: str, table: str, shape: Shape) -> str:
+    """Return the INSERT of a batch."""
+    values = ", ".join(map(shape.value, shape.columns))
+    return f"INSERT INTO {schema}.{table} ({_listed(shape.columns)}) SELECT {values} FROM {shape.rows}"
 
 
 def bites(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -112,6 +218,6 @@ def bites(values: Sequence[T]) -> Iterator[Sequence[T]]:
         yield values[start : start + _BITE]
 
 
-REQUEST = ", ".join(map(quoted, _sql.REQUEST_COLUMNS))
-RUN = ", ".join(map(quoted, _sql.RUN_COLUMNS))
+REQUEST = _listed(_sql.REQUEST_COLUMNS)
+RUN = _listed(_sql.RUN_COLUMNS)
 ACTIVE = _sql.ACTIVE_STATUS

@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from bgsched.request import Request, RequestStatus, UnreadableTiming, new_request
-from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus, new_run
+from bgsched._evolve import maker
+from bgsched.request import Request, RequestStatus, UnreadableTiming
+from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
@@ -29,6 +31,7 @@ __all__ = [
     "changes_to_row",
     "dump",
     "error_text",
+    "has_newer",
     "instant",
     "lenient_instant",
     "line_from_row",
@@ -36,6 +39,7 @@ __all__ = [
     "micros",
     "request_from_row",
     "request_to_row",
+    "run_columns",
     "run_from_row",
     "run_to_row",
     "scheduler_from_row",
@@ -116,6 +120,8 @@ IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
 
+_FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
+
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
 
 SCHEDULER_COLUMNS = (
@@ -131,6 +137,13 @@ SCHEDULER_COLUMNS = (
     "problem_since",
     "processes",
 )
+
+
+def has_newer(runs: str) -> str:
+    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by two looks at most."""
+    newer = f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id"  # noqa: S608
+    ended = f"newer.finished_at IS NOT NULL AND newer.{_FINAL_STATUS}"
+    return f"({newer} AND {ended}) OR {newer} AND newer.{ACTIVE_STATUS}))"
 
 
 def micros(instant: datetime | None) -> int | None:
@@ -225,6 +238,7 @@ def request_to_row(request: Request) -> tuple[Any, ...]:
     )
 
 
+_new_request: Callable[..., Request] = maker(Request, *REQUEST_COLUMNS)
 _REQUEST_STATUS = {status.value: status for status in RequestStatus}
 
 
@@ -251,24 +265,24 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         params = _params(row[2])
     except (ValueError, TypeError) as error:
         params, timing = {}, UnreadableTiming(row[3], f"its params are no JSON: {error}")
-    return new_request(
-        id=row[0],
-        process=row[1],
-        params=params,
-        timing=timing,
-        status=_REQUEST_STATUS[row[4]],
-        user=row[5],
-        channel=row[6],
-        priority=row[7],
-        created_at=created_at,
-        revision=row[9],
-        next_fire_time=(fire_time := instant(row[10])),
-        due_at=fire_time if row[11] == row[10] else instant(row[11]),
-        last_fire_time=instant(row[12]),
-        declared=row[13],
-        reason=row[14],
-        unscheduled_at=instant(row[15]),
-        sensitive=() if row[16] is None else _lenient(_names, row[16], ()),
+    return _new_request(
+        row[0],
+        row[1],
+        params,
+        timing,
+        _REQUEST_STATUS[row[4]],
+        row[5],
+        row[6],
+        row[7],
+        created_at,
+        row[9],
+        (fire_time := instant(row[10])),
+        fire_time if row[11] == row[10] else instant(row[11]),
+        instant(row[12]),
+        row[13],
+        row[14],
+        instant(row[15]),
+        () if row[16] is None else _lenient(_names, row[16], ()),
     )
 
 
@@ -344,39 +358,40 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     for place in _COUNTED:
         if not _is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
-    return new_run(
-        id=row[0],
-        request_id=row[1],
-        revision=row[2],
-        parent_id=row[3],
-        process=row[4],
-        params=_lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
-        user=row[6],
-        channel=row[7],
-        fire_time=fire_time,
-        fire_until=instant(row[9]),
-        fire_count=row[10],
-        recorded_at=recorded_at,
-        due_at=instant(row[14]),
-        claimed_at=instant(row[15]),
-        started_at=instant(row[16]),
-        finished_at=instant(row[17]),
-        duration=span(row[18]),
-        status=RunStatus(row[20]),
-        reason=row[21],
-        attempt=row[22],
-        attempts=_lenient(_attempts, row[23], ()),
-        reruns_left=row[24],
-        owner=row[25],
-        overlap_key=row[12],
-        kill_asked_at=instant(row[29]),
-        progress=_lenient(_progress, row[26], None),
-        result=_lenient(_load, row[27], None),
-        error=_lenient(_error, row[28], None),
-        sensitive=_lenient(_names, row[13], ()),
+    return _new_run(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        _lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
+        row[6],
+        row[7],
+        fire_time,
+        instant(row[9]),
+        row[10],
+        recorded_at,
+        row[12],
+        _lenient(_names, row[13], ()),
+        instant(row[14]),
+        instant(row[15]),
+        instant(row[16]),
+        instant(row[17]),
+        span(row[18]),
+        RunStatus(row[20]),
+        row[21],
+        row[22],
+        _lenient(_attempts, row[23], ()),
+        row[24],
+        row[25],
+        _lenient(_progress, row[26], None),
+        _lenient(_load, row[27], None),
+        _lenient(_error, row[28], None),
+        instant(row[29]),
     )
 
 
+_new_run: Callable[..., Run] = maker(Run, *(name for name in RUN_COLUMNS if name != "lateness"))
 _COUNTED = tuple(RUN_COLUMNS.index(name) for name in ("revision", "fire_count", "attempt", "reruns_left"))
 
 
@@ -398,6 +413,48 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _names_text(names: tuple[str, ...]) -> str | None:
     return dump(names) if names else None
+
+
+def run_columns(runs: Sequence[Run], columns: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Return the *columns* of runs, with the values of `run_to_row`; what the runs share costs little."""
+    return {name: _COLUMN.get(name, _attributes)(runs, name) for name in columns}
+
+
+def _attributes(runs: Sequence[Run], name: str) -> Sequence[Any]:
+    return list(map(attrgetter(name), runs))
+
+
+def _instants(runs: Sequence[Run], name: str) -> Sequence[int | None]:
+    values = _attributes(runs, name)
+    if values.count(values[0]) == len(values):
+        return [micros(values[0])] * len(values)
+    return list(map(micros, values))
+
+
+def _spans(runs: Sequence[Run], name: str) -> Sequence[int | None]:
+    return [None if value is None else value // _MICROSECOND for value in _attributes(runs, name)]
+
+
+_TEXTS: dict[str, Callable[[Any], str | None]] = {
+    "params": dump,
+    "sensitive": _names_text,
+    "attempts": lambda attempts: dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
+    "progress": lambda progress: dump(progress.to_dict()) if progress else None,
+    "result": dump,
+    "error": lambda error: dump(error.to_dict()) if error else None,
+}
+
+
+def _texts(runs: Sequence[Run], name: str) -> Sequence[str | None]:
+    return list(map(_TEXTS[name], _attributes(runs, name)))
+
+
+_COLUMN: dict[str, Callable[[Sequence[Run], str], Sequence[Any]]] = {
+    **dict.fromkeys(_TEXTS, _texts),
+    **dict.fromkeys(("duration", "lateness"), _spans),
+    **dict.fromkeys(("fire_time", "fire_until", "recorded_at", "due_at", "claimed_at", "started_at"), _instants),
+    **dict.fromkeys(("finished_at", "kill_asked_at"), _instants),
+}
 
 
 def _progress(text: str) -> Progress:

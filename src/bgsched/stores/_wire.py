@@ -14,11 +14,11 @@ words.
 import contextlib
 import struct
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.adapt import Buffer, Loader
+from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextBinaryLoader
@@ -26,19 +26,34 @@ from psycopg.types.string import TextBinaryLoader
 from bgsched.errors import StoreUnavailableError
 from bgsched.stores._address import Address
 
-__all__ = ["PATIENCE", "Link", "Statement", "dial", "is_broken"]
+__all__ = ["EPOCH_2000", "PATIENCE", "Link", "Packed", "Statement", "dial", "is_broken"]
 
 V = TypeVar("V")
 
-Statement = tuple[str, Sequence[Any]]
-"""What is asked, with its values."""
+Statement = tuple[str, Sequence[Any] | Mapping[str, Any]]
+"""What is asked, with its values, by their places or their names."""
 
 PATIENCE = 8.0
 """Seconds to wait for an answer; with connecting, less than a scheduler's lease."""
 
 _OLDEST = 120_000  # PostgreSQL 12
-_EPOCH_2000 = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970; both in microseconds
+EPOCH_2000 = 946_684_800_000_000
+"""Where PostgreSQL counts from; we count from 1970. Both count microseconds."""
+
 _DAY = 86_400_000_000
+
+
+class Packed(bytes):
+    """A value in PostgreSQL's binary form, of the type that its place in the statement says."""
+
+    __slots__ = ()
+
+
+class _PackedDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Packed) -> Packed:
+        return obj
 
 
 class Link(psycopg.Connection[TupleRow]):
@@ -72,6 +87,13 @@ class Link(psycopg.Connection[TupleRow]):
             raise failed
         self.used_at = time.monotonic()
         return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def stream(self, query: str, pieces: Iterable[bytes]) -> None:
+        """Execute a COPY from *pieces*; the server takes in those that are made while the next are."""
+        with self.cursor() as cursor, cursor.copy(query) as copy:
+            for piece in pieces:
+                copy.write(piece)
+        self.used_at = time.monotonic()
 
     def drop(self) -> None:
         """Close, whatever state it is in."""
@@ -117,7 +139,7 @@ class _InstantLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> int:
-        return int.from_bytes(data, "big", signed=True) + _EPOCH_2000
+        return int.from_bytes(data, "big", signed=True) + EPOCH_2000
 
 
 class _SpanLoader(Loader):
@@ -142,6 +164,7 @@ def dial(address: Address) -> Link:
         raise address.explain(error) from None  # its text and its frames have the DSN near them
     for name, loader in (("timestamptz", _InstantLoader), ("interval", _SpanLoader), ("json", TextBinaryLoader)):
         link.adapters.register_loader(name, loader)
+    link.adapters.register_dumper(Packed, _PackedDumper)
     link.pid = link.info.backend_pid
     version = link.info.server_version
     if version < _OLDEST:

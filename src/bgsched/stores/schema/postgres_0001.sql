@@ -1,15 +1,6 @@
 -- The first schema. "bgsched." stands for the schema that the store was given. Instants are timestamptz, spans interval;
 -- what is JSON is json, not jsonb: it comes back as it was written. Ids sort by bytes ("C"), like those of every store.
 
--- The store speaks in microseconds since 1970 UTC. Through hours, for an interval of hours is exact where one of seconds
--- goes through a float, and no time zone has a say in it.
-CREATE FUNCTION bgsched.at_micros(micros bigint) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT '1970-01-01 00:00:00+00'::timestamptz
-   + make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
-CREATE FUNCTION bgsched.of_micros(micros bigint) RETURNS interval LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT make_interval(hours => (micros / 3600000000)::int, secs => (micros % 3600000000) / 1000000.0::float8) $$;
-
 CREATE TABLE bgsched.requests (
     id             text COLLATE "C" PRIMARY KEY,
     process        text NOT NULL,
@@ -68,22 +59,35 @@ CREATE TABLE bgsched.runs (
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
-CREATE INDEX runs_request ON bgsched.runs (request_id, id);
 
 -- What is going on: few rows, which leave these indexes when they end.
 CREATE INDEX runs_active ON bgsched.runs (request_id) WHERE status IN ('waiting', 'running');
-CREATE INDEX runs_owner ON bgsched.runs (owner) WHERE status IN ('waiting', 'running');
 CREATE INDEX runs_key ON bgsched.runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
+CREATE INDEX runs_kill ON bgsched.runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
 CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AND owner IS NULL;
 
 -- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
 CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_request ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_figures ON bgsched.runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_failed ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
 CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
+CREATE INDEX runs_user_process ON bgsched.runs ("user", process, status, id)
+    WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
+
+-- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
+-- written: a run of a one-shot request costs one write to it, not two.
+CREATE VIEW bgsched.known_requests AS
+SELECT id, process, params, timing,
+       CASE WHEN status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS (
+                SELECT FROM bgsched.runs
+                WHERE runs.request_id = requests.id AND runs.status IN ('waiting', 'running'))
+            THEN 'complete' ELSE status END AS status,
+       "user", channel, priority, created_at, revision, next_fire_time, due_at, last_fire_time, declared, reason,
+       unscheduled_at, sensitive
+FROM bgsched.requests;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
 CREATE TABLE bgsched.ended (
