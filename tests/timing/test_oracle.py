@@ -55,7 +55,7 @@ def starts(draw: st.DrawFn, window: Window, *, far: bool) -> datetime:
     centre, reach = middle(window), (window.until - window.after) / 2
     start = draw(
         st.integers(-reach // window.step, reach // window.step // 2).map(lambda n: centre + n * window.step)
-        | st.integers(1, 900).map(lambda n: centre - timedelta(hours=11 * n if far else 1))
+        | st.integers(1, 900).map(lambda n: centre - n * (timedelta(hours=11) if far else 60 * window.step))
     )
     return start + draw(st.just(timedelta(0)) | st.integers(0, 999_999).map(lambda n: timedelta(microseconds=n)))
 
