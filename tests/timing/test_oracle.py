@@ -30,13 +30,14 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from bgsched import timing as t
 from bgsched.errors import TimingError
 
+EXAMPLES = int(os.environ.get("BGSCHED_EXAMPLES", "60"))
 QUICK = settings(
-    max_examples=int(os.environ.get("BGSCHED_EXAMPLES", "60")),
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
-EVERY = 15  # examples for each transition of each zone, in minutes and again in seconds
+EVERY = max(EXAMPLES // 4, 1)  # for each transition of each zone, in minutes and again in seconds
 SECOND = timedelta(seconds=1)
 MICRO = timedelta(microseconds=1)
 
