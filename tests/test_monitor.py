@@ -267,3 +267,17 @@ class TestFollow:
     def test_of_a_run_that_is_not_there(self, any_store: Store) -> None:
         with pytest.raises(UnknownRunError, match="no run 7"):
             next(Monitor(any_store).follow(7))
+
+
+def test_every_run_of_a_summary_is_masked(scheduler: Scheduler) -> None:
+    @scheduler.process("log-in", sensitive="password")
+    def log_in(password: str) -> None:
+        if password == "wrong":
+            raise ValueError("no")
+
+    for password in ("sesame", "wrong"):
+        scheduler.schedule("log-in", Immediate(), {"password": password})
+    scheduler.run_until_idle()
+    summary = scheduler.monitor.summary("log-in")
+    shown = [summary.last_run, summary.last_success, summary.last_failure]
+    assert [run.params["password"] for run in shown if run is not None] == ["***"] * 3

@@ -18,7 +18,17 @@ from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import not_a_store, open_store
-from bgsched.stores.base import Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import (
+    LAST,
+    Ended,
+    Page,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Store,
+    StoreReader,
+    Summary,
+)
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
@@ -230,7 +240,8 @@ class Monitor:
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
         summary = self._reader.summary(process, _aware("since", since))
-        return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
+        newest: dict[str, Any] = {name: run.masked() for name in LAST if (run := getattr(summary, name))}
+        return replace(summary, **newest)
 
     def totals(self, since: datetime | None = None, until: datetime | None = None) -> list[Ended]:
         """Return how many fire times of each process ended in each status, in the hours from *since* to before *until*.
