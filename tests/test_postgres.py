@@ -200,7 +200,9 @@ class TestSchema:
         with pytest.raises(StoreUnavailableError, match="read-only transaction"), store.reading() as link:
             link.do(f"DELETE FROM {store.schema}.requests")
 
-    @pytest.mark.parametrize("said, shown", [("broken\x00 \udc80", "broken\\x00 \\udc80"), ("a \udc80", "a \\udc80")])
+    @pytest.mark.parametrize(
+        ("said", "shown"), [("broken\x00 \udc80", "broken\\x00 \\udc80"), ("a \udc80", "a \\udc80")]
+    )
     def test_the_view_shows_runs(self, store: PostgresStore, sql: Any, said: str, shown: str) -> None:
         store.file([make_request(user="ann", params={"company": "x"})])
         (run,) = claim(store, "a")

@@ -263,12 +263,15 @@ class Engine:
         While the store is away, run logs stay where they are bounded.
         """
         is_away = self._reports.wait
+        over: list[LiveRun] = []
         while self._ended:
             live = self._ended.popleft()
             self._reports.collect(live)
             if self._live.remove(live):
                 self._groups.poked |= live.run.parent_id is not None
-                self._claims.took(live)
+                over.append(live)
+        if over:
+            self._claims.took(over)
         elapsed = self._clock.monotonic()
         if finally_ or (elapsed >= self._next_report and not is_away):
             self._next_report = elapsed + _REPORT_EVERY

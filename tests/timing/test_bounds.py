@@ -92,6 +92,8 @@ HUMAN_WORDS = st.sampled_from(["every", "daily", "at", "on", "mon", "fri", "02:3
 @given(st.text(max_size=60) | st.lists(HUMAN_WORDS).map(" ".join))
 @example("mon " * 5000)
 @example("every " * 5000)
+@example("daily at " + "1" * 5000 + ",")
+@example("daily on" + " at on" * 5000)
 @FUZZ
 def test_any_words(text: str) -> None:
     bounded(lambda: parse_frequency(text))
@@ -151,9 +153,17 @@ def test_parsing_needs_little_memory(text: str) -> None:
     lean(lambda: t.Schedule(t.Cron(text), timezone="Europe/Berlin").next_fire_time(NOW))
 
 
-@pytest.mark.parametrize("text", ["FREQ=SECONDLY;INTERVAL=7;BYMONTH=2", "FREQ=YEARLY;BYDAY=1MO;BYSETPOS=1"])
+EVERY_MINUTE = f"BYHOUR={','.join(map(str, range(24)))};BYMINUTE={','.join(map(str, range(60)))}"
+HUNGRY = [
+    "SECONDLY;INTERVAL=7;BYMONTH=2",
+    "YEARLY;BYDAY=1MO;BYSETPOS=1",
+    f"YEARLY;BYMONTHDAY=1,-1;{EVERY_MINUTE};BYSETPOS=-1",
+]
+
+
+@pytest.mark.parametrize("text", HUNGRY)
 def test_rules_need_little_memory(text: str) -> None:
-    lean(lambda: t.Schedule(t.Recurrence(text), start=NOW).next_fire_time(FAR))
+    lean(lambda: t.Schedule(t.Recurrence(f"FREQ={text}"), start=NOW).next_fire_time(FAR))
 
 
 FREQUENCIES = [

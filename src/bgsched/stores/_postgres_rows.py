@@ -7,7 +7,7 @@ statement's text does not grow with the batch.
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Shape",
     "bites",
+    "by_column",
     "clean",
     "copied",
     "insert",
@@ -154,12 +155,11 @@ def _same(column: Sequence[Any]) -> bool:
 class Batch:
     """Rows, packed; at least one. *values* are those of a statement that was made for its *shape*."""
 
-    def __init__(self, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], *, id_is_text: bool = False) -> None:
-        by_column = dict(zip(columns, zip(*rows, strict=True), strict=True))
-        differ = tuple(name for name, column in by_column.items() if not _same(column))
-        self.shape = shape = Shape(columns, differ, id_is_text)
+    def __init__(self, columns: Mapping[str, Sequence[Any]], *, id_is_text: bool = False) -> None:
+        differ = tuple(name for name, column in columns.items() if not _same(column))
+        self.shape = shape = Shape(tuple(columns), differ, id_is_text)
         self.values: dict[str, Packed | None] = {}
-        for name, column in by_column.items():
+        for name, column in columns.items():
             type = shape.type(name)
             if name in differ:
                 header = _array(1, 1, type.oid, len(column), 1)  # one dimension, counted from 1, perhaps with NULLs
@@ -169,23 +169,28 @@ class Batch:
                 self.values[name] = None if value is _NULL else Packed(value[len(_NULL) :])
 
 
+def by_column(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return rows as a batch takes them."""
+    return dict(zip(columns, zip(*rows, strict=True), strict=True))
+
+
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 
 
-def copied(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> bytes:
+def copied(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """Return rows as COPY reads them, between `COPY_HEAD` and `COPY_TAIL`."""
-    shape = Shape(columns, ())
+    shape = Shape(tuple(columns), ())
     parts: list[Iterable[bytes]] = []
     shared = _count(len(columns))
-    for name, column in zip(columns, zip(*rows, strict=True), strict=True):
+    for name, column in columns.items():
         if _same(column):
             shared += shape.type(name).pack(column[:1])[0]
         else:
-            parts += [repeat(shared, len(rows)), shape.type(name).pack(column)]
+            parts += [repeat(shared), shape.type(name).pack(column)]
             shared = b""
-    parts.append(repeat(shared, len(rows)))
-    return b"".join(chain.from_iterable(zip(*parts, strict=True)))
+    size = len(next(iter(columns.values())))
+    return b"".join(chain.from_iterable(zip(*parts, repeat(shared, size), strict=False)))
 
 
 # -- statements -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from bgsched.stores._postgres_rows import (
     Batch,
     Shape,
     bites,
+    by_column,
     clean,
     copied,
     insert,
@@ -36,7 +37,7 @@ __all__ = ["PostgresTransaction", "renew"]
 _FEW = 10  # runs that INSERT stores as quickly as COPY, in one round trip less
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
 _NEW_RUN = _sql.RUN_COLUMNS[1:]
-_UPDATE = ("id", "held", "fence", *_sql.CHANGING_COLUMNS, "kill_asked_at")
+_UPDATE = ("id", *_sql.CHANGING_COLUMNS, "kill_asked_at")
 _ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
 
@@ -59,7 +60,7 @@ class PostgresTransaction:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
-        """Lock first, then look: whether a request is complete is told by its runs, which the lock may have waited for."""
+        """Lock first, then look: the lock may wait for a run that tells whether its request is complete."""
         names = [clean(id) for id in ids]
         self._talk.do(f"SELECT FROM {self._schema}.requests WHERE id = ANY(%s::text[]) ORDER BY id FOR UPDATE", names)
         rows = self._talk.ask(
@@ -76,7 +77,7 @@ class PostgresTransaction:
         self._update_requests(_sql.REQUEST_COLUMNS, [_sql.request_to_row(request) for request in known])
         for bite in bites(new):
             rows = [_sql.request_to_row(request) for request in bite]
-            batch = Batch(_sql.REQUEST_COLUMNS, rows, id_is_text=True)
+            batch = Batch(by_column(_sql.REQUEST_COLUMNS, rows), id_is_text=True)
             self._talk.do(insert(self._schema, "requests", batch.shape), **batch.values)
         self._found.update(request.id for request in new)
 
@@ -127,7 +128,7 @@ class PostgresTransaction:
     def _update_requests(self, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
         """Write *columns*, of which the first is the id that the others are written to."""
         for bite in bites(rows):
-            batch = Batch(columns, bite, id_is_text=True)
+            batch = Batch(by_column(columns, bite), id_is_text=True)
             self._talk.do(_update_requests(self._schema, batch.shape), **batch.values)
 
     # -- runs ----------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class PostgresTransaction:
             evolve(run, id=id, recorded_at=max(run.recorded_at, since or run.recorded_at))
             for run, (id,) in zip(runs, ids, strict=True)
         ]
-        pieces = (copied(_sql.RUN_COLUMNS, [_sql.run_to_row(run) for run in bite]) for bite in bites(stored))
+        pieces = (copied(_sql.run_columns(bite, _sql.RUN_COLUMNS)) for bite in bites(stored))
         self._talk.stream(
             f"COPY {self._schema}.runs ({RUN}) FROM STDIN (FORMAT BINARY)", chain([COPY_HEAD], pieces, [COPY_TAIL])
         )
@@ -162,7 +163,7 @@ class PostgresTransaction:
 
     def _insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         def statement(bite: Sequence[Run]) -> Statement:
-            batch = Batch(_NEW_RUN, [_sql.run_to_row(run)[1:] for run in bite])
+            batch = Batch(_sql.run_columns(bite, _NEW_RUN))
             return _insert_runs(self._schema, batch.shape), batch.values
 
         answers = self._talk.ask_each(map(statement, bites(runs)))
@@ -246,16 +247,10 @@ class PostgresTransaction:
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         def statement(bite: Sequence[Run]) -> Statement:
-            rows = [
-                (
-                    run.id,
-                    owner or "",
-                    run.attempt - (owner is None and run.owner is not None),
-                    *_sql.changes_to_row(run),
-                )
-                for run in bite
-            ]
-            batch = Batch(_UPDATE, rows)
+            columns = _sql.run_columns(bite, _UPDATE)
+            columns["held"] = [owner or ""] * len(bite)
+            columns["fence"] = [run.attempt - (owner is None and run.owner is not None) for run in bite]
+            batch = Batch(columns)
             return _update_runs(self._schema, batch.shape), batch.values
 
         answers = self._talk.ask_each(map(statement, bites(runs)))
@@ -273,7 +268,7 @@ class PostgresTransaction:
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         columns = ("hour", "process", "status", "owner", "count")
         rows = [(_sql.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended]
-        batch = Batch(columns, rows)
+        batch = Batch(by_column(columns, rows))
         self._talk.do(
             f"{insert(self._schema, 'ended', batch.shape)} ON CONFLICT (hour, process, status, owner) "
             "DO UPDATE SET count = ended.count + excluded.count",
@@ -282,7 +277,7 @@ class PostgresTransaction:
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for bite in bites(lines):
-            batch = Batch(_sql.LOG_COLUMNS, [_sql.line_to_row(line) for line in bite])
+            batch = Batch(by_column(_sql.LOG_COLUMNS, [_sql.line_to_row(line) for line in bite]))
             self._talk.do(
                 f"{insert(self._schema, 'log', batch.shape)} ON CONFLICT (run_id, seq) DO NOTHING", **batch.values
             )
@@ -315,7 +310,7 @@ class PostgresTransaction:
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
         columns = _sql.SCHEDULER_COLUMNS
-        batch = Batch(columns, [_sql.scheduler_to_row(record)])
+        batch = Batch(by_column(columns, [_sql.scheduler_to_row(record)]))
         names, values = ", ".join(map(quoted, columns)), ", ".join(map(batch.shape.value, columns))
         changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in (*columns, "expires_at"))
         self._talk.do(
@@ -405,7 +400,7 @@ def _update_runs(schema: str, shape: Shape) -> str:
 def renew(schema: str, record: SchedulerRecord) -> tuple[str, dict[str, Any]]:
     """Return the statement that writes what a scheduler says of itself, with a new lease; no row: it is not there."""
     columns = _sql.SCHEDULER_COLUMNS
-    batch = Batch(columns, [_sql.scheduler_to_row(record)])
+    batch = Batch(by_column(columns, [_sql.scheduler_to_row(record)]))
     query = (
         f"UPDATE {schema}.schedulers SET {batch.shape.settings(columns)}, expires_at = {_expiry(batch.shape)} "
         f"WHERE owner = {batch.shape.value('owner')} RETURNING 1"
