@@ -159,7 +159,7 @@ class Engine:
         if has_plenty:
             longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
-        waits = [longest, *(left for _, left in self._live.times_left(elapsed))]
+        waits = [longest, self._purging.left(), *(left for _, left in self._live.times_left(elapsed))]
         if not self.paused:
             now = self._clock.now()
             due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]

@@ -98,7 +98,7 @@ class PostgresReader:
         where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
         values: list[Any] = [since]
         if process is not None:
-            where += " AND process = %s"
+            where += " AND (process = %s) IS TRUE"  # so that it is read in the index of figures
             values.append(process)
         runs = f"FROM {self._schema}.runs WHERE {where}"
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed

@@ -55,7 +55,7 @@ CREATE TABLE bgsched.runs (
     result        json,
     error         json,
     sensitive     text
-) WITH (autovacuum_vacuum_scale_factor = 0.05);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
