@@ -64,7 +64,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.crew", "_executors"),
     ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
-    ("_loop",),
+    ("_loop", "_inline", "_forgotten"),
     ("scheduler",),
     ("testing",),
     ("integrations",),

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from test_query_plans import NOW, fill
 
-from bgsched import EverySeconds, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched import EverySeconds, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched._purging import Purging
 from bgsched.run import LogLine
 from bgsched.stores.base import Bite, RunFilter
 from bgsched.testing import ManualClock
@@ -81,6 +82,47 @@ def test_a_scheduler_purges_bite_by_bite(store: SQLiteStore) -> None:
     scheduler.shutdown()
     left = [run for run in store.reader().runs(RunFilter(limit=9_999)) if run.status == "success"]
     assert min(run.recorded_at for run in left) >= NOW - timedelta(days=7)
+
+
+class _Slow(MemoryStore):
+    """Always has more to delete, and takes a while for each run."""
+
+    def __init__(self, clock: ManualClock, a_run: float) -> None:
+        super().__init__()
+        self.bites: list[int] = []
+        self._clock = clock
+        self._a_run = a_run
+
+    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+        self.bites.append(limit)
+        self._clock.advance(limit * self._a_run)
+        return Bite(limit, 0, after + limit)
+
+
+@pytest.mark.parametrize(("a_run", "size"), [(0.000_001, 200), (0.000_1, 50), (0.000_25, 20), (0.1, 10)])
+def test_bites_become_as_small_as_it_takes_to_be_quick(a_run: float, size: int) -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, a_run)
+    purging = Purging(store, Retention(), clock)
+    assert purging.left() == 60
+    for _ in range(8):
+        clock.advance(purging.left() + 0.001)
+        purging.go_on(NOW)
+    assert store.bites[-1] == size
+    assert purging.left() == pytest.approx(10 * size * a_run, abs=1e-6)
+
+
+def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, 0.000_1)
+    scheduler = Scheduler(store, clock=clock)
+    scheduler.run_pending()
+    clock.advance(timedelta(minutes=1))
+    scheduler.run_pending()
+    assert store.bites == [50]
+    assert scheduler._engine is not None
+    assert scheduler._engine.longest_wait() == pytest.approx(0.05)
+    scheduler.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ lane.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,13 +109,14 @@ class Claims:
         self._seen = 0
         self._sorted: tuple[int, dict[Lane, _Lane]] = -1, {}
 
-    def took(self, live: LiveRun) -> None:
-        """Hear of a run that is over: how long runs take decides how many the workers may have, one each at least."""
-        if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
-            self._seen = min(self._seen + 1, _MEMORY)
-            self._mean_run += (live.ended - live.began - self._mean_run) / self._seen
-            ahead = self._workers * _AHEAD / max(self._mean_run, 1e-6)
-            self._room = self._workers + min(int(ahead), _MOST_AHEAD)
+    def took(self, over: Iterable[LiveRun]) -> None:
+        """Hear of runs that are over: how long runs take decides how many the workers may have, one each at least."""
+        for live in over:
+            if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
+                self._seen = min(self._seen + 1, _MEMORY)
+                self._mean_run += (live.ended - live.began - self._mean_run) / self._seen
+        ahead = self._workers * _AHEAD / max(self._mean_run, 1e-6)
+        self._room = self._workers + min(int(ahead), _MOST_AHEAD)
 
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""

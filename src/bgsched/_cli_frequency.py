@@ -109,7 +109,7 @@ def _at(match: re.Match[str]) -> str | None:
 
 def _no_time(at: str) -> str:
     """Say what to write instead of what is no time of day."""
-    if re.search(r"\d.*(,|\band\b|\s).*\d", at):
+    if sum(word[:1].isdigit() for word in re.split(r"[,\s]+", at)) > 1:
         return "are several times; write a cron expression such as '0 9,17 * * *'"
     clock = re.fullmatch(r"(\d{1,2})(?::(\d{2}))?\s*(am|pm)?", at)
     if clock is None or (clock[3] and not 1 <= int(clock[1]) <= 12):  # noqa: PLR2004 - the twelve-hour clock

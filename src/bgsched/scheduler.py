@@ -1,8 +1,7 @@
 """The scheduler: what a host application holds.
 
-It files requests, and it runs them: on one thread of its own that passes over the store (`Engine`) and a few that
-execute (`Workers`), or, without any thread, a pass at a time from the caller (`run_pending`). The thread survives
-every exception: it logs each cause once, backs off, tries again, and says so in the monitor.
+It files requests, and it runs them: on one thread of its own that passes over the store (`Loop`) and a few that
+execute (`Workers`), or, without any thread, a pass at a time from the caller (`run_pending`, `Inline`).
 """
 
 import atexit
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from zoneinfo import ZoneInfo
@@ -30,9 +28,10 @@ from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
 from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._filing import Desk
+from bgsched._forgotten import warn_of_forgotten, warn_of_unshared
+from bgsched._inline import Inline
 from bgsched._loop import Loop
 from bgsched._runlog import LOGGER
-from bgsched._worker import execute
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import SchedulerStateError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
@@ -40,7 +39,7 @@ from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import Request, RequestStatus, Retention
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, not_a_store, open_store
-from bgsched.timing import Immediate, Schedule, Timing
+from bgsched.timing import Immediate, Timing
 
 __all__ = ["Scheduler", "ShutdownReport"]
 
@@ -128,8 +127,7 @@ class Scheduler:
         self._crew = self._new_crew()
         self._desk = Desk(self.processes, self._zone, self._crew.check)
         self._loop: Loop | None = None
-        self._inline: list[LiveRun] = []
-        self._came_back: SimpleQueue[LiveRun] = SimpleQueue()
+        self._inline = Inline(self._crew, self._hooks)
         self._paused = not self._executes
 
     def __repr__(self) -> str:
@@ -220,7 +218,7 @@ class Scheduler:
             StoreUnavailableError: the store could not take it.
         """
         request = self._desk.request(process, timing, params, self._clock.now(), id=id, user=user, channel=channel)
-        self._warn_of_fork()
+        self._warn_of_unshared()
         self.store.file([request])
         self._wake.set()
         self._hooks.emit(RequestScheduled(request.masked()))
@@ -460,38 +458,16 @@ class Scheduler:
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
             if self._engine is None:
-                self._engine = self._sign_on(self._inline.append)
+                self._engine = self._sign_on(self._inline.submit)
                 self._engine.paused = self._paused
             engine = self._engine
             _runlog.capture()
             try:
                 engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
-                self._execute_inline(engine)
+                self._inline.execute(engine)
             finally:
                 _runlog.release()
             return engine.next_due()
-
-    def _execute_inline(self, engine: Engine) -> None:
-        while self._inline:
-            live = self._inline.pop(0)
-            if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
-                continue
-            self._execute_one(live)
-            engine.ended(live)
-            engine.report(finally_=True)
-            if live.interrupted:
-                raise KeyboardInterrupt
-            engine.show_life()
-        engine.lead_groups()
-
-    def _execute_one(self, live: LiveRun) -> None:
-        """Run it on this thread; what belongs elsewhere goes there, and is waited for."""
-        if self._crew.is_here(live.process):
-            execute(live, self._hooks)
-            return
-        self._crew.submit(live)
-        while self._came_back.get() is not live:
-            pass
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""
@@ -517,7 +493,7 @@ class Scheduler:
         """Hear of a run that is over. From any thread."""
         engine = self._engine
         if self._loop is None:
-            self._came_back.put(live)
+            self._inline.came_home(live)
         elif engine is not None and engine.ended(live) and not self._wake.is_set():
             self._wake.set()
 
@@ -572,33 +548,14 @@ class Scheduler:
             self._crew.stop()
             self._hooks.settle()
 
-    def _warn_of_fork(self) -> None:
-        """Say it when a request is filed where nobody will run it."""
-        if is_worker() and isinstance(self.store, MemoryStore):
-            LOGGER.warning(
-                "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; "
-                "use a SQLiteStore"
-            )
-        if self._forked and isinstance(self.store, MemoryStore):
-            self._forked = False
-            LOGGER.warning(
-                "the scheduler runs in the OS process that this one was forked from, and a MemoryStore is not shared "
-                "between them: nobody runs what is filed here; use a SQLiteStore, or start() here"
-            )
+    def _warn_of_unshared(self) -> None:
+        if isinstance(self.store, MemoryStore):
+            forked, self._forked = self._forked, False
+            warn_of_unshared(in_worker=is_worker(), in_child=forked)
 
     def _warn_of_forgotten(self) -> None:
-        """Say it when the program ends and requests that were due go with the memory that they were kept in."""
-        if not isinstance(self.store, MemoryStore):
-            return
-        now = self._clock.now()
-        for request in self.monitor.upcoming(_MOST_FORGOTTEN):
-            if request.due_at is not None and request.due_at <= now and not isinstance(request.timing, Schedule):
-                LOGGER.warning(
-                    "request %r of process %r was due, has not run, and is forgotten with its MemoryStore; start the "
-                    "scheduler and wait before the program ends, or keep requests: Scheduler('sqlite:///app.db')",
-                    request.id,
-                    request.process,
-                )
+        if isinstance(self.store, MemoryStore):
+            warn_of_forgotten(self.monitor.upcoming(_MOST_FORGOTTEN), self._clock.now())
 
     def _change(
         self,

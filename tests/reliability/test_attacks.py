@@ -52,11 +52,11 @@ class Host:
         self.scheduler.run_pending()
         assert self.scheduler._engine is not None
         self.engine = self.scheduler._engine
-        self.claimed = self.scheduler._inline
+        self.claimed = self.scheduler._inline.claimed
 
     def work(self) -> None:
         while self.claimed:
-            live = self.claimed.pop(0)
+            live = self.claimed.popleft()
             execute(live, self.scheduler._hooks)
             self.engine.ended(live)
 

@@ -92,6 +92,8 @@ HUMAN_WORDS = st.sampled_from(["every", "daily", "at", "on", "mon", "fri", "02:3
 @given(st.text(max_size=60) | st.lists(HUMAN_WORDS).map(" ".join))
 @example("mon " * 5000)
 @example("every " * 5000)
+@example("daily at " + "1" * 5000 + ",")
+@example("daily on" + " at on" * 5000)
 @FUZZ
 def test_any_words(text: str) -> None:
     bounded(lambda: parse_frequency(text))
@@ -151,9 +153,17 @@ def test_parsing_needs_little_memory(text: str) -> None:
     lean(lambda: t.Schedule(t.Cron(text), timezone="Europe/Berlin").next_fire_time(NOW))
 
 
-@pytest.mark.parametrize("text", ["FREQ=SECONDLY;INTERVAL=7;BYMONTH=2", "FREQ=YEARLY;BYDAY=1MO;BYSETPOS=1"])
+EVERY_MINUTE = f"BYHOUR={','.join(map(str, range(24)))};BYMINUTE={','.join(map(str, range(60)))}"
+HUNGRY = [
+    "SECONDLY;INTERVAL=7;BYMONTH=2",
+    "YEARLY;BYDAY=1MO;BYSETPOS=1",
+    f"YEARLY;BYMONTHDAY=1,-1;{EVERY_MINUTE};BYSETPOS=-1",
+]
+
+
+@pytest.mark.parametrize("text", HUNGRY)
 def test_rules_need_little_memory(text: str) -> None:
-    lean(lambda: t.Schedule(t.Recurrence(text), start=NOW).next_fire_time(FAR))
+    lean(lambda: t.Schedule(t.Recurrence(f"FREQ={text}"), start=NOW).next_fire_time(FAR))
 
 
 FREQUENCIES = [
@@ -324,6 +334,12 @@ def test_what_fires_after_a_long_exclusion_is_found(
     schedule = t.Schedule(frequency, start=NOW, exclude=exclude)
     assert schedule.first_fire_time(NOW) == expected
     assert t.timing_from_dict(schedule.to_dict()) == schedule
+
+
+def test_many_expressions_with_years_are_no_long_search() -> None:
+    """Without a start they are looked for from the year 1 on."""
+    schedule = t.Schedule(tuple(quartz(f"0 {n} 12 1 1 ? 2030") for n in range(50)), exclude=date(2030, 1, 2))
+    assert schedule.count_fire_times(NOW, FAR) == 50
 
 
 def test_counting_a_year_of_seconds_costs_no_year_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from datetime import date
 from functools import partial
 from typing import Protocol
 
-from bgsched._calendar.units import LAST_DAY, date_of, day_of, enumerate_bits, weekday_of
+from bgsched._calendar.units import LAST_DAY, date_of, day_of, enumerate_bits, members, weekday_of
 
 __all__ = ["DailyDays", "Days", "ListedDays", "WeeklyDays", "YearDays", "day_in_month", "monthly_days"]
 
@@ -152,12 +152,7 @@ class MonthlyDays:
 
     def count(self, start: int, end: int) -> int:
         """Count the days of the set in ``start <= day < end``, month by month."""
-        count = 0
-        day = self.next(start)
-        while day is not None and day < end:
-            count += 1
-            day = self.next(day + 1)
-        return count
+        return sum(1 for _ in members(self.next, start, end))
 
 
 def _month_of(day: int) -> int:

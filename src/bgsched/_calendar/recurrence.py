@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from itertools import product
 from math import gcd, lcm
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
@@ -22,6 +23,7 @@ from bgsched._calendar.units import (
     day_of,
     enumerate_bits,
     local_of,
+    members,
     naive_of,
     weekday_of,
 )
@@ -30,6 +32,8 @@ from bgsched._calendar.zone import Zone
 __all__ = ["Ended", "days_of", "nominal_of"]
 
 _CYCLE = 146_097  # days after which the calendar repeats
+_SELDOM = 10
+_CLOCK = ((DAY, 3600, "BYHOUR"), (3600, 60, "BYMINUTE"), (60, 1, "BYSECOND"))
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
 
 
@@ -71,7 +75,9 @@ class _Phased:
         return None
 
     def count(self, start: int, end: int) -> int:
-        """Count the members in ``start <= day < end``, one by one."""
+        """Count the members in ``start <= day < end``, one by one: all that have the phase, or from turn to turn."""
+        if self._every > _SELDOM:
+            return sum(1 for _ in members(self.next, start, end))
         phase = self._anchor % self._every
         return sum(self._turn(day // self._unit) % self._every == phase for day in self._days.between(start, end))
 
@@ -124,10 +130,9 @@ class _Stepped:
         self._anchor = anchor - anchor % self._unit
         self._days = days
         self._offsets = offsets
-        sizes = ((DAY, 3600, "BYHOUR"), (3600, 60, "BYMINUTE"), (60, 1, "BYSECOND"))
         self._masks = tuple(
             (whole, part, rule.numbers[name])
-            for whole, part, name in sizes
+            for whole, part, name in _CLOCK
             if part >= self._unit and name in rule.numbers
         )
         # As for _Phased; where every day is allowed, what repeats is the time of the day, or of the week.
@@ -178,20 +183,12 @@ class _Stepped:
         if self._masks or not isinstance(self._days, DailyDays):
             cycles, rest = divmod(max(end - start, 0), self._cycle)
             if cycles and self._per_cycle is None:
-                self._per_cycle = self._count_one_by_one(start, start + self._cycle)
-            return cycles * (self._per_cycle or 0) + self._count_one_by_one(end - rest, end)
+                self._per_cycle = sum(1 for _ in members(self.next, start, start + self._cycle))
+            return cycles * (self._per_cycle or 0) + sum(1 for _ in members(self.next, end - rest, end))
         return sum(
             (end - self._anchor - offset - 1) // self._step - (start - self._anchor - offset - 1) // self._step
             for offset in self._offsets
         )
-
-    def _count_one_by_one(self, start: int, end: int) -> int:
-        count = 0
-        place = self.next(start)
-        while place is not None and place < end:
-            count += 1
-            place = self.next(place + 1)
-        return count
 
 
 class _Bounded:
@@ -290,12 +287,13 @@ def _ever_allowed(rule: Rule, anchor: int) -> bool:
         return True
     unit = _UNITS[rule.code]
     common = gcd(rule.every * unit, DAY)
-    times = {0}
-    for size, most, name in ((3600, 24, "BYHOUR"), (60, 60, "BYMINUTE"), (1, 60, "BYSECOND")):
-        if size >= unit:
-            parts = {number * size % common for number in rule.numbers.get(name, range(most))}
-            times = {(time + part) % common for time in times for part in parts}
-    return (anchor - anchor % unit) % common in times
+    *parts, last = (
+        {number * part % common for number in rule.numbers.get(name, range(whole // part))}
+        for whole, part, name in _CLOCK
+        if part >= unit
+    )
+    sums = {sum(chosen) for chosen in product(*parts)}
+    return any((anchor - anchor % unit - part) % common in last for part in sums)
 
 
 def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """RFC 5545 recurrence rules: the text, checked, and which days of a year it names.
 
-dateutil expands what is hard (numbers of weeks, days of the year), one year and one part at a time.
+dateutil expands what is hard, the numbers of weeks, one year at a time.
 The rest of it is kept out: it walks from DTSTART, takes INTERVAL=0 for a rule that never ends, follows a rule that
 never matches to the year 9999, reads WKST from a global of the calendar module, and BYMONTHDAY=0 as absent.
 """
@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import groupby
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 from dateutil.rrule import DAILY, HOURLY, MINUTELY, MONTHLY, SECONDLY, WEEKLY, YEARLY, rrule, weekday
 
@@ -225,7 +225,7 @@ def _check_times(text: str, rule: Rule) -> None:
     times = prod(len(rule.numbers.get(name, (0,))) for name in rule.times_within)
     if times > DAY // 60:
         raise _fail(text, "BYSETPOS chooses from at most 1440 times of a day")
-    if rule.clock and min(map(abs, rule.numbers["BYSETPOS"])) > times:
+    if (rule.clock or rule.frequency == "DAILY") and min(map(abs, rule.numbers["BYSETPOS"])) > times:
         raise _fail(text, f"BYSETPOS chooses from {times} here and takes none of them, so that it would never fire")
 
 
@@ -298,9 +298,9 @@ def _bits_of(number: int) -> list[int]:
 def _days_of(rule: Rule, year: int) -> int:
     """Return the days of a year that pass every part of a rule, as the bits of a number (bit 0 is 1 January).
 
-    What is easy is done here; dateutil is asked for the numbering of weeks and for days of the year, one part at a
-    time. Several parts that never meet it would follow to the year 9999, a plain weekday beside a counted one
-    (``MO,1TU``) it takes for both at once, and the 53rd Monday of a month is an IndexError.
+    dateutil is asked for the numbers of weeks alone. Several parts that never meet it would follow to the year 9999,
+    a plain weekday beside a counted one (``MO,1TU``) it takes for both at once, and the 53rd Monday of a month is an
+    IndexError.
     """
     numbers = rule.numbers
     days = (1 << (365 + isleap(year))) - 1
@@ -314,10 +314,10 @@ def _days_of(rule: Rule, year: int) -> int:
         months = numbers.get("BYMONTH", range(1, 13)) if "BYMONTH" in numbers or rule.frequency == "MONTHLY" else None
         named |= sum(1 << day for day in _counted_days(year, counted, months))
         days &= named
-    if days and "BYYEARDAY" in numbers:
-        days &= _expand(year, byyearday=numbers["BYYEARDAY"])
+    if "BYYEARDAY" in numbers:
+        days &= _year_days(365 + isleap(year), numbers["BYYEARDAY"])
     if days and "BYWEEKNO" in numbers:
-        days &= _expand(year, byweekno=numbers["BYWEEKNO"], byweekday=range(7), wkst=rule.week_start)
+        days &= _week_days(year, numbers["BYWEEKNO"], rule.week_start)
     return days
 
 
@@ -347,9 +347,14 @@ def _month_days(year: int, months: Iterable[int], numbers: tuple[int, ...] | Non
     return days
 
 
-def _expand(year: int, **parts: Any) -> int:
-    """Let dateutil expand one part of a rule for a year, as the bits of a number."""
+def _year_days(length: int, numbers: tuple[int, ...]) -> int:
+    places = {number - 1 if number > 0 else length + number for number in numbers}
+    return sum(1 << place for place in places if 0 <= place < length)
+
+
+def _week_days(year: int, numbers: tuple[int, ...], week_start: int) -> int:
+    """Let dateutil say which days are in weeks of these numbers, as the bits of a number."""
     first = datetime(year, 1, 1)  # noqa: DTZ001 - local by design
-    parts.setdefault("wkst", 0)  # the default would be a global of the calendar module
-    rule = rrule(YEARLY, dtstart=first, until=first.replace(month=12, day=31), **parts)
+    last = first.replace(month=12, day=31)
+    rule = rrule(YEARLY, dtstart=first, until=last, byweekno=numbers, byweekday=range(7), wkst=week_start)
     return sum(1 << (at - first).days for at in rule)

@@ -4,7 +4,7 @@ datetime arithmetic within one ``ZoneInfo`` compares and subtracts wall clocks a
 01:30 EST), so that the calendar computes with integers and makes one UTC datetime at the very end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "enumerate_bits",
     "instant_of",
     "local_of",
+    "members",
     "naive_of",
     "weekday_of",
 ]
@@ -76,11 +77,17 @@ def weekday_of(day: int) -> int:
     return (day + 3) % 7
 
 
+def members(find: Callable[[int], int | None], start: int, end: int) -> Iterator[int]:
+    """Iterate over the members of a set in ``start <= n < end``; *find* finds the first that is not before a number."""
+    found = find(start)
+    while found is not None and found < end:
+        yield found
+        found = find(found + 1)
+
+
 def enumerate_bits(find: Callable[[int], int | None], start: int, end: int) -> int:
-    """Return the seconds ``start <= second < end`` of a set, which *find* finds, as the bits of a number."""
+    """Return the members of a set in ``start <= n < end`` as a number whose bit i stands for ``start + i``."""
     bits = 0
-    second = find(start)
-    while second is not None and second < end:
-        bits |= 1 << (second - start)
-        second = find(second + 1)
+    for found in members(find, start, end):
+        bits |= 1 << (found - start)
     return bits

@@ -5,119 +5,155 @@ transactions differ by: the ids that an instant bounds are taken with a margin, 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from bgsched.run import Run
 from bgsched.stores import _sql, _sql_filters
+from bgsched.stores._links import Talk
 from bgsched.stores._postgres_rows import RUN, clean
-from bgsched.stores._sql_filters import Mentions
+from bgsched.stores._sql_filters import Lane, Mentions
+from bgsched.stores._wire import Statement
 from bgsched.stores.base import Page, RunFilter
 
-__all__ = ["Ask", "page"]
+__all__ = ["page"]
 
 _MARGIN = timedelta(seconds=15)
+_NO_END = (1 << 63) - 1
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
 
 
-class Ask(Protocol):
-    """Asks the server one question, in a round trip of its own."""
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """The ids from *first* to before *end*, and what else bounds the instants: a condition and its values."""
 
-    def __call__(self, query: str, *values: Any) -> list[Any]:
-        """Return the rows."""
-        ...
+    first: int = 0
+    end: int = _NO_END
+    where: str = ""
+    values: tuple[datetime, ...] = ()
 
 
-def page(ask: Ask, schema: str, filter: RunFilter) -> Page:
+def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
     """Return the runs that match, newest first; see `StoreReader.runs`."""
-    newest, newest_values = _newest(ask, schema, filter)
-    rest, values = _sql_filters.rest(filter)
+    newest, values = _newest(schema, filter, _bounds(talk, schema, filter))
+    rest, rest_values = _sql_filters.rest(filter)
     if not rest and filter.text is None:
-        found = _runs(ask, schema, f"id = ANY(ARRAY({newest}))", newest_values)  # a join would be one of whole tables
-        return Page.of(found, filter.limit)
+        among = f"id = ANY(ARRAY({newest}))"  # a join would be one of whole tables
+        return Page.of(_runs(talk, schema, among, values), filter.limit)
 
-    def fulfilling(ids: Sequence[int]) -> set[int]:
+    def fulfilling(ids: Sequence[int]) -> list[int]:
         where = " AND ".join(["id = ANY(%s::bigint[])", *(condition.replace("?", "%s") for condition in rest)])
-        return {row[0] for row in ask(f"SELECT id FROM {schema}.runs WHERE {where}", _array(ids), *values)}
+        rows = talk.ask(f"SELECT id FROM {schema}.runs WHERE {where}", _array(ids), *rest_values)
+        return [row[0] for row in rows]
 
     sifted = _sql_filters.sift(
         filter,
-        [row[0] for row in ask(newest, *newest_values)],
+        [row[0] for row in talk.ask(newest, *values)],
         fulfilling,
-        lambda ids: _mentioning(ask, schema, ids, clean(filter.text)),
+        lambda ids: _mentioning(talk, schema, ids, clean(filter.text)),
     )
-    return Page(_runs(ask, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]), sifted.before)
+    runs = _runs(talk, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]) if sifted.ids else []
+    return Page(runs, sifted.before)
 
 
-def _runs(ask: Ask, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
+def _runs(talk: Talk, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = talk.ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
     return [_sql.run_from_row(row) for row in rows]
 
 
-def _newest(ask: Ask, schema: str, filter: RunFilter) -> tuple[str, list[Any]]:
-    """Return the query, with its values, for the newest ids of all lanes of a filter."""
-    bounds, bound_values = _bounds(ask, schema, filter)
+def _newest(schema: str, filter: RunFilter, bounds: _Bounds) -> tuple[str, list[Any]]:
+    """Return the query, with its values, for the newest ids of all lanes of a filter within bounds."""
     most = _sql_filters.look(filter)
     parts: list[str] = []
     values: list[Any] = []
     for lane in _sql_filters.lanes(filter):
-        where = " AND ".join([lane.where, *bounds]).replace("?", "%s")
-        parts.append(f"(SELECT id FROM {schema}.runs WHERE {where} ORDER BY {lane.id} DESC LIMIT %s)")
-        values += [*lane.values, *bound_values, most]
+        parts.append(_of_lane(schema, lane, bounds.where))
+        values += [*([list(lane.statuses)] if lane.statuses else []), *lane.values, *bounds.values]
+        values += [bounds.first, bounds.end, most]
     query = f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS newest ORDER BY id DESC LIMIT %s"
     return query, [*values, most]
 
 
-def _bounds(ask: Ask, schema: str, filter: RunFilter) -> tuple[list[str], list[Any]]:
-    found: list[str] = []
-    values: list[Any] = []
-    if filter.before is not None:
-        found.append("id < ?")
-        values.append(filter.before)
-    if filter.since is not None:
-        found += ["id >= ?", "recorded_at >= ?"]
-        values += [_first_recorded(ask, schema, filter.since - _MARGIN), filter.since]
-    if filter.until is not None:
-        found += ["id < ?", "recorded_at <= ?"]
-        values += [_first_recorded(ask, schema, filter.until + _MARGIN), filter.until]
-    return found, values
+def _of_lane(schema: str, lane: Lane, where: str) -> str:
+    """Return the query for the newest ids of a lane.
+
+    One for all its statuses, for to plan it costs more than to execute it. It compares pairs: otherwise the planner,
+    who does not know how rare a status is, may walk all ids instead of those of the status.
+    """
+    key, of, order = lane.id, "", f"{lane.id} DESC"
+    if lane.statuses:
+        key, of, order = "(status, id)", "lane.status, ", "status DESC, id DESC"
+    newest = (
+        f"(SELECT id FROM {schema}.runs WHERE {lane.where.replace('?', '%s')}{where} "
+        f"AND {key} >= ({of}%s) AND {key} < ({of}%s) ORDER BY {order} LIMIT %s)"
+    )
+    if not lane.statuses:
+        return newest
+    return f"(SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL {newest} AS one)"
 
 
-def _first_recorded(ask: Ask, schema: str, at: datetime) -> int:
-    """Return the id from which on runs were recorded at *at* or later, by halving: some twenty looks at the key."""
-    rows = ask(
+def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
+    end = _NO_END if filter.before is None else filter.before
+    asked = [
+        (" AND (recorded_at >= %s) IS TRUE", filter.since, -_MARGIN),
+        (" AND (recorded_at <= %s) IS TRUE", filter.until, _MARGIN),
+    ]
+    given = [(where, at, margin) for where, at, margin in asked if at is not None]
+    if not given:
+        return _Bounds(end=end)
+    halved = talk.send(*(_first_recorded(schema, _shifted(at, margin)) for _, at, margin in given))
+    found = [rows[0][0] for rows in halved]
+    return _Bounds(
+        first=found[0] if filter.since is not None else 0,
+        end=min(end, found[-1]) if filter.until is not None else end,
+        where="".join(where for where, *_ in given),
+        values=tuple(at for _, at, _ in given),
+    )
+
+
+def _shifted(at: datetime, margin: timedelta) -> datetime:
+    try:
+        return at + margin
+    except OverflowError:  # where time ends, so do the runs
+        return at
+
+
+def _first_recorded(schema: str, at: datetime) -> Statement:
+    """Return how to ask for the id from which on runs were recorded at *at* or later.
+
+    By halving: some twenty looks at the key.
+    """
+    query = (
         f"WITH RECURSIVE halves(low, high) AS (SELECT 1::bigint, coalesce(max(id), 0) + 1 FROM {schema}.runs UNION ALL "
         "SELECT CASE WHEN found.is_older THEN found.id + 1 ELSE low END, "
         "CASE WHEN found.is_older THEN high ELSE (low + high) / 2 END FROM halves LEFT JOIN LATERAL "
         f"(SELECT id, recorded_at < %s AS is_older FROM {schema}.runs WHERE id >= (low + high) / 2 ORDER BY id "
-        "LIMIT 1) AS found ON true WHERE low < high) SELECT low FROM halves WHERE low >= high",
-        at,
+        "LIMIT 1) AS found ON true WHERE low < high) SELECT low FROM halves WHERE low >= high"
     )
-    return int(rows[0][0])
+    return query, (at,)
 
 
-def _mentioning(ask: Ask, schema: str, ids: Sequence[int], text: str) -> Mentions:
+def _mentioning(talk: Talk, schema: str, ids: Sequence[int], text: str) -> Mentions:
     """Look into the logs from the newest run on: one run after the other, until there were enough lines."""
     wanted = _array(ids)
-    said = ask(
+    said = (
         f"SELECT id FROM {schema}.runs WHERE id = ANY(%s::bigint[]) AND (reason IS NOT NULL OR error IS NOT NULL) "
         "AND strpos(lower(concat_ws(' ', reason, error ->> 'type', error ->> 'message', error ->> 'traceback')), "
-        "lower(%s)) > 0",
-        wanted,
-        text,
+        "lower(%s)) > 0"
     )
-    ((lines, last, logged),) = ask(
+    logged = (
         "SELECT coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM ("
         "SELECT run_id, count(*) AS lines, bool_or(strpos(lower(text), lower(%s)) > 0) AS mentions FROM ("
         "SELECT line.run_id, line.text FROM unnest(%s::bigint[]) AS wanted(id) CROSS JOIN LATERAL ("
         f"SELECT run_id, text FROM {schema}.log WHERE run_id = wanted.id OFFSET 0) AS line LIMIT %s) AS looked "
-        "GROUP BY run_id) AS logs",
-        text,
-        wanted,
-        _sql_filters.LOOK_LINES,
+        "GROUP BY run_id) AS logs"
     )
-    return _sql_filters.mentions(ids, {row[0] for row in said} | set(logged or ()), lines, last)
+    by_run, ((lines, last, by_line),) = talk.send(
+        (said, (wanted, text)), (logged, (text, wanted, _sql_filters.LOOK_LINES))
+    )
+    return _sql_filters.mentions(ids, {row[0] for row in by_run} | set(by_line or ()), lines, last)
 
 
 def _array(ids: Sequence[int]) -> str:

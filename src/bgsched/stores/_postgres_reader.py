@@ -82,7 +82,8 @@ class PostgresReader:
         return next((_sql.run_from_row(row) for row in rows), None)
 
     def runs(self, filter: RunFilter) -> Page:
-        return page(self._ask, self._schema, filter)
+        with self._links.transaction() as talk:
+            return page(talk, self._schema, filter)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         rows = self._ask(
@@ -97,28 +98,25 @@ class PostgresReader:
         where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
         values: list[Any] = [since]
         if process is not None:
-            where += " AND process = %s"
+            where += " AND (process = %s) IS TRUE"  # so that it is read in the index of figures
             values.append(process)
+        runs = f"FROM {self._schema}.runs WHERE {where}"
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
         spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
+        wanted = RunFilter(process=process, since=since, limit=1)
         with self._links.transaction() as talk:
             talk.patience = LONG
-            counts = talk.ask(
-                f"SELECT status, sum(fire_count)::bigint FROM {self._schema}.runs WHERE {where} GROUP BY 1 ORDER BY 1",
-                *values,
+            counts, ((durations, lateness),) = talk.send(
+                (f"SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
+                (f"SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
             )
-            figures = talk.ask(
-                f"SELECT {spread.format('duration')}, {spread.format('lateness')} "
-                f"FROM {self._schema}.runs WHERE {where}",
-                *values,
-            )[0]
-        newest: dict[str, Any] = {
-            name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
-            for name, statuses in LAST.items()
-        }
+            newest: dict[str, Any] = {
+                name: next(iter(page(talk, self._schema, replace(wanted, status=statuses))), None)
+                for name, statuses in LAST.items()
+            }
         spans: dict[str, Any] = {
             f"{name}_p{percent}": _sql.span(value)
-            for name, found in zip(("duration", "lateness"), figures, strict=True)
+            for name, found in (("duration", durations), ("lateness", lateness))
             for percent, value in zip((50, 95, 99), found or (None, None, None), strict=True)
         }
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
@@ -148,8 +146,7 @@ class PostgresReader:
         """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""
         schema = self._schema
         rows = self._ask(
-            "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 "
-            f"FROM {schema}.runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id), "
+            f"SELECT id, request_id, process, status, finished_at, NOT {_sql.has_newer(f'{schema}.runs')}, "
             f"recorded_at < %s FROM (SELECT * FROM {schema}.runs AS old WHERE id > %s AND finished_at IS NOT NULL "
             f"AND NOT EXISTS (SELECT 1 FROM {schema}.runs AS parent WHERE parent.id = old.parent_id "
             "AND parent.finished_at IS NULL) ORDER BY id LIMIT %s) AS run ORDER BY id",

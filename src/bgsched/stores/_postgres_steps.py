@@ -346,9 +346,8 @@ class PostgresTransaction:
         """Leave out what another purge has locked: it is about to be gone."""
         self._talk.patience = LONG
         rows = self._talk.ask(
-            f"SELECT id FROM {self._schema}.runs AS run WHERE id = ANY(%s::bigint[]) AND NOT {ACTIVE} AND EXISTS "
-            f"(SELECT 1 FROM {self._schema}.runs AS newer WHERE newer.request_id = run.request_id "
-            "AND newer.id > run.id) ORDER BY id FOR UPDATE OF run SKIP LOCKED",
+            f"SELECT id FROM {self._schema}.runs AS run WHERE id = ANY(%s::bigint[]) AND NOT {ACTIVE} "
+            f"AND {_sql.has_newer(f'{self._schema}.runs')} ORDER BY id FOR UPDATE OF run SKIP LOCKED",
             list(ids),
         )
         found = [row[0] for row in rows]

@@ -261,8 +261,8 @@ class StoreReader(Protocol):
     def runs(self, filter: RunFilter) -> Page:
         """Return the runs that match, newest first.
 
-        All of them, up to the limit, where the filter is a request, a user, a process or none of these, with or without
-        statuses and bounds. For more than that a store may look at a bounded number of runs: see `Page`.
+        All of them, up to the limit, where the filter is a request, a user, a process, both of these or none, with or
+        without statuses and bounds. For more than that a store may look at a bounded number of runs: see `Page`.
         """
         ...
 

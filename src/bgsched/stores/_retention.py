@@ -11,7 +11,7 @@ from bgsched.stores._steps import Transaction
 
 __all__ = ["purge"]
 
-_LOOK = 400
+_LOOK = 10  # runs at least beside those that may be deleted: the newest of their requests, say
 _MOST_REQUESTS = 50
 _FAR = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def purge(
     after: int,
 ) -> Bite:
     """Do what `Store.purge` promises."""
-    look = max(_LOOK, 2 * limit)
+    look = limit + max(_LOOK, limit // 4)
     found = reader.aged(after, _oldest_kept(retention, now), look)
     kept_from = _Surplus(reader, retention.per_process)
     stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, kept_from)][:limit]

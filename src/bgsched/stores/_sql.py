@@ -30,6 +30,7 @@ __all__ = [
     "changes_to_row",
     "dump",
     "error_text",
+    "has_newer",
     "instant",
     "lenient_instant",
     "line_from_row",
@@ -117,6 +118,8 @@ IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
 
+_FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
+
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
 
 SCHEDULER_COLUMNS = (
@@ -132,6 +135,13 @@ SCHEDULER_COLUMNS = (
     "problem_since",
     "processes",
 )
+
+
+def has_newer(runs: str) -> str:
+    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by two looks at most."""
+    newer = f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id"  # noqa: S608
+    ended = f"newer.finished_at IS NOT NULL AND newer.{_FINAL_STATUS}"
+    return f"({newer} AND {ended}) OR {newer} AND newer.{ACTIVE_STATUS}))"
 
 
 def micros(instant: datetime | None) -> int | None:

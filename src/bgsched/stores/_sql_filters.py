@@ -3,7 +3,7 @@
 A *lane* is an equality on the front of an index that ends in the id, so the newest runs of a lane cost their share of
 the page, however many runs there are. The newest of all lanes together are the page.
 
-What the lanes do not say (the *rest*: a process beside a user, a text) can only be found by looking. One question looks
+What the lanes do not say (the *rest*: a user beside a request, a text) can only be found by looking. One question looks
 at no more than `LOOK` runs and `LOOK_LINES` log lines, and then says where the next one goes on: it is as quick among
 ten million runs as among ten thousand, and holds no long snapshot, which would keep SQLite's write-ahead log from being
 folded in and PostgreSQL from removing what is old.
@@ -30,9 +30,8 @@ __all__ = [
     "sift",
 ]
 
-LOOK = 500
+LOOK = 100
 LOOK_LINES = 10_000  # more than an attempt's log has
-_FIRST_BITE = 200  # of what is looked at; most texts that are asked for are found there
 
 _ACTIVE = "status IN ('waiting', 'running')"
 _RUNNING = f"{_ACTIVE} AND status = 'running' AND owner IS NOT NULL"
@@ -40,68 +39,59 @@ _RUNNING = f"{_ACTIVE} AND status = 'running' AND owner IS NOT NULL"
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A condition, its values, and how to write ``id`` beside it.
+    """A condition and its values; with *statuses*, one lane for each of them.
 
-    ``+id`` keeps the planner from walking the ids where an index over few rows serves better.
+    *id*: how to write ``id`` beside it. ``+id`` keeps the planner from walking the ids where an index over few rows
+    serves better.
     """
 
     where: str
     values: tuple[Any, ...] = ()
+    statuses: tuple[str, ...] = ()
     id: str = "id"
 
 
 def lanes(filter: RunFilter) -> list[Lane]:
-    """Return the lanes of a filter."""
+    """Return the lanes of a filter: one for each status that a run may end in, and one for those that go on."""
     if filter.parent is not None:
         return [Lane("parent_id = ?", (filter.parent,))]
-    if filter.request is not None:
-        return _of_request(filter.request, filter.status)
-    if filter.user is not None:
-        return _by_status('"user" = ? AND ', (filter.user,), filter.status)
-    if filter.process is not None:
-        return _by_status("process = ? AND ", (filter.process,), filter.status)
-    return _by_status("", (), filter.status) if filter.status else [Lane("1 = 1")]
+    named = _named(filter)
+    if not named and not filter.status:
+        return [Lane("1 = 1")]
+    front, values = "".join(f"{column} = ? AND " for column, _ in named), tuple(value for _, value in named)
+    statuses = filter.status or frozenset(RunStatus)
+    ended = tuple(sorted(status.value for status in FINAL & statuses))
+    found = [Lane(f"{front}finished_at IS NOT NULL", values, ended)] if ended else []
+    return found + _active(front, values, ACTIVE & statuses)
 
 
-def _of_request(request: str, statuses: Collection[RunStatus]) -> list[Lane]:
-    """Return the lanes of a request: its failures, few of many, have an index; its successes are looked for."""
-    if not statuses or RunStatus.SUCCESS in statuses:
-        return [Lane("request_id = ?", (request,))]
-    failed = "request_id = ? AND status = ? AND finished_at IS NOT NULL AND status <> 'success'"
-    found = [Lane(failed, (request, status.value)) for status in sorted(FINAL & frozenset(statuses))]
-    return found + _active("request_id = ? AND ", (request,), statuses)
-
-
-def _by_status(front: str, values: tuple[Any, ...], statuses: Collection[RunStatus]) -> list[Lane]:
-    """Return a lane for each status that a run may end in, and one for those that go on."""
-    ended = [status for status in sorted(FINAL) if not statuses or status in statuses]
-    found = [Lane(f"{front}status = ? AND finished_at IS NOT NULL", (*values, status.value)) for status in ended]
-    return found + _active(front, values, statuses)
-
-
-def _active(front: str, values: tuple[Any, ...], statuses: Collection[RunStatus]) -> list[Lane]:
-    wanted = ACTIVE & frozenset(statuses or ACTIVE)
+def _active(front: str, values: tuple[Any, ...], wanted: Collection[RunStatus]) -> list[Lane]:
     if not wanted:
         return []
     condition = _RUNNING if wanted == {RunStatus.RUNNING} else _ACTIVE
     if wanted == {RunStatus.WAITING}:
         condition += " AND status = 'waiting'"
-    return [Lane(f"{front}{condition}", values, "+id")]
+    return [Lane(f"{front}{condition}", values, id="+id")]
+
+
+def _named(filter: RunFilter) -> list[tuple[str, str]]:
+    """Return the columns, with their values, by which an index tells the runs of a filter."""
+    if filter.request is not None:
+        return [("request_id", filter.request)]
+    # without quotes, PostgreSQL takes "user" for the role that asks
+    given = (('"user"', filter.user), ("process", filter.process))
+    return [(column, value) for column, value in given if value is not None]
 
 
 def rest(filter: RunFilter) -> tuple[list[str], list[Any]]:
     """Return the conditions, with their values, that the lanes leave open; the text is not among them."""
-    columns = (
-        ("parent_id", filter.parent),
-        ("request_id", filter.request),
-        ('"user"', filter.user),  # without quotes, PostgreSQL takes it for the role that asks
-        ("process", filter.process),
-    )
-    given = [(column, value) for column, value in columns if value is not None]
-    found = [f"{column} = ?" for column, _ in given[1:]]
-    values = [value for _, value in given[1:]]
-    looked_for = filter.parent is not None or (filter.request is not None and RunStatus.SUCCESS in filter.status)
-    if filter.status and looked_for:
+    others = (("request_id", filter.request), ('"user"', filter.user), ("process", filter.process))
+    given: list[tuple[str, Any]] = [(column, value) for column, value in others if value is not None]
+    if filter.parent is None:
+        told = _named(filter)
+        given = [item for item in given if item not in told]
+    found, values = [f"{column} = ?" for column, _ in given], [value for _, value in given]
+    if filter.status and filter.parent is not None:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     return found, values
@@ -146,25 +136,22 @@ def sift(
 ) -> Sifted:
     """Return the page among the newest runs of the lanes, *candidates*, newest first.
 
-    *fulfilling* tells which of them fulfil the rest, *mentioning* which of those mention the text; both are asked for
-    the first few, then for the others if the page is not full.
+    *fulfilling* tells which of them fulfil the rest, *mentioning* which of those mention the text.
     """
-    found: list[int] = []
-    asked = bool(rest(filter)[0])
-    for bite in (candidates[:_FIRST_BITE], candidates[_FIRST_BITE:]):
-        fitting = frozenset(fulfilling(bite) if asked else bite)
-        wanted = [id for id in bite if id in fitting]
-        stopped = None
-        if filter.text is not None and wanted:
-            mentioned = mentioning(wanted)
-            stopped = mentioned.until
-            wanted = [id for id in wanted if id in mentioned.ids and id >= (stopped or 0)]
-        found += wanted
-        if len(found) >= filter.limit:
-            return Sifted(found[: filter.limit], found[filter.limit - 1])
-        if stopped is not None:
-            return Sifted(found, stopped)
-    return Sifted(found, candidates[-1] if len(candidates) >= look(filter) else None)
+    found = list(candidates)
+    if rest(filter)[0]:
+        kept = frozenset(fulfilling(found))
+        found = [id for id in found if id in kept]
+    stopped = None
+    if filter.text is not None and found:
+        mentioned = mentioning(found)
+        stopped = mentioned.until
+        found = [id for id in found if id in mentioned.ids and id >= (stopped or 0)]
+    if len(found) >= filter.limit:
+        return Sifted(found[: filter.limit], found[filter.limit - 1])
+    if stopped is None and len(candidates) >= look(filter):
+        stopped = candidates[-1]
+    return Sifted(found, stopped)
 
 
 def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:

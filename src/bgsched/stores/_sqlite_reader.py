@@ -30,6 +30,7 @@ _RUN = ", ".join(_sql.RUN_COLUMNS)
 _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
 _ACTIVE = _sql.ACTIVE_STATUS
+_HAS_NEWER = _sql.has_newer("bgsched_runs")
 
 QUEUED = (
     f"status = 'waiting' AND owner IS NULL AND due_at {_sql.IS_INSTANT} "  # noqa: S608  our own
@@ -59,9 +60,10 @@ def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
     bounds, most = _bounds(connection, filter), _sql_filters.look(filter)
     ids: list[int] = []
     for lane in _sql_filters.lanes(filter):
-        where = f"{lane.where} AND {lane.id} BETWEEN ? AND ? ORDER BY {lane.id} DESC LIMIT ?"
-        rows = connection.execute(f"SELECT id FROM bgsched_runs WHERE {where}", (*lane.values, *bounds, most))  # noqa: S608
-        ids += [row[0] for row in rows]
+        where = f"{lane.where} AND {lane.id} BETWEEN ? AND ?{' AND status = ?' * bool(lane.statuses)}"
+        query = f"SELECT id FROM bgsched_runs WHERE {where} ORDER BY {lane.id} DESC LIMIT ?"  # noqa: S608
+        for status in [[status] for status in lane.statuses] or [[]]:
+            ids += [row[0] for row in connection.execute(query, (*lane.values, *bounds, *status, most))]
     return sorted(ids, reverse=True)[:most]
 
 
@@ -235,8 +237,7 @@ class SQLiteReader:
         with self._reading() as connection:
             last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
             rows = connection.execute(
-                "SELECT id, request_id, process, status, finished_at, NOT EXISTS (SELECT 1 FROM bgsched_runs AS newer "
-                "WHERE newer.request_id = run.request_id AND newer.id > run.id) FROM bgsched_runs AS run "
+                f"SELECT id, request_id, process, status, finished_at, NOT {_HAS_NEWER} FROM bgsched_runs AS run "  # noqa: S608
                 "WHERE id > ? AND id < ? AND finished_at IS NOT NULL "
                 "AND NOT EXISTS (SELECT 1 FROM bgsched_runs AS parent WHERE parent.id = run.parent_id "
                 "AND parent.finished_at IS NULL) ORDER BY run.id LIMIT ?",

@@ -21,6 +21,7 @@ _LOG = ", ".join(_sql.LOG_COLUMNS)
 _SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
 _MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
 _ACTIVE = _sql.ACTIVE_STATUS
+_HAS_NEWER = _sql.has_newer("bgsched_runs")
 _CHUNKS = (64, 8, 1)
 
 
@@ -276,8 +277,7 @@ class SQLiteTransaction:
         deleted = lines = 0
         for id in ids:
             gone = self._connection.execute(
-                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND EXISTS (SELECT 1 FROM "  # noqa: S608
-                "bgsched_runs AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id)",
+                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND {_HAS_NEWER}",  # noqa: S608
                 (id,),
             ).rowcount
             if gone:

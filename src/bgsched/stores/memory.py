@@ -33,7 +33,7 @@ from bgsched.stores.base import (
 
 __all__ = ["MemoryStore"]
 
-_LOOK = 500  # runs in which a text is looked for before others get the lock
+_LOOK = 100  # runs in which a text is looked for before others get the lock
 
 
 class MemoryStore(Store):

@@ -19,7 +19,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -51,18 +51,23 @@ _LOOK = 4.0  # with a lease of 15 s, the dead are found within 20 s
 _TRIES = 5
 _MOST_LINKS = 5
 
-_SETTINGS = {
+# Rows are found by their indexes, one by one, whatever the planner thinks of tables that were empty a minute ago.
+_PLANS = {"statement_timeout": "120s", "enable_seqscan": "off"}
+_WRITING = _PLANS | {
     "lock_timeout": "5s",
-    "statement_timeout": "120s",
     "idle_in_transaction_session_timeout": "15s",
-    # Rows are found by their indexes, one by one, whatever the planner thinks of tables that were empty a minute ago.
-    "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
-_WRITE = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", _SET)
-_READ = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL statement_timeout = '120s'")
+_READING = _PLANS | {"enable_bitmapscan": "off"}  # it would collect all that matches, and sort it, for a page of it
+
+
+def _set(settings: Mapping[str, str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+
+_WRITE = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", _set(_WRITING))
+_READ = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", _set(_READING))
 
 
 def _again(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate["PostgresStore", P], R]:

@@ -55,11 +55,10 @@ CREATE TABLE bgsched.runs (
     result        json,
     error         json,
     sensitive     text
-) WITH (autovacuum_vacuum_scale_factor = 0.05);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
-CREATE INDEX runs_request ON bgsched.runs (request_id, id);
 
 -- What is going on: few rows, which leave these indexes when they end.
 CREATE INDEX runs_active ON bgsched.runs (request_id) WHERE status IN ('waiting', 'running');
@@ -69,11 +68,13 @@ CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AN
 
 -- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
 CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_request ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_figures ON bgsched.runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_failed ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
 CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
+CREATE INDEX runs_user_process ON bgsched.runs ("user", process, status, id)
+    WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not

@@ -58,20 +58,22 @@ CREATE TABLE bgsched_runs (
 
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
-CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, id);
 
 -- What is going on: few rows, which leave these indexes when they end.
+CREATE INDEX bgsched_runs_active ON bgsched_runs (request_id) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
 -- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
 CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, process, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_failed ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL AND status <> 'success';
 CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_user_process ON bgsched_runs (user, process, status, id)
+    WHERE user IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
