@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bgsched import Monitor, Scheduler, SQLiteStore, StoreUnavailableError, current_run
+from bgsched import Monitor, RunStatus, Scheduler, SQLiteStore, StoreUnavailableError, current_run
 from bgsched._current import LiveRun
 from bgsched._runlog import LogBounds, RunLog
 from bgsched.run import LogLine, LogTrim
@@ -97,6 +98,51 @@ def test_a_value_that_logs_while_it_is_logged_ends_in_one_line() -> None:
     log.take_record(logging.LogRecord("x", logging.INFO, "", 0, "%s", (Talkative(),), None))
     log.take_record(logging.LogRecord("x", logging.INFO, "", 0, "and on", (), None))
     assert [line.text for line in log.drain()[0]] == ["talkative", "and on"]
+
+
+def test_what_logs_while_it_is_thrown_away_holds_up_no_run() -> None:
+    """A finalizer comes at any moment: here, while the progress that it is part of is replaced."""
+    scheduler = Scheduler(MemoryStore())
+
+    class Loud(int):
+        def __del__(self) -> None:
+            logging.getLogger("x").warning("%d is gone", self)
+
+    @scheduler.process
+    def work() -> None:
+        run = current_run()
+        run.progress(Loud(1))
+        run.progress(2)
+
+    scheduler.run_now("work")
+    thread = threading.Thread(target=scheduler.run_pending, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    (run,) = scheduler.monitor.runs()
+    assert [line.text for line in scheduler.monitor.log(run.id)] == ["1 is gone"]
+
+
+def test_a_finalizer_may_kill_the_run_that_it_interrupts() -> None:
+    scheduler = Scheduler(MemoryStore())
+
+    class Deadly(int):
+        def __del__(self) -> None:
+            scheduler.kill(current_run().id)
+
+    @scheduler.process
+    def work() -> None:
+        run = current_run()
+        run.progress(Deadly(1))
+        run.progress(2)
+        run.raise_if_killed()
+
+    scheduler.run_now("work")
+    thread = threading.Thread(target=scheduler.run_pending, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.KILLED]
 
 
 class TestTheHost:

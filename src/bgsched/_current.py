@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property, wraps
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 from urllib.parse import quote
 
 from bgsched._evolve import evolve
@@ -88,16 +88,14 @@ class LiveRun:
         self._may_begin = may_begin
         self._last_seq = last_seq
         self._run = run
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may kill the run that it interrupts
 
     @property
     def log(self) -> RunLog:
         """The log of this attempt; made when it is first asked for, most runs write nothing."""
-        if self._log is None:
-            with self._lock:
-                if self._log is None:
-                    self._log = self._make_log()
-        return self._log
+        if self._log is None:  # no lock: whoever has it may be interrupted by a finalizer that logs
+            vars(self).setdefault("_log", self._make_log())
+        return cast("RunLog", self._log)
 
     def _make_log(self, kind: Callable[..., RunLog] = RunLog) -> RunLog:
         run = self._run
@@ -175,7 +173,7 @@ class LiveRun:
 
     def forget_after_fork(self) -> None:
         """Let a child, which has this run from its parent, not wait for a thread that it does not have."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._log is not None:
             self._log.forget_after_fork()
 

@@ -336,6 +336,12 @@ def test_what_fires_after_a_long_exclusion_is_found(
     assert t.timing_from_dict(schedule.to_dict()) == schedule
 
 
+def test_many_expressions_with_years_are_no_long_search() -> None:
+    """Without a start they are looked for from the year 1 on."""
+    schedule = t.Schedule(tuple(quartz(f"0 {n} 12 1 1 ? 2030") for n in range(50)), exclude=date(2030, 1, 2))
+    assert schedule.count_fire_times(NOW, FAR) == 50
+
+
 def test_counting_a_year_of_seconds_costs_no_year_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     cases: dict[t.Frequency | tuple[t.Frequency, ...], int] = {
         t.EverySeconds(1): 31_536_000,
