@@ -1,9 +1,10 @@
-"""How fast the monitor answers over a million runs while a scheduler writes, and what retention does to lateness.
+"""How fast the monitor answers over a million runs of 10,000 requests while a scheduler writes.
 
-    python -m benchmarks.monitor [--runs N] [--store URL] [--postgres] [--retention]
+    python -m benchmarks.monitor [--runs N] [--store URL | --postgres] [--sweep]
 
 *--store* is filled where it is empty, and kept; by default a temporary SQLite file, or with *--postgres* a server that
-ends with the benchmark. *--retention* deletes half of the runs while 200 others a second go on.
+ends with the benchmark. *--sweep* asks for a page by every filter, pair and triple of filters, with values that many
+runs have, that few have, and that none has, and prints the slowest.
 """
 
 import argparse
@@ -17,7 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 from bgsched import (
     EverySeconds,
@@ -32,7 +36,7 @@ from bgsched import (
     Store,
     open_store,
 )
-from bgsched.stores.base import Bite, Ended
+from bgsched.stores.base import Ended
 from bgsched.testing.contract import make_request
 from bgsched.timing import Later
 
@@ -40,7 +44,10 @@ REQUESTS = 10_000
 PROCESSES = 50
 DAYS = 30
 LINES = 2
+RARE = "rare"  # a process and a user of few runs, long ago
+TARGET = 5.0  # milliseconds for a page
 _BATCH = 10_000
+_OLD = range(30_000, 30_010)
 
 
 # -- the runs --------------------------------------------------------------------------------------------------------
@@ -69,11 +76,13 @@ def _run(n: int, at: datetime, chance: random.Random) -> Run:
     number = n % REQUESTS
     status = RunStatus.ERROR if chance.random() < 0.01 else RunStatus.SUCCESS
     spent = timedelta(milliseconds=chance.expovariate(0.01))
+    if n in _OLD:
+        status = RunStatus.KILLED
     return Run(
         request_id=f"request-{number:05}",
         revision=n // REQUESTS,
-        process=f"process-{number % PROCESSES}",
-        user="ann" if number % 100 == 0 else None,
+        process=RARE if n in _OLD else f"process-{number % PROCESSES}",
+        user=RARE if n in _OLD else "ann" if number % 100 == 0 else "eve" if number % 3 == 0 else None,
         fire_time=at,
         recorded_at=at,
         claimed_at=at,
@@ -150,13 +159,16 @@ def measure(ask: Callable[[], object], times: int = 15) -> str:
     return f"{statistics.median(spent):8.2f}{statistics.median(worked):8.2f}{min(spent):8.2f}{max(spent):8.1f}"
 
 
-def ask_all(url: str, store: Store, now: datetime) -> None:
+def ask_all(url: str, store: Store, *, sweeping: bool) -> None:
     """Ask everything while a scheduler in another OS process executes 50 runs a second."""
-    newest = Monitor(store).runs("process-7", limit=1)[0].id  # of those that were generated: they have logs
+    newest = Monitor(store).runs("process-7", limit=1)[0]  # of those that were generated: they have logs
     monitor = Monitor(url)
     with writer(url):
+        if sweeping:
+            sweep(monitor, newest)
+            return
         print(f"{'milliseconds':32}  median     CPU     min     max")
-        for name, ask in questions(monitor, now, newest).items():
+        for name, ask in questions(monitor, newest.recorded_at, newest.id).items():
             print(f"{name:32}{measure(ask)}", flush=True)
 
 
@@ -179,9 +191,6 @@ def write(store: Store) -> None:
         sys.stdin.read()
 
 
-# -- retention -------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def busy(store: Store, requests: int, retention: Retention) -> Iterator[Scheduler]:
     """Let a scheduler execute *requests* runs each second; yield when the first has run."""
@@ -190,45 +199,54 @@ def busy(store: Store, requests: int, retention: Retention) -> Iterator[Schedule
     scheduler.process("beside")(ran.set)
     soon, step = datetime.now(UTC) + timedelta(seconds=1), timedelta(seconds=1) / requests
     timings = [Schedule(EverySeconds(1), start=soon + place * step) for place in range(requests)]
-    scheduler.schedule_many([("beside", timing, None) for timing in timings])
-    with scheduler:
-        ran.wait()
-        yield scheduler
+    filed = scheduler.schedule_many([("beside", timing, None) for timing in timings])
+    try:
+        with scheduler:
+            ran.wait()
+            yield scheduler
+    finally:
+        for request in filed:
+            scheduler.unschedule(request.id)
 
 
-def purge_beside(store: Store, now: datetime) -> None:
-    """Say how late 200 runs a second are, first without and then with a purge of half of all runs beside them."""
-    with busy(store, 200, Retention(success=None, other=None)) as scheduler:
-        time.sleep(30)
-        print(f"without a purge: {_lateness(scheduler.monitor)}", flush=True)
-    deleted, longest, over = 0, 0.0, threading.Event()
-    purge = store.purge
+# -- every filter beside every other ---------------------------------------------------------------------------------
 
-    def watched(*words: object, **named: object) -> Bite:
-        nonlocal deleted, longest
+
+def sweep(monitor: Monitor, newest: Run, times: int = 3) -> None:
+    """Ask for pages by up to three filters at once; print the slowest."""
+    day, last = timedelta(days=1), newest.recorded_at
+    choices: dict[str, list[dict[str, Any]]] = {
+        "process": [{"process": name} for name in ("process-7", RARE, "nobody's")],
+        "request": [{"request": name} for name in ("request-00007", "request-00100", "nobody's")],
+        "status": [{"status": name} for name in ("success", "error", "killed", "running", ("success", "error"))],
+        "user": [{"user": name} for name in ("ann", "eve", RARE, "nobody")],
+        "time": [{"since": last - day / 24}, {"until": last - 29 * day}, {"since": last + day}]
+        + [{"since": last - 8 * day, "until": last - 8 * day + span} for span in (day / 24, day)],
+        "text": [{"text": text} for text in ("LINE 2 OF", "no paper", "not there")],
+        "before": [{"before": newest.id // 3}],
+    }
+    asked = [
+        {name: value for part in parts for name, value in part.items()}
+        for count in range(4)
+        for names in combinations(choices, count)
+        for parts in product(*(choices[name] for name in names))
+    ]
+    spent = [(_median(partial(monitor.runs, **filters), times), filters) for filters in asked]
+    spent.sort(key=lambda item: -item[0])
+    over = sum(took > TARGET for took, _ in spent)
+    median = statistics.median(took for took, _ in spent)
+    print(f"{len(spent)} pages, median {median:.2f} ms, {over} over {TARGET:g} ms; the slowest:")
+    for took, filters in spent[:15]:
+        print(f"{took:8.2f}  {', '.join(f'{name}={value}' for name, value in filters.items())}")
+
+
+def _median(ask: Callable[[], object], times: int) -> float:
+    spent = []
+    for _ in range(times):
         began = time.perf_counter()
-        bite = purge(*words, **named)  # type: ignore[arg-type]  # what the engine says
-        longest = max(longest, time.perf_counter() - began)
-        deleted += bite.runs
-        if bite.after is None and deleted:
-            over.set()
-        return bite
-
-    store.purge = watched  # type: ignore[method-assign]  # to look on
-    began = time.monotonic()
-    with busy(store, 200, Retention(success=timedelta(days=DAYS / 2))) as scheduler:
-        over.wait()
-        spent = time.monotonic() - began
-        print(f"with a purge of {deleted} runs in {spent:.0f} s: {_lateness(scheduler.monitor)}")
-        print(f"longest bite, from before it looks until it has committed: {1000 * longest:.0f} ms")
-
-
-def _lateness(monitor: Monitor) -> str:
-    found = monitor.summary("beside", since=datetime.now(UTC) - timedelta(seconds=28))
-    parts = (found.lateness_p50, found.lateness_p95, found.lateness_p99)
-    return "lateness p50 / p95 / p99: " + " / ".join(
-        f"{1000 * (p or timedelta(0)).total_seconds():.1f} ms" for p in parts
-    )
+        ask()
+        spent.append(1000 * (time.perf_counter() - began))
+    return statistics.median(spent)
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -260,30 +278,39 @@ def given_url(url: str) -> Iterator[str]:
     yield url
 
 
-def main() -> None:
-    """Fill a store, let a scheduler write to it, ask from another on it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """Let the command line say which store, and how much is to be in it."""
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--store", metavar="URL")
     parser.add_argument("--postgres", action="store_true")
-    parser.add_argument("--retention", action="store_true")
-    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+
+
+@contextmanager
+def filled_store(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
+    """Lend the store that the command line names, filled where it is empty, with its URL."""
     place = given_url(args.store) if args.store else postgres_url() if args.postgres else sqlite_url()
     with place as url:
         store = open_store(url)
-        now = datetime.now(UTC)
         if not Monitor(store).runs(limit=1):
             began = time.perf_counter()
-            fill(store, args.runs, now)
+            fill(store, args.runs, datetime.now(UTC))
             print(f"{args.runs} runs written in {time.perf_counter() - began:.0f} s", flush=True)
+        yield store, url
+        store.close()
+
+
+def main() -> None:
+    """Fill a store, let a scheduler write to it, ask from another on it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_store_options(parser)
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    with filled_store(args) as (store, url):
         if args.write:
             write(store)
-        elif args.retention:
-            purge_beside(store, now)
         else:
-            ask_all(url, store, now)
-        store.close()
+            ask_all(url, store, sweeping=args.sweep)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ that list alone the three ways of reading time follow:
 
 import calendar
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -61,6 +61,7 @@ class Window:
     step: timedelta
     rows: tuple[tuple[datetime, datetime], ...]
     first_row: dict[datetime, datetime]
+    nominal: tuple[datetime, ...]  # every reading from the least to the greatest, those in a gap included
     dates: frozenset[date]
 
     @classmethod
@@ -75,23 +76,27 @@ class Window:
         first: dict[datetime, datetime] = {}
         for instant, reading in rows:
             first.setdefault(reading, instant)
-        dates = frozenset(reading.date() for _, reading in rows)
-        return cls(zone, centre - reach, centre + reach, step, tuple(rows), first, dates)
+        least, greatest = min(first), max(first)
+        nominal = tuple(least + step * n for n in range((greatest - least) // step + 1))
+        dates = frozenset(reading.date() for reading in first)
+        return cls(zone, centre - reach, centre + reach, step, tuple(rows), first, nominal, dates)
+
+    @property
+    def days(self) -> list[date]:
+        first, last = self.nominal[0].date(), self.nominal[-1].date()
+        return [first + n * DAY for n in range((last - first).days + 1)]
 
     def clock(self, matches: Callable[[datetime], bool]) -> set[datetime]:
         return self.cut(instant for instant, reading in self.rows if matches(reading))
 
-    def fixed(self, matches: Callable[[datetime], bool]) -> set[datetime]:
+    def fixed(self, readings: Iterable[datetime]) -> set[datetime]:
         found = set()
-        reading, last = min(self.first_row), max(self.first_row)
-        while reading <= last:
-            if matches(reading):
-                instant = self.first_row.get(reading)
-                if instant is None and reading.date() in self.dates:
-                    instant = self.after_gap(reading)
-                if instant is not None:
-                    found.add(instant)
-            reading += self.step
+        for reading in readings:
+            instant = self.first_row.get(reading)
+            if instant is None and reading.date() in self.dates and self.nominal[0] <= reading <= self.nominal[-1]:
+                instant = self.after_gap(reading)
+            if instant is not None:
+                found.add(instant)
         return self.cut(found)
 
     def after_gap(self, reading: datetime) -> datetime:
@@ -149,7 +154,7 @@ class Dated:
     def fire_times(self, window: Window, start: datetime) -> set[datetime]:
         local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None)
         at = self.at or local.time().replace(microsecond=0)
-        return window.fixed(lambda reading: reading.time() == at and self.day.holds(reading.date(), local.date()))
+        return window.fixed(datetime.combine(day, at) for day in window.days if self.day.holds(day, local.date()))
 
 
 @dataclass(frozen=True)
@@ -225,19 +230,22 @@ class CronSpec:
     seconds: frozenset[int] = frozenset({0})
 
     def fire_times(self, window: Window, start: datetime) -> set[datetime]:
-        found = window.clock(self.matches) if self.clock else window.fixed(self.matches)
+        matches = self.matching(window)
+        found = window.clock(matches) if self.clock else window.fixed(filter(matches, window.nominal))
         return {at for at in found if at >= start}
 
-    def matches(self, reading: datetime) -> bool:
-        return (
+    def matching(self, window: Window) -> Callable[[datetime], bool]:
+        days = frozenset(day for day in window.days if self.day_matches(day))
+        return lambda reading: (
             reading.second in self.seconds
             and reading.minute in self.minutes
             and reading.hour in self.hours
-            and reading.month in self.months
-            and self.day_matches(reading.date())
+            and reading.date() in days
         )
 
     def day_matches(self, day: date) -> bool:
+        if day.month not in self.months:
+            return False
         if self.special is not None:
             return self.special_matches(day, *self.special)
         by_day, by_weekday = day.day in self.days, day.weekday() in self.weekdays
@@ -274,8 +282,8 @@ class RuleSpec:
 
     def fire_times(self, window: Window, start: datetime) -> set[datetime]:
         local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None, microsecond=0)
-        readings = self.readings(local, max(window.first_row))
-        found = window.clock(readings.__contains__) if self.clock else window.fixed(readings.__contains__)
+        readings = self.readings(local, window.nominal[-1])
+        found = window.clock(readings.__contains__) if self.clock else window.fixed(readings)
         last = self.until if self.until is not None and self.until.tzinfo is not None else window.until
         return {at for at in found if start <= at <= last}
 
@@ -339,9 +347,10 @@ def covering(item: Excluded, window: Window, start: datetime) -> Callable[[datet
             return lambda _, reading: day.holds(reading.date(), local.date())
         case CronSpec():
             minutes = len(item.text.split()) == 5
-            return lambda _, reading: item.matches(reading.replace(second=0) if minutes else reading)
+            matches = item.matching(window)
+            return lambda _, reading: matches(reading.replace(second=0) if minutes else reading)
         case RuleSpec() if item.of_days:
-            midnights = item.readings(datetime.combine(local, time()), max(window.first_row))
+            midnights = item.readings(datetime.combine(local, time()), window.nominal[-1])
             days = {midnight.date() for midnight in midnights if item.lasts_to(midnight, window.zone)}
             return lambda _, reading: reading.date() in days
     instants = item.fire_times(window, start)

@@ -31,6 +31,7 @@ from bgsched import (
     RunStatus,
     Schedule,
     Scheduler,
+    SchedulerRecord,
     StoreUnavailableError,
     Timing,
     Weekly,
@@ -142,6 +143,28 @@ class TestPrometheus:
         assert found["bgsched_last_success_timestamp_seconds", "fine"] > 1.7e9
         assert ("bgsched_last_success_timestamp_seconds", "broken") not in found
         assert [value for key, value in found.items() if key[0] == "bgsched_scheduler_up"] == [1]
+
+    def test_a_container_that_started_again_is_up_and_there_once(self, scheduler: Scheduler) -> None:
+        now = scheduler._clock.now()
+        for owner, lease in (("dead", -10), ("living", 10), ("ahead", 50)):
+            skew = timedelta(seconds=60) if owner == "ahead" else None
+            scheduler.store.sign_on(
+                SchedulerRecord(
+                    owner=owner,
+                    host="erp" if owner != "ahead" else "other",
+                    pid=1,
+                    started_at=now,
+                    heartbeat_at=now,
+                    lease_until=now + timedelta(seconds=lease),
+                    clock_skew=skew,
+                )
+            )
+        families = list(ProcessCollector(scheduler.monitor).collect())
+        (up,) = (family for family in families if family.name == "bgsched_scheduler_up")
+        assert [(sample.labels, sample.value) for sample in up.samples if sample.labels["pid"] == "1"] == [
+            ({"host": "erp", "pid": "1"}, 1),
+            ({"host": "other", "pid": "1"}, 0),
+        ]
 
     def test_a_second_scrape_counts_on(self, scheduler: Scheduler) -> None:
         registry = prometheus_client.CollectorRegistry()

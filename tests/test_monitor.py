@@ -267,3 +267,57 @@ class TestFollow:
     def test_of_a_run_that_is_not_there(self, any_store: Store) -> None:
         with pytest.raises(UnknownRunError, match="no run 7"):
             next(Monitor(any_store).follow(7))
+
+
+def test_every_run_of_a_summary_is_masked(scheduler: Scheduler) -> None:
+    @scheduler.process("log-in", sensitive="password")
+    def log_in(password: str) -> None:
+        if password == "wrong":
+            raise ValueError("no")
+
+    for password in ("sesame", "wrong"):
+        scheduler.schedule("log-in", Immediate(), {"password": password})
+    scheduler.run_until_idle()
+    summary = scheduler.monitor.summary("log-in")
+    shown = [summary.last_run, summary.last_success, summary.last_failure]
+    assert [run.params["password"] for run in shown if run is not None] == ["***"] * 3
+
+
+class TestOddQuestions:
+    """Whatever a dashboard passes on from its address bar: each store gives the same answer, and none breaks."""
+
+    HUGE = 10**30
+
+    def test_names_that_no_store_can_hold(self, any_store: Store) -> None:
+        monitor = Monitor(any_store)
+        for odd in ("\x00", "\udc80", "%", "'", ""):
+            assert monitor.runs(odd) == monitor.runs(request=odd) == monitor.runs(user=odd) == []
+            assert monitor.requests(odd) == monitor.requests(user=odd) == monitor.requests(after=odd or "x") == []
+            assert monitor.summary(odd).counts == {}
+            assert monitor.next_due(odd) is None
+            for ask in (monitor.request, monitor.why):
+                with pytest.raises(UnknownRequestError):
+                    ask(odd)
+
+    def test_numbers_beyond_every_id(self, any_store: Store) -> None:
+        monitor = Monitor(any_store)
+        assert monitor.runs(before=self.HUGE, limit=self.HUGE) == monitor.runs(parent=self.HUGE) == []
+        assert monitor.requests(limit=self.HUGE) == monitor.upcoming(self.HUGE) == []
+        for ask in (monitor.run, monitor.log):
+            for id in (self.HUGE, 0, -self.HUGE):
+                with pytest.raises(UnknownRunError):
+                    ask(id)
+        with pytest.raises(ValueError, match=r"limit must be 1 or more, got 1\.5"):
+            monitor.runs(limit=1.5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="whole numbers, got 'x'"):
+            monitor.run("x")  # type: ignore[arg-type]
+
+    def test_the_ends_of_time(self, any_store: Store) -> None:
+        monitor, first, last = (
+            Monitor(any_store),
+            datetime.min.replace(tzinfo=UTC),
+            datetime.max.replace(tzinfo=UTC),
+        )
+        assert monitor.runs(since=first, until=last) == []
+        assert monitor.totals(first, last) == []
+        assert monitor.summary(since=first).counts == monitor.summary(since=last).counts == {}

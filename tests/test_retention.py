@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from test_query_plans import NOW, fill
 
-from bgsched import EverySeconds, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched import EverySeconds, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched._purging import Purging
 from bgsched.run import LogLine
+from bgsched.stores._sqlite_reader import SQLiteReader
 from bgsched.stores.base import Bite, RunFilter
 from bgsched.testing import ManualClock
 
@@ -66,6 +68,30 @@ def test_by_count_the_newest_are_kept(store: SQLiteStore) -> None:
         assert len(store.reader().runs(RunFilter(process=f"p{n}", limit=9_999))) == 400
 
 
+def test_a_bite_counts_the_runs_of_one_process_and_a_purge_those_of_each_once(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 3_000)
+    counted: list[str] = []
+    count = SQLiteReader.nth_newest
+
+    def watched(reader: SQLiteReader, process: str, n: int) -> int | None:
+        counted.append(process)
+        return count(reader, process, n)
+
+    monkeypatch.setattr(SQLiteReader, "nth_newest", watched)
+    kept_from: dict[str, int] = {}
+    after: int | None = 0
+    while after is not None:
+        before = len(counted)
+        retention = Retention(success=None, other=None, per_process=400)
+        after = store.purge(retention, NOW, after=after, kept_from=kept_from).after
+        assert len(counted) <= before + 1
+    assert sorted(counted) == [f"p{n}" for n in range(5)]
+    for n in range(5):
+        assert len(store.reader().runs(RunFilter(process=f"p{n}", limit=9_999))) == 400
+
+
 def test_a_scheduler_purges_bite_by_bite(store: SQLiteStore) -> None:
     clock = ManualClock(NOW)
     fill(store, 1_000)
@@ -81,6 +107,55 @@ def test_a_scheduler_purges_bite_by_bite(store: SQLiteStore) -> None:
     scheduler.shutdown()
     left = [run for run in store.reader().runs(RunFilter(limit=9_999)) if run.status == "success"]
     assert min(run.recorded_at for run in left) >= NOW - timedelta(days=7)
+
+
+class _Slow(MemoryStore):
+    """Always has more to delete, and takes a while for each run."""
+
+    def __init__(self, clock: ManualClock, a_run: float) -> None:
+        super().__init__()
+        self.bites: list[int] = []
+        self._clock = clock
+        self._a_run = a_run
+
+    def purge(
+        self,
+        retention: Retention,
+        now: datetime,
+        limit: int = 200,
+        *,
+        after: int = 0,
+        kept_from: dict[str, int] | None = None,
+    ) -> Bite:
+        self.bites.append(limit)
+        self._clock.advance(limit * self._a_run)
+        return Bite(limit, 0, after + limit)
+
+
+@pytest.mark.parametrize(("a_run", "size"), [(0.000_001, 200), (0.000_1, 50), (0.000_25, 20), (0.1, 10)])
+def test_bites_become_as_small_as_it_takes_to_be_quick(a_run: float, size: int) -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, a_run)
+    purging = Purging(store, Retention(), clock)
+    assert purging.left() == 60
+    for _ in range(8):
+        clock.advance(purging.left() + 0.001)
+        purging.go_on(NOW)
+    assert store.bites[-1] == size
+    assert purging.left() == pytest.approx(10 * size * a_run, abs=1e-6)
+
+
+def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, 0.000_1)
+    scheduler = Scheduler(store, clock=clock)
+    scheduler.run_pending()
+    clock.advance(timedelta(minutes=1))
+    scheduler.run_pending()
+    assert store.bites == [50]
+    assert scheduler._engine is not None
+    assert scheduler._engine.longest_wait() == pytest.approx(0.05)
+    scheduler.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ class Engine:
         if has_plenty:
             longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
-        waits = [longest, *(left for _, left in self._live.times_left(elapsed))]
+        waits = [longest, self._purging.left(), *(left for _, left in self._live.times_left(elapsed))]
         if not self.paused:
             now = self._clock.now()
             due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
@@ -344,6 +344,7 @@ class Engine:
 
     def _adopt(self, claimed: Iterable[Run]) -> None:
         """Start what is claimed and not under way yet."""
+        may_begin = self._may_begin
         for run in claimed:
             process = self._processes.find(run.process)
             known = self._live.find(run.id)
@@ -352,7 +353,7 @@ class Engine:
             if known is not None:  # of an attempt that was put back, and is still on its way out
                 self._live.remove(known)
             last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
-            live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=self._may_begin)
+            live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=may_begin)
             if process.pool is Pool.GROUPS:
                 self._groups.begin(live)
             else:

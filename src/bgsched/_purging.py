@@ -1,11 +1,12 @@
 """When a scheduler deletes what is past its retention: soon after its start, then every hour, bite by bite.
 
-A bite holds the store's writers up for as long as it lasts, and the scheduler's own pass too. So a bite that took long
-is followed by a smaller one, and between two bites the work goes on.
+A bite holds the store's writers up for as long as it lasts, and the scheduler's own pass too: it can be seen in the
+lateness of every run that comes due meanwhile. So bites are as small as it takes to be quick, and between two of them
+the work has ten times as long as the first one took: one run in eleven may be late, by the few milliseconds of a bite.
 """
 
 import random
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bgsched.clock import Clock
 from bgsched.request import Retention
@@ -15,9 +16,9 @@ __all__ = ["Purging"]
 
 _FIRST = 60.0  # seconds after the start: a host that is never up for long deletes as well
 _EVERY = 3600.0
-_ON = 0.25  # seconds until the next bite, while there is more
+_WELL = 0.005  # seconds that a bite should take
+_REST = 10  # times as long as a bite took, until the next one
 _MOST, _LEAST = 200, 10  # runs in a bite
-_LONG = timedelta(milliseconds=25)
 
 
 class Purging:
@@ -29,7 +30,8 @@ class Purging:
         self._clock = clock
         self._next = clock.monotonic() + _FIRST
         self._after = 0
-        self._size = _MOST
+        self._kept_from: dict[str, int] = {}
+        self._size = 5 * _LEAST
 
     def go_on(self, now: datetime) -> None:
         """Take a bite, if it is time for one."""
@@ -37,9 +39,21 @@ class Purging:
         if began < self._next:
             return
         self._next = began + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        bite = self._store.purge(self._retention, now, self._size, after=self._after)
+        if self._after == 0:
+            self._kept_from = {}
+        bite = self._store.purge(self._retention, now, self._size, after=self._after, kept_from=self._kept_from)
         self._after = bite.after or 0
-        took_long = self._clock.monotonic() - began > _LONG.total_seconds()
-        self._size = max(_LEAST, self._size // 2) if took_long else min(_MOST, 2 * self._size)
+        took = self._clock.monotonic() - began
+        self._size = _fitting(self._size, took)
         if bite.after is not None:
-            self._next = began + _ON
+            self._next = began + (1 + _REST) * took
+
+    def left(self) -> float:
+        """Return for how many seconds nothing is to be done here."""
+        return max(0.0, self._next - self._clock.monotonic())
+
+
+def _fitting(size: int, took: float) -> int:
+    """Return how many runs the next bite should have when one of *size* took so many seconds."""
+    fitting = 2 * size if took * 2 <= _WELL else int(size * max(0.5, _WELL / took))
+    return max(_LEAST, min(_MOST, fitting))

@@ -12,19 +12,31 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from bgsched._health import Health, Signs, judge
+from bgsched._runlog import clean
 from bgsched._why import Facts, explain
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import not_a_store, open_store
-from bgsched.stores.base import Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import (
+    LAST,
+    Ended,
+    Page,
+    RequestFilter,
+    RunFilter,
+    SchedulerRecord,
+    Store,
+    StoreReader,
+    Summary,
+)
 
 __all__ = ["Bucket", "Health", "Monitor"]
 
 S = TypeVar("S", RunStatus, RequestStatus)
 
 _POLL = 0.25
+_MOST = (1 << 63) - 1  # of a number, in every store
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
@@ -95,18 +107,18 @@ class Monitor:
         have a *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
-            ValueError: a status is unknown, an instant is naive, or the limit is not positive.
+            ValueError: a status is unknown, an instant is naive, an id no number, or the limit is not positive.
         """
         wanted = RunFilter(
-            process=process,
-            request=request,
-            parent=parent,
+            process=_storable(process),
+            request=_storable(request),
+            parent=_bounded(parent),
             status=_statuses(RunStatus, status),
-            user=user,
+            user=_storable(user),
             since=_aware("since", since),
             until=_aware("until", until),
-            text=text or None,
-            before=before,
+            text=_storable(text) or None,
+            before=_bounded(before),
             limit=_positive(limit),
         )
         page = self._reader.runs(wanted)
@@ -118,7 +130,7 @@ class Monitor:
         Raises:
             UnknownRunError: there is none.
         """
-        found = self._reader.find_run(id)
+        found = self._reader.find_run(id) if _bounded(id) == id else None
         if found is None:
             raise UnknownRunError(id)
         return found.masked()
@@ -136,7 +148,8 @@ class Monitor:
         Raises:
             UnknownRunError: there is no such run.
         """
-        lines = self._reader.log(run_id, after, _positive(limit))
+        after = _bounded(after)
+        lines = self._reader.log(_bounded(run_id), after, _positive(limit))
         if not lines:
             self.run(run_id)
         return _with_gaps(lines, after)
@@ -147,7 +160,7 @@ class Monitor:
         Raises:
             UnknownRunError: there is no such run.
         """
-        never = Signal()
+        never, after = Signal(), _bounded(after)
         while True:
             active = self.run(run_id).is_active
             while lines := self._reader.log(run_id, after, 1000):
@@ -174,10 +187,10 @@ class Monitor:
             ValueError: a status is unknown, or the limit is not positive.
         """
         wanted = RequestFilter(
-            process=process,
+            process=_storable(process),
             status=_statuses(RequestStatus, status),
-            user=user,
-            after=after,
+            user=_storable(user),
+            after=_storable(after),
             limit=_positive(limit),
         )
         return [request.masked() for request in self._reader.requests(wanted)]
@@ -188,7 +201,7 @@ class Monitor:
         Raises:
             UnknownRequestError: there is none.
         """
-        found = self._reader.find_request(id)
+        found = self._reader.find_request(_storable(id))
         if found is None:
             raise UnknownRequestError(id)
         return found.masked()
@@ -212,7 +225,7 @@ class Monitor:
 
     def next_due(self, process: str) -> datetime | None:
         """Return when something of *process* is due next, which may be past; ``None`` when nothing is."""
-        return self._reader.next_due([process])
+        return self._reader.next_due([_storable(process)])
 
     def why(self, id: str) -> str:
         """Return why a request does not run just now, and what became of its last fire times, in words.
@@ -221,7 +234,7 @@ class Monitor:
             UnknownRequestError: there is no such request.
         """
         request, now = self.request(id), self._clock.now()
-        runs = self._reader.runs(RunFilter(request=id, limit=10))
+        runs = self._reader.runs(RunFilter(request=request.id, limit=10))
         absences = self._reader.absences(min((run.fire_time for run in runs), default=now), now)
         return explain(Facts(request, runs, self._reader.schedulers(), now, absences))
 
@@ -229,8 +242,9 @@ class Monitor:
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
         """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
-        summary = self._reader.summary(process, _aware("since", since))
-        return replace(summary, last_run=summary.last_run.masked()) if summary.last_run else summary
+        summary = self._reader.summary(_storable(process), _aware("since", since))
+        newest: dict[str, Any] = {name: run.masked() for name in LAST if (run := getattr(summary, name))}
+        return replace(summary, **newest)
 
     def totals(self, since: datetime | None = None, until: datetime | None = None) -> list[Ended]:
         """Return how many fire times of each process ended in each status, in the hours from *since* to before *until*.
@@ -264,7 +278,7 @@ class Monitor:
         midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
         start = midnight + (first - midnight) // _BUCKETS[by] * _BUCKETS[by]
         buckets: list[dict[RunStatus, int]] = [{} for _ in range((last - start) // _BUCKETS[by] + 1)]
-        for ended in self._reader.ended(process, start, last):
+        for ended in self._reader.ended(_storable(process), start, last):
             counts = buckets[(ended.hour - start) // _BUCKETS[by]]
             counts[ended.status] = counts.get(ended.status, 0) + ended.count
         return [Bucket(start + place * _BUCKETS[by], counts) for place, counts in enumerate(buckets)]
@@ -326,7 +340,21 @@ def _aware(name: str, instant: datetime | None) -> datetime | None:
     return instant if instant is None else instant.astimezone(UTC)
 
 
-def _positive(limit: int) -> int:
-    if limit < 1:
-        raise ValueError(f"limit must be 1 or more, got {limit}")
-    return limit
+def _positive(limit: object) -> int:
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit must be 1 or more, got {limit!r}")
+    return min(int(limit), _MOST)
+
+
+def _bounded(number: Any) -> Any:
+    """Return a number, if there is one, as every store can compare it: beyond that there is no id."""
+    if number is None:
+        return None
+    if not isinstance(number, int):
+        raise ValueError(f"an id and a seq are whole numbers, got {number!r}")  # noqa: TRY004  as for other bad values
+    return max(-_MOST, min(int(number), _MOST))
+
+
+def _storable(text: Any) -> Any:
+    """Return a text, if there is one, as every store can compare it: what none can hold is found in none."""
+    return text if text is None else clean(str(text), len(str(text)))

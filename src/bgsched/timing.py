@@ -53,7 +53,7 @@ from bgsched._calendar.frequency import (
 from bgsched._calendar.notes import TimingWarning, fire_time_note, next_gap_note
 from bgsched._calendar.parts import Excluded
 from bgsched._calendar.plan import Anchor, Plan
-from bgsched._calendar.stored import decoded
+from bgsched._calendar.stored import decoded, shown
 from bgsched._calendar.units import DAY, FIRST_INSTANT, HORIZON, MICRO, datetime_of, instant_of, local_of
 from bgsched._calendar.value import Value, init
 from bgsched._calendar.zone import zone_of
@@ -428,13 +428,11 @@ def checked_timing(value: object) -> Timing:
     raise TimingError(f"timing must be Immediate(), Later(...) or Schedule(...), got {value!r}{hint}")
 
 
-_TYPES = {
+_TIMINGS: dict[str, type[_Timing]] = {"immediate": Immediate, "later": Later, "schedule": Schedule}
+_FREQUENCIES: dict[str, type[Frequency]] = {
     kind.__name__.lower(): kind
-    for kind in (
-        Immediate, Later, Schedule, EverySeconds, EveryMinutes, Hourly, Daily, Weekly, Monthly, Cron, Recurrence,
-    )
-}  # fmt: skip
-_TIMINGS = ("immediate", "later", "schedule")
+    for kind in (EverySeconds, EveryMinutes, Hourly, Daily, Weekly, Monthly, Cron, Recurrence)
+}
 
 
 def timing_from_dict(data: Mapping[str, Any]) -> Timing:
@@ -442,8 +440,8 @@ def timing_from_dict(data: Mapping[str, Any]) -> Timing:
     kind = data.get("type") if isinstance(data, Mapping) else None  # type: ignore[redundant-expr]  # JSON may be any
     if not isinstance(kind, str) or kind not in _TIMINGS:
         raise TimingError(
-            f"a stored timing must be an object with type 'immediate', 'later' or 'schedule', got {data!r}"
+            f"a stored timing must be an object with type 'immediate', 'later' or 'schedule', got {shown(data)}"
         )
-    timing = decoded(data, _TYPES)
+    timing = decoded(data, _TIMINGS, _FREQUENCIES)
     assert isinstance(timing, Timing)  # noqa: S101 - what _TIMINGS names
     return timing

@@ -278,6 +278,7 @@ NEVER: list[Callable[[], object]] = [
         t.EverySeconds(1), start=NOW, exclude=(t.EverySeconds(2), t.Cron("1/2 * * * * *", seconds="first"))
     ),
     lambda: t.Schedule(t.Recurrence("FREQ=MONTHLY;INTERVAL=12;BYMONTH=3"), start=NOW),
+    lambda: t.Schedule(t.Recurrence("FREQ=HOURLY;INTERVAL=168;BYDAY=TU"), start=NOW),
     lambda: t.Schedule(t.Daily("09:00"), start=END),
     lambda: t.Schedule(t.Daily("09:00", every=10**30), start=NOW),
     lambda: t.Schedule(t.Weekly("mon", at="09:00", every=10**9), start=NOW),
@@ -334,6 +335,12 @@ def test_what_fires_after_a_long_exclusion_is_found(
     schedule = t.Schedule(frequency, start=NOW, exclude=exclude)
     assert schedule.first_fire_time(NOW) == expected
     assert t.timing_from_dict(schedule.to_dict()) == schedule
+
+
+def test_many_expressions_with_years_are_no_long_search() -> None:
+    """Without a start they are looked for from the year 1 on."""
+    schedule = t.Schedule(tuple(quartz(f"0 {n} 12 1 1 ? 2030") for n in range(50)), exclude=date(2030, 1, 2))
+    assert schedule.count_fire_times(NOW, FAR) == 50
 
 
 def test_counting_a_year_of_seconds_costs_no_year_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:

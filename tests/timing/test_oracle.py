@@ -30,13 +30,14 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from bgsched import timing as t
 from bgsched.errors import TimingError
 
+EXAMPLES = int(os.environ.get("BGSCHED_EXAMPLES", "60"))
 QUICK = settings(
-    max_examples=int(os.environ.get("BGSCHED_EXAMPLES", "60")),
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
-EVERY = 15  # examples for each transition of each zone, in minutes and again in seconds
+EVERY = max(EXAMPLES // 4, 1)  # for each transition of each zone, in minutes and again in seconds
 SECOND = timedelta(seconds=1)
 MICRO = timedelta(microseconds=1)
 
@@ -55,7 +56,7 @@ def starts(draw: st.DrawFn, window: Window, *, far: bool) -> datetime:
     centre, reach = middle(window), (window.until - window.after) / 2
     start = draw(
         st.integers(-reach // window.step, reach // window.step // 2).map(lambda n: centre + n * window.step)
-        | st.integers(1, 900).map(lambda n: centre - timedelta(hours=11 * n if far else 1))
+        | st.integers(1, 900).map(lambda n: centre - n * (timedelta(hours=11) if far else 60 * window.step))
     )
     return start + draw(st.just(timedelta(0)) | st.integers(0, 999_999).map(lambda n: timedelta(microseconds=n)))
 

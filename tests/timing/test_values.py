@@ -159,6 +159,26 @@ class TestGapAndFold:
         assert schedule.count_fire_times(after, after + timedelta(seconds=1)) == 1
 
 
+def test_a_stored_schedule_holds_frequencies_and_no_schedules() -> None:
+    data: dict[str, Any] = {"type": "schedule", "frequency": {"type": "daily", "at": "09:00"}}
+    for _ in range(2000):  # deeper than Python's stack
+        data = {**data, "exclude": [data]}
+    with pytest.raises(TimingError, match=r"type must be one of everyseconds, .* got 'schedule'"):
+        t.timing_from_dict(data)
+
+
+@pytest.mark.parametrize("place", ["frequency", "start", "exclude", "jitter", "type", "timezone", "repetitions"])
+def test_what_is_stored_may_be_deep(place: str) -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(TimingError) as caught:
+        t.timing_from_dict({"type": "schedule", "frequency": {"type": "daily", "at": "09:00"}, place: deep})
+    assert len(str(caught.value)) < 300
+    with pytest.raises(TimingError):
+        t.timing_from_dict(deep)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "data",
     [

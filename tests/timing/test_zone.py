@@ -1,6 +1,6 @@
 """Zones as spans, and the one function that knows gaps and folds, against the rule of PEP 495."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -43,6 +43,19 @@ def test_every_edge_of_every_span(key: str) -> None:
                     assert local_start <= local < local_end
             if begin <= local < end:
                 assert (span.lo <= local < span.hi) == (first == last)
+
+
+@pytest.mark.parametrize("key", ["Africa/Casablanca", "America/New_York", "Australia/Lord_Howe"])
+def test_offsets_of_the_years_to_come(key: str) -> None:
+    """Six times a day for three stretches of years, the last Ramadan of the zone database among them."""
+    zone, info = Zone(key), ZoneInfo(key)
+    for year in (2037, 2085, 2100):
+        at = datetime(year, 1, 1, tzinfo=UTC)
+        while at.year < year + 4:
+            offset = at.astimezone(info).utcoffset()
+            assert offset is not None
+            assert zone.offset(second(at.replace(tzinfo=None))) == offset // timedelta(seconds=1)
+            at += timedelta(hours=4)
 
 
 def test_the_calendar_of_a_zone_repeats_after_400_years() -> None:

@@ -18,6 +18,7 @@ from bgsched._calendar.zone import Zone
 __all__ = ["DaysExcluded", "Exclusion", "InstantsExcluded", "RangeExcluded", "TimesExcluded", "Union"]
 
 _YEAR = 365 * DAY * MICRO
+_MOST_YEARS = 10
 _SHORT = 64  # so many stretches within a day are too short to go from one to the next
 _STEPS_A_DAY = 20  # what a day as bits costs an engine or an exclusion
 
@@ -172,7 +173,7 @@ class Union:
         found = engine.next(after)
         if found is None:
             return HORIZON + 1
-        self._effort.spend(1 + (found - after) // _YEAR)  # each year that is skipped is looked up
+        self._effort.spend(1 + min((found - after) // _YEAR, _MOST_YEARS))  # a rare rule looks up the years it skips
         return found
 
     def _excluded_until(self, instant: int) -> int | None:

@@ -33,6 +33,7 @@ __all__ = ["Ended", "days_of", "nominal_of"]
 
 _CYCLE = 146_097  # days after which the calendar repeats
 _SELDOM = 10
+_CLOCK = ((DAY, 3600, "BYHOUR"), (3600, 60, "BYMINUTE"), (60, 1, "BYSECOND"))
 _UNITS = {HOURLY: 3600, MINUTELY: 60, SECONDLY: 1}
 
 
@@ -129,10 +130,9 @@ class _Stepped:
         self._anchor = anchor - anchor % self._unit
         self._days = days
         self._offsets = offsets
-        sizes = ((DAY, 3600, "BYHOUR"), (3600, 60, "BYMINUTE"), (60, 1, "BYSECOND"))
         self._masks = tuple(
             (whole, part, rule.numbers[name])
-            for whole, part, name in sizes
+            for whole, part, name in _CLOCK
             if part >= self._unit and name in rule.numbers
         )
         # As for _Phased; where every day is allowed, what repeats is the time of the day, or of the week.
@@ -288,9 +288,9 @@ def _ever_allowed(rule: Rule, anchor: int) -> bool:
     unit = _UNITS[rule.code]
     common = gcd(rule.every * unit, DAY)
     *parts, last = (
-        {number * size % common for number in rule.numbers.get(name, range(most))}
-        for size, most, name in ((3600, 24, "BYHOUR"), (60, 60, "BYMINUTE"), (1, 60, "BYSECOND"))
-        if size >= unit
+        {number * part % common for number in rule.numbers.get(name, range(whole // part))}
+        for whole, part, name in _CLOCK
+        if part >= unit
     )
     sums = {sum(chosen) for chosen in product(*parts)}
     return any((anchor - anchor % unit - part) % common in last for part in sums)

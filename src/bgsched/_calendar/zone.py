@@ -1,9 +1,10 @@
 """A time zone as spans of constant offset, and the one place that knows about gaps and folds.
 
 ``zoneinfo`` answers "which offset now?" but never "until when?". A :class:`Zone` finds that out once for each stretch
-of about a year (2**25 seconds): it asks for the offset every day and a half and bisects between answers that differ.
-Edges of stretches are treated as transitions between equal offsets, which changes nothing; each stretch looks two days
-beyond its own edges, to know which of its local seconds another one reads too.
+of about a year (2**25 seconds): it asks for the offset every day and a half, or where nothing happens faster every
+twelve days, and bisects between answers that differ. Edges of stretches are treated as transitions between equal
+offsets, which changes nothing; each stretch looks two days beyond its own edges, to know which of its local seconds
+another one reads too.
 
 From 2100 on every zone follows a rule of the Gregorian calendar, which repeats every 400 years (the tables of the zone
 database end in 2037, Morocco's in 2087): later stretches are read 400, 800, ... years earlier. A question about the
@@ -24,6 +25,10 @@ __all__ = ["Fold", "Gap", "Resolved", "Span", "Unambiguous", "Zone", "zone_of"]
 
 _BLOCK_BITS = 25
 _PROBE = 1 << 17
+_PROBE_CALM = 1 << 20
+# Where offsets last for weeks: before the first of them changed (Manila, 1844), and from 2038 on, when there is nothing
+# shorter than the month of Ramadan in Morocco.
+_FIRST_CHANGE, _LAST_TABLE = -4_102_444_800 >> _BLOCK_BITS, 2_145_916_800 >> _BLOCK_BITS
 _NEAR = 2 * DAY  # no transition reaches further than a day (Apia, Kwajalein, Manila) plus an offset
 _CYCLE = 146_097 * DAY
 _CYCLE_FROM = 47_847 * DAY  # 2101-01-01
@@ -135,8 +140,9 @@ class Zone:
     def _explore(self, block: int) -> tuple[tuple[int, ...], tuple[Span, ...]]:
         start, end = block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS
         starts, offsets = [start - _NEAR], [self._probe(start - _NEAR)]
-        for probe in range(start - _NEAR, end + _NEAR, _PROBE):
-            self._find_transitions(probe, min(probe + _PROBE, end + _NEAR), starts, offsets)
+        step = _PROBE if _FIRST_CHANGE <= block <= _LAST_TABLE else _PROBE_CALM
+        for probe in range(start - _NEAR, end + _NEAR, step):
+            self._find_transitions(probe, min(probe + step, end + _NEAR), starts, offsets)
         pieces = list(zip(starts, [*starts[1:], end + _NEAR], offsets, strict=True))
         spans = tuple(_span_within(pieces, place, start, end) for place in range(len(pieces)))
         spans = tuple(span for span in spans if span.start < span.end)

@@ -67,8 +67,10 @@ class ProcessCollector(Collector):
         for (process, status), count in sorted(totals.items()):
             runs.add_metric([process, status.value], count)
         up = GaugeMetricFamily("bgsched_scheduler_up", "Whether the lease is renewed.", labels=["host", "pid"])
-        for record in schedulers:
-            up.add_metric([record.host, str(record.pid)], 1 if record.lease_until >= now else 0)
+        # a container that starts again has the name and the number of the one whose lease has yet to run out
+        alive = {(record.host, str(record.pid)) for record in schedulers if record.is_alive(now)}
+        for labels in sorted({(record.host, str(record.pid)) for record in schedulers}):
+            up.add_metric(labels, 1 if labels in alive else 0)
         return [runs, up, *self._by_process(sorted(processes), now)]
 
     def _totals(self, now: datetime) -> dict[tuple[str, RunStatus], int]:

@@ -103,7 +103,7 @@ def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
     given = [(where, at, margin) for where, at, margin in asked if at is not None]
     if not given:
         return _Bounds(end=end)
-    halved = talk.send(*(_first_recorded(schema, at + margin) for _, at, margin in given))
+    halved = talk.send(*(_first_recorded(schema, _shifted(at, margin)) for _, at, margin in given))
     found = [rows[0][0] for rows in halved]
     return _Bounds(
         first=found[0] if filter.since is not None else 0,
@@ -111,6 +111,13 @@ def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
         where="".join(where for where, *_ in given),
         values=tuple(at for _, at, _ in given),
     )
+
+
+def _shifted(at: datetime, margin: timedelta) -> datetime:
+    try:
+        return at + margin
+    except OverflowError:  # where time ends, so do the runs
+        return at
 
 
 def _first_recorded(schema: str, at: datetime) -> Statement:

@@ -71,7 +71,7 @@ class PostgresReader:
         rows = self._ask(
             f"{ranks(self._schema)} SELECT soon.* FROM ranks CROSS JOIN LATERAL ("
             f"SELECT {REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority "
-            "AND due_at IS NOT NULL ORDER BY due_at LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
+            "AND due_at IS NOT NULL ORDER BY due_at, id LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
             limit,
             limit,
         )
@@ -98,7 +98,7 @@ class PostgresReader:
         where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
         values: list[Any] = [since]
         if process is not None:
-            where += " AND process = %s"
+            where += " AND (process = %s) IS TRUE"  # so that it is read in the index of figures
             values.append(process)
         runs = f"FROM {self._schema}.runs WHERE {where}"
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
@@ -158,17 +158,16 @@ class PostgresReader:
         return _sql.aged_from_rows(old)
 
     def nth_newest(self, process: str, n: int) -> int | None:
-        newest: list[int] = []
-        for status in FINAL:
-            rows = self._ask(
-                f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = %s "
-                "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s",
-                process,
-                status.value,
-                n,
-            )
-            newest += [row[0] for row in rows]
-        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+        rows = self._ask(
+            "SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL ("
+            f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = lane.status "
+            "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s) AS one ORDER BY one.id DESC LIMIT 1 OFFSET %s",
+            [status.value for status in FINAL],
+            process,
+            n,
+            n - 1,
+        )
+        return rows[0][0] if rows else None
 
     def absences(self, since: datetime, until: datetime) -> list[Absence]:
         rows = self._ask(

@@ -63,7 +63,7 @@ class Transaction(Protocol):
         ...
 
     def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
-        """Return requests with ``due_at`` not after *now*, highest priority first, then earliest, locked."""
+        """Return, locked, requests with ``due_at`` not after *now*: by priority (highest first), ``due_at``, id."""
         ...
 
     def advance_requests(self, requests: Sequence[Request]) -> None:

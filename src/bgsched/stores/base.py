@@ -333,10 +333,19 @@ class Store(ABC):
             note_absence(tx, now)
             return left
 
-    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+    def purge(
+        self,
+        retention: Retention,
+        now: datetime,
+        limit: int = 200,
+        *,
+        after: int = 0,
+        kept_from: dict[str, int] | None = None,
+    ) -> Bite:
         """Delete up to *limit* runs that are past their retention, and requests that are, with their logs.
 
         A small bite: candidates are found by reading, a bounded number of runs from the id *after* on, and looked at
-        again in the short transaction that deletes them. The next bite goes on where this one says.
+        again in the short transaction that deletes them. The next bite goes on where this one says. *kept_from* is what
+        the bites of one purge know of `Retention.per_process`: give each the same, empty at first.
         """
-        return purge(self.reader(), self.transaction, retention, now, limit, after)
+        return purge(self.reader(), self.transaction, retention, now, limit, after, kept_from)

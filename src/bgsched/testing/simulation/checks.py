@@ -118,10 +118,11 @@ class Promises:
     # -- what is looked at ---------------------------------------------------------------------------------------
 
     def check(self, elapsed: float, *, deleted: str | None = None, purged: bool = False) -> None:
-        """Look at everything, if anything has changed.
+        """Look at who lives, and at everything else if anything has changed; a heartbeat may count as no change.
 
         *deleted*: the id of the request that was; *purged*: whether old runs may be gone.
         """
+        self._check_alive(elapsed)
         seen = self._store.changes()
         if seen == self._seen:
             return
@@ -145,7 +146,6 @@ class Promises:
         for broken_by in (broken_by_groups, broken_by_overlaps):
             for problem in broken_by(changed, self._runs, runs, self._registry):
                 self._broken(problem)
-        self._check_alive(elapsed)
         self._check_owners([run for run in runs.values() if run.is_active and run.owner is not None])
         self._requests, self._runs = requests, runs
 
