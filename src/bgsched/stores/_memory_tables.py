@@ -168,7 +168,7 @@ class Tables:
                 continue
             self._last_id += 1
             self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
-            kept = run.numbered(self._last_id, self._last_recorded_at)
+            kept = own(run.numbered(self._last_id, self._last_recorded_at))
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
