@@ -95,6 +95,12 @@ def sql(postgres_dsn: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
 
 
 @pytest.fixture
+def waiting(sql: Callable[..., list[tuple[Any, ...]]]) -> Callable[[], bool]:
+    """Whether somebody waits for what another transaction has locked."""
+    return lambda: sql("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+
+@pytest.fixture
 def proxy(postgres_dsn: str) -> Iterator[Any]:
     proxy = _proxy.Proxy(postgres_dsn)
     yield proxy
@@ -373,6 +379,62 @@ class TestRefusals:
             assert store.schema == postgres_schema
 
 
+class TestBatches:
+    """What a claim takes at once goes in by COPY, which takes all of it or nothing."""
+
+    MANY = 40
+
+    @pytest.fixture
+    def due(self, store: PostgresStore) -> list[Run]:
+        """File many requests; return their claimed runs, of which nothing is stored."""
+        equal = (1, True, 1.0)  # in Python, but not as JSON
+        requests = [make_request(f"r{n:02}", params={"n": equal[n % 3]}, user="ann") for n in range(self.MANY)]
+        store.file(requests)
+        plan = FixedPlanner(Policies(), owner="a").plan
+        return [run for request in requests for run in plan(request, T0, ()).runs]
+
+    def test_what_was_claimed_is_what_is_stored(self, store: PostgresStore, due: list[Run]) -> None:
+        claimed = claim(store, "a")
+        assert repr(store.held("a")) == repr(claimed)
+        assert repr([replace(run, id=0) for run in claimed]) == repr(due)
+
+    def test_a_fire_time_that_has_its_record_gets_no_second_one(self, store: PostgresStore, due: list[Run]) -> None:
+        with store.transaction() as tx:
+            (known,) = tx.insert_runs([due[7]])
+        claimed = claim(store, "b")
+        assert len(claimed) == self.MANY - 1
+        assert known.request_id not in {run.request_id for run in claimed}
+        assert len(store.reader().runs(RunFilter(limit=1000))) == self.MANY
+        assert claim(store, "c") == []
+
+    def test_after_a_clock_was_set_back_they_are_recorded_with_the_newest(
+        self, store: PostgresStore, due: list[Run]
+    ) -> None:
+        later = T0 + timedelta(hours=1)
+        with store.transaction() as tx:
+            tx.insert_runs([replace(due[0], request_id="before", recorded_at=later)])
+        assert {run.recorded_at for run in claim(store, "a")} == {later}
+
+    def test_who_looks_at_a_request_waits_for_the_claim_that_holds_it(
+        self, store: PostgresStore, make_store: Callable[..., PostgresStore], sql: Any
+    ) -> None:
+        """It has no fire time left, and is complete unless one looks at its runs after the claim, not before."""
+        store.file([make_request()])
+        (request,) = (store.reader().find_request("r"),)
+        assert request is not None
+        (run,) = FixedPlanner(Policies(), owner="a").plan(request, T0, ()).runs
+        seen: list[Request | None] = []
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                tx.get_requests(["r"])
+                tx.advance_requests([replace(request, next_fire_time=None, due_at=None)])
+                tx.insert_runs([run])
+                looking = pool.submit(make_store().change, "r", seen.append, T0)
+                wait_until(lambda: bool(sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
+            looking.result()
+        assert [found.status for found in seen if found is not None] == [RequestStatus.SCHEDULED]
+
+
 class TestManyAtOnce:
     """Each store has connections of its own, as on a machine of its own."""
 
@@ -474,6 +536,55 @@ class TestManyAtOnce:
     @staticmethod
     def say(stores: Sequence[PostgresStore], reports: Sequence[tuple[str, datetime, Report]], place: int) -> None:
         stores[place].record(*reports[place])
+
+    def test_what_ends_while_its_scheduler_is_signed_off_is_not_left_behind(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request()])
+        (run,) = claim(store, "a")
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([succeeded(run)], "a") == {run.id}
+                left = pool.submit(other.sign_off, "a", T0)
+                wait_until(waiting)
+            assert left.result() == []
+        assert store.reader().ended(None, T0, T0) == []  # whoever reported it counts it
+
+    def test_what_starts_while_its_request_is_unscheduled_is_not_skipped(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request(timing=Later(T0 + 10 * SECOND))])
+        run = store.enqueue(Run(request_id="r", process="p", fire_time=T0, recorded_at=T0))
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([run.taken("a", T0)], None) == {run.id}
+                changed = pool.submit(
+                    other.change, "r", lambda found: found and found.unscheduled(T0), T0, end_waiting="no more"
+                )
+                wait_until(waiting)
+            changed.result()
+        assert store.reader().ended(None, T0, T0) == []
+        assert [run.owner for run in store.held("a")] == ["a"]
+
+    def test_a_member_that_starts_while_its_group_is_killed_hears_of_it(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request()])
+        (group,) = claim(store, "a")
+        member = Run(request_id="r", process="m", fire_time=T0, recorded_at=T0, due_at=T0, parent_id=group.id)
+        assert store.add_member("a", group, member, 0, Overlap.ALLOW, T0)
+        waits = next(run for run in store.reader().runs(RunFilter(parent=group.id)))
+        killed = group.started(T0).move(RunStatus.KILLED, finished_at=T0)
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([waits.taken("b", T0)], None) == {waits.id}
+                reported = pool.submit(other.record, "a", T0, Report([killed]))
+                wait_until(waiting)
+            assert reported.result() == []
+        assert store.reader().kills_asked("b") == {waits.id}
 
     def test_reports_and_kills_do_not_end_each_other(self, make_store: Callable[..., PostgresStore]) -> None:
         """They lock a run and its request in opposite order: PostgreSQL undoes one, and it is done again."""

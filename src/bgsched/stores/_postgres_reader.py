@@ -71,7 +71,7 @@ class PostgresReader:
         rows = self._ask(
             f"{ranks(self._schema)} SELECT soon.* FROM ranks CROSS JOIN LATERAL ("
             f"SELECT {REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority "
-            "AND due_at IS NOT NULL ORDER BY due_at LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
+            "AND due_at IS NOT NULL ORDER BY due_at, id LIMIT %s) AS soon ORDER BY due_at, id LIMIT %s",
             limit,
             limit,
         )

@@ -8,10 +8,13 @@ statement's text does not grow with the batch.
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import chain, repeat
+from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
 
+from bgsched.run import Run
 from bgsched.stores import _sql
 from bgsched.stores._wire import EPOCH_2000, Packed
 
@@ -29,10 +32,12 @@ __all__ = [
     "copied",
     "insert",
     "quoted",
+    "run_columns",
 ]
 
 T = TypeVar("T")
 
+_MICROSECOND = timedelta(microseconds=1)
 _BITE = 250  # rows in a statement: none takes long, and the server works on one while the next is made
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
@@ -174,6 +179,48 @@ def by_column(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str
     return dict(zip(columns, zip(*rows, strict=True), strict=True))
 
 
+def run_columns(runs: Sequence[Run], columns: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Return the *columns* of runs, as a batch takes it; what the runs share costs little."""
+    return {name: _VALUES.get(name, _attributes)(runs, name) for name in columns}
+
+
+def _attributes(runs: Sequence[Run], name: str) -> Sequence[Any]:
+    return list(map(attrgetter(name), runs))
+
+
+def _instants_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
+    values = _attributes(runs, name)
+    if _same(values):
+        return [_sql.micros(values[0])] * len(values)
+    return list(map(_sql.micros, values))
+
+
+def _spans_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
+    return [None if value is None else value // _MICROSECOND for value in _attributes(runs, name)]
+
+
+_TEXTS: dict[str, Callable[[Any], str | None]] = {
+    "params": _sql.dump,
+    "sensitive": lambda names: _sql.dump(names) if names else None,
+    "attempts": lambda attempts: _sql.dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
+    "progress": lambda progress: _sql.dump(progress.to_dict()) if progress else None,
+    "result": _sql.dump,
+    "error": lambda error: _sql.dump(error.to_dict()) if error else None,
+}
+
+
+def _texts_of(runs: Sequence[Run], name: str) -> Sequence[str | None]:
+    return list(map(_TEXTS[name], _attributes(runs, name)))
+
+
+_VALUES: dict[str, Callable[[Sequence[Run], str], Sequence[Any]]] = {
+    **dict.fromkeys(_TEXTS, _texts_of),
+    **dict.fromkeys(("duration", "lateness"), _spans_of),
+    **dict.fromkeys(("fire_time", "fire_until", "recorded_at", "due_at", "claimed_at", "started_at"), _instants_of),
+    **dict.fromkeys(("finished_at", "kill_asked_at"), _instants_of),
+}
+
+
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 
@@ -205,7 +252,7 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(map(quoted, columns))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def insert(schema: str, table: str, shape: Shape) -> str:
     """Return the INSERT of a batch."""
     values = ", ".join(map(shape.value, shape.columns))

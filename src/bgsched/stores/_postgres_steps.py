@@ -28,6 +28,7 @@ from bgsched.stores._postgres_rows import (
     copied,
     insert,
     quoted,
+    run_columns,
 )
 from bgsched.stores._wire import Statement
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
@@ -96,7 +97,7 @@ class PostgresTransaction:
         rows = self._talk.ask(
             f"{ranks(self._schema)} SELECT due.* FROM ranks CROSS JOIN LATERAL ("
             f"SELECT {REQUEST} FROM {self._schema}.requests WHERE priority = ranks.priority AND due_at <= %s "
-            "AND process = ANY(%s::text[]) ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED) AS due LIMIT %s",
+            "AND process = ANY(%s::text[]) ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED) AS due LIMIT %s",
             now,
             list(processes),
             limit,
@@ -155,7 +156,7 @@ class PostgresTransaction:
             evolve(run, id=id, recorded_at=max(run.recorded_at, since or run.recorded_at))
             for run, (id,) in zip(runs, ids, strict=True)
         ]
-        pieces = (copied(_sql.run_columns(bite, _sql.RUN_COLUMNS)) for bite in bites(stored))
+        pieces = (copied(run_columns(bite, _sql.RUN_COLUMNS)) for bite in bites(stored))
         self._talk.stream(
             f"COPY {self._schema}.runs ({RUN}) FROM STDIN (FORMAT BINARY)", chain([COPY_HEAD], pieces, [COPY_TAIL])
         )
@@ -163,7 +164,7 @@ class PostgresTransaction:
 
     def _insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         def statement(bite: Sequence[Run]) -> Statement:
-            batch = Batch(_sql.run_columns(bite, _NEW_RUN))
+            batch = Batch(run_columns(bite, _NEW_RUN))
             return _insert_runs(self._schema, batch.shape), batch.values
 
         answers = self._talk.ask_each(map(statement, bites(runs)))
@@ -195,10 +196,10 @@ class PostgresTransaction:
         return self._select_runs(f"overlap_key = ANY(%s::text[]) AND {ACTIVE} ORDER BY id", list(keys))
 
     def child_runs(self, parent_id: int) -> list[Run]:
-        return self._select_runs("parent_id = %s ORDER BY id", parent_id)
+        return self._select_runs("parent_id = %s ORDER BY id FOR UPDATE", parent_id)
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        return self._select_runs(f"request_id = %s AND {ACTIVE} ORDER BY id", request_id)
+        return self._select_runs(f"request_id = %s AND {ACTIVE} ORDER BY id FOR UPDATE", request_id)
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         """Look for candidates, hold their keys, then look again: only now is it known that nothing is in their way."""
@@ -243,11 +244,11 @@ class PostgresTransaction:
         return {row[0] for row in self._talk.ask(query, ids)} - locked
 
     def held_runs(self, owner: str) -> list[Run]:
-        return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id", owner)
+        return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id FOR UPDATE", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         def statement(bite: Sequence[Run]) -> Statement:
-            columns = _sql.run_columns(bite, _UPDATE)
+            columns = run_columns(bite, _UPDATE)
             columns["held"] = [owner or ""] * len(bite)
             columns["fence"] = [run.attempt - (owner is None and run.owner is not None) for run in bite]
             batch = Batch(columns)
@@ -360,7 +361,7 @@ def _expiry(record: Shape) -> str:
     return f"clock_timestamp() + ({record.value('lease_until')} - {record.value('heartbeat_at')})"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _update_requests(schema: str, shape: Shape) -> str:
     return (
         f"UPDATE {schema}.requests AS request SET {shape.settings(shape.columns[1:])} "
@@ -368,7 +369,7 @@ def _update_requests(schema: str, shape: Shape) -> str:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _insert_runs(schema: str, shape: Shape) -> str:
     newest = f"(SELECT recorded_at FROM {schema}.runs ORDER BY id DESC LIMIT 1)"
     values = ", ".join(
@@ -381,7 +382,7 @@ def _insert_runs(schema: str, shape: Shape) -> str:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _update_runs(schema: str, shape: Shape) -> str:
     """Return the fenced UPDATE. It finds the runs by their ids; the rest of the fence is hidden from the planner.
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 from bgsched._evolve import maker
@@ -39,7 +38,6 @@ __all__ = [
     "micros",
     "request_from_row",
     "request_to_row",
-    "run_columns",
     "run_from_row",
     "run_to_row",
     "scheduler_from_row",
@@ -413,48 +411,6 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _names_text(names: tuple[str, ...]) -> str | None:
     return dump(names) if names else None
-
-
-def run_columns(runs: Sequence[Run], columns: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Return the *columns* of runs, with the values of `run_to_row`; what the runs share costs little."""
-    return {name: _COLUMN.get(name, _attributes)(runs, name) for name in columns}
-
-
-def _attributes(runs: Sequence[Run], name: str) -> Sequence[Any]:
-    return list(map(attrgetter(name), runs))
-
-
-def _instants(runs: Sequence[Run], name: str) -> Sequence[int | None]:
-    values = _attributes(runs, name)
-    if values.count(values[0]) == len(values):
-        return [micros(values[0])] * len(values)
-    return list(map(micros, values))
-
-
-def _spans(runs: Sequence[Run], name: str) -> Sequence[int | None]:
-    return [None if value is None else value // _MICROSECOND for value in _attributes(runs, name)]
-
-
-_TEXTS: dict[str, Callable[[Any], str | None]] = {
-    "params": dump,
-    "sensitive": _names_text,
-    "attempts": lambda attempts: dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
-    "progress": lambda progress: dump(progress.to_dict()) if progress else None,
-    "result": dump,
-    "error": lambda error: dump(error.to_dict()) if error else None,
-}
-
-
-def _texts(runs: Sequence[Run], name: str) -> Sequence[str | None]:
-    return list(map(_TEXTS[name], _attributes(runs, name)))
-
-
-_COLUMN: dict[str, Callable[[Sequence[Run], str], Sequence[Any]]] = {
-    **dict.fromkeys(_TEXTS, _texts),
-    **dict.fromkeys(("duration", "lateness"), _spans),
-    **dict.fromkeys(("fire_time", "fire_until", "recorded_at", "due_at", "claimed_at", "started_at"), _instants),
-    **dict.fromkeys(("finished_at", "kill_asked_at"), _instants),
-}
 
 
 def _progress(text: str) -> Progress:

@@ -65,6 +65,12 @@ class Claiming(Chapter):
         store.file([make_request(str(n), priority=n) for n in (1, 3, 2)])
         assert [run.request_id for run in claim(store, limit=2)] == ["3", "2"]
 
+    def test_of_those_due_at_the_same_instant_the_first_by_id_comes_first(self, store: Store) -> None:
+        for id in ("b", "c", "a"):
+            store.file([make_request(id)])
+        assert [request.id for request in store.reader().upcoming(3)] == ["a", "b", "c"]
+        assert [run.request_id for run in claim(store, limit=2)] == ["a", "b"]
+
     def test_a_claim_moves_the_request_on(self, store: Store) -> None:
         store.file([make_request(timing=Schedule(EverySeconds(10)))])
         claim(store)

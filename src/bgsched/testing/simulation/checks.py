@@ -118,7 +118,7 @@ class Promises:
     # -- what is looked at ---------------------------------------------------------------------------------------
 
     def check(self, elapsed: float, *, deleted: str | None = None, purged: bool = False) -> None:
-        """Look at everything, if anything has changed; at who lives in any case, for a heartbeat may count as no change.
+        """Look at who lives, and at everything else if anything has changed; a heartbeat may count as no change.
 
         *deleted*: the id of the request that was; *purged*: whether old runs may be gone.
         """
