@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 
 from benchmarks.monitor import DAYS, add_store_options, busy, filled_store
@@ -48,10 +49,10 @@ class Bites:
             self.open.append(1000 * (time.perf_counter() - opened))
             self.cpu.append(1000 * (time.thread_time() - worked))
 
-        def watched(retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+        def watched(*words: Any, **named: Any) -> Bite:
             began = time.perf_counter()
             with _replaced(store, "transaction", timed):
-                bite = purge(retention, now, limit, after=after)
+                bite = purge(*words, **named)
             self.took.append(1000 * (time.perf_counter() - began))
             self.runs += bite.runs
             return bite

@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_group",),
     ("_filing",),
     ("stores._questions", "stores._steps", "stores._claiming", "stores._retention", "stores.base"),  # the contract
+    ("stores._memory_due",),
     (
         "stores._memory_tables",
         "stores._sql",

@@ -95,6 +95,12 @@ def sql(postgres_dsn: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
 
 
 @pytest.fixture
+def waiting(sql: Callable[..., list[tuple[Any, ...]]]) -> Callable[[], bool]:
+    """Whether somebody waits for what another transaction has locked."""
+    return lambda: sql("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+
+@pytest.fixture
 def proxy(postgres_dsn: str) -> Iterator[Any]:
     proxy = _proxy.Proxy(postgres_dsn)
     yield proxy
@@ -530,6 +536,55 @@ class TestManyAtOnce:
     @staticmethod
     def say(stores: Sequence[PostgresStore], reports: Sequence[tuple[str, datetime, Report]], place: int) -> None:
         stores[place].record(*reports[place])
+
+    def test_what_ends_while_its_scheduler_is_signed_off_is_not_left_behind(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request()])
+        (run,) = claim(store, "a")
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([succeeded(run)], "a") == {run.id}
+                left = pool.submit(other.sign_off, "a", T0)
+                wait_until(waiting)
+            assert left.result() == []
+        assert store.reader().ended(None, T0, T0) == []  # whoever reported it counts it
+
+    def test_what_starts_while_its_request_is_unscheduled_is_not_skipped(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request(timing=Later(T0 + 10 * SECOND))])
+        run = store.enqueue(Run(request_id="r", process="p", fire_time=T0, recorded_at=T0))
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([run.taken("a", T0)], None) == {run.id}
+                changed = pool.submit(
+                    other.change, "r", lambda found: found and found.unscheduled(T0), T0, end_waiting="no more"
+                )
+                wait_until(waiting)
+            changed.result()
+        assert store.reader().ended(None, T0, T0) == []
+        assert [run.owner for run in store.held("a")] == ["a"]
+
+    def test_a_member_that_starts_while_its_group_is_killed_hears_of_it(
+        self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
+    ) -> None:
+        store, other = make_store(), make_store()
+        store.file([make_request()])
+        (group,) = claim(store, "a")
+        member = Run(request_id="r", process="m", fire_time=T0, recorded_at=T0, due_at=T0, parent_id=group.id)
+        assert store.add_member("a", group, member, 0, Overlap.ALLOW, T0)
+        waits = next(run for run in store.reader().runs(RunFilter(parent=group.id)))
+        killed = group.started(T0).move(RunStatus.KILLED, finished_at=T0)
+        with ThreadPoolExecutor(1) as pool:
+            with store.transaction() as tx:
+                assert tx.update_runs([waits.taken("b", T0)], None) == {waits.id}
+                reported = pool.submit(other.record, "a", T0, Report([killed]))
+                wait_until(waiting)
+            assert reported.result() == []
+        assert store.reader().kills_asked("b") == {waits.id}
 
     def test_reports_and_kills_do_not_end_each_other(self, make_store: Callable[..., PostgresStore]) -> None:
         """They lock a run and its request in opposite order: PostgreSQL undoes one, and it is done again."""

@@ -8,7 +8,10 @@ use an index where there is one.
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,7 +22,7 @@ from bgsched.stores._sql import ACTIVE_STATUS
 from bgsched.stores._sqlite_reader import look_into
 from bgsched.stores.base import Ended
 from bgsched.testing import ManualClock
-from bgsched.testing.contract import make_request
+from bgsched.testing.contract import FixedPlanner, make_request, sign_on
 from bgsched.timing import Later
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -186,6 +189,32 @@ class TestGrowth:
         monkeypatch.setattr(_sql_filters, "LOOK", 50)  # the small store has as many of what is looked at
         small, big = (self.steps(store, name) for store in small_and_big)
         assert big <= 1.3 * small + 500
+
+
+class TestQueue:
+    """Runs that wait for one of their request, as those of somebody who asks for it again and again."""
+
+    def steps(self, path: Path, waiting: int) -> int:
+        with closing(SQLiteStore(path)) as store:
+            store.file([make_request("r", Later(NOW + timedelta(days=1)), NOW)])
+            run = Run(request_id="r", process="p", fire_time=NOW, recorded_at=NOW, due_at=NOW, overlap_key="request:r")
+            with store.transaction() as tx:
+                tx.insert_runs([replace(run, fire_time=NOW + n * timedelta(seconds=1)) for n in range(waiting)])
+            taken = 0
+
+            def count() -> int:
+                nonlocal taken
+                taken += 1
+                return 0
+
+            sign_on(store, "a", NOW)
+            assert store._open.writer is not None
+            store._open.writer.set_progress_handler(count, 20)
+            assert len(store.claim(FixedPlanner(), "a", NOW, 10)) == 1
+            return 20 * taken
+
+    def test_steps_grow_with_what_waits_and_not_with_its_square(self, tmp_path: Path) -> None:
+        assert self.steps(tmp_path / "b", 800) < 5 * self.steps(tmp_path / "a", 200)
 
 
 ASKED = QUESTIONS | {

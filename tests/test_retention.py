@@ -11,6 +11,7 @@ from test_query_plans import NOW, fill
 from bgsched import EverySeconds, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
 from bgsched._purging import Purging
 from bgsched.run import LogLine
+from bgsched.stores._sqlite_reader import SQLiteReader
 from bgsched.stores.base import Bite, RunFilter
 from bgsched.testing import ManualClock
 
@@ -67,6 +68,30 @@ def test_by_count_the_newest_are_kept(store: SQLiteStore) -> None:
         assert len(store.reader().runs(RunFilter(process=f"p{n}", limit=9_999))) == 400
 
 
+def test_a_bite_counts_the_runs_of_one_process_and_a_purge_those_of_each_once(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 3_000)
+    counted: list[str] = []
+    count = SQLiteReader.nth_newest
+
+    def watched(reader: SQLiteReader, process: str, n: int) -> int | None:
+        counted.append(process)
+        return count(reader, process, n)
+
+    monkeypatch.setattr(SQLiteReader, "nth_newest", watched)
+    kept_from: dict[str, int] = {}
+    after: int | None = 0
+    while after is not None:
+        before = len(counted)
+        retention = Retention(success=None, other=None, per_process=400)
+        after = store.purge(retention, NOW, after=after, kept_from=kept_from).after
+        assert len(counted) <= before + 1
+    assert sorted(counted) == [f"p{n}" for n in range(5)]
+    for n in range(5):
+        assert len(store.reader().runs(RunFilter(process=f"p{n}", limit=9_999))) == 400
+
+
 def test_a_scheduler_purges_bite_by_bite(store: SQLiteStore) -> None:
     clock = ManualClock(NOW)
     fill(store, 1_000)
@@ -93,7 +118,15 @@ class _Slow(MemoryStore):
         self._clock = clock
         self._a_run = a_run
 
-    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+    def purge(
+        self,
+        retention: Retention,
+        now: datetime,
+        limit: int = 200,
+        *,
+        after: int = 0,
+        kept_from: dict[str, int] | None = None,
+    ) -> Bite:
         self.bites.append(limit)
         self._clock.advance(limit * self._a_run)
         return Bite(limit, 0, after + limit)

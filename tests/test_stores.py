@@ -10,16 +10,26 @@ from pathlib import Path
 import pytest
 
 import bgsched.stores
-from bgsched import PostgresStore, Scheduler
+from bgsched import PostgresStore, Run, Scheduler
 from bgsched.stores import MemoryStore, SQLiteStore, Store
 from bgsched.stores._postgres_steps import PostgresTransaction
+from bgsched.stores.base import RunFilter
 from bgsched.testing import StoreContract
+from bgsched.testing.contract import T0, make_request
 
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
+
+    def test_the_params_of_a_run_are_its_own(self, store: Store) -> None:
+        given = {"a": [1]}
+        store.file([make_request()])
+        run = store.enqueue(Run(request_id="r", process="p", params=given, fire_time=T0, recorded_at=T0))
+        given["a"].append(2)
+        run.params["a"].append(3)
+        assert [stored.params for stored in store.reader().runs(RunFilter())] == [{"a": [1]}]
 
 
 class TestSQLiteStore(StoreContract):

@@ -30,6 +30,7 @@ class Purging:
         self._clock = clock
         self._next = clock.monotonic() + _FIRST
         self._after = 0
+        self._kept_from: dict[str, int] = {}
         self._size = 5 * _LEAST
 
     def go_on(self, now: datetime) -> None:
@@ -38,7 +39,9 @@ class Purging:
         if began < self._next:
             return
         self._next = began + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
-        bite = self._store.purge(self._retention, now, self._size, after=self._after)
+        if self._after == 0:
+            self._kept_from = {}
+        bite = self._store.purge(self._retention, now, self._size, after=self._after, kept_from=self._kept_from)
         self._after = bite.after or 0
         took = self._clock.monotonic() - began
         self._size = _fitting(self._size, took)

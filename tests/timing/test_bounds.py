@@ -278,6 +278,7 @@ NEVER: list[Callable[[], object]] = [
         t.EverySeconds(1), start=NOW, exclude=(t.EverySeconds(2), t.Cron("1/2 * * * * *", seconds="first"))
     ),
     lambda: t.Schedule(t.Recurrence("FREQ=MONTHLY;INTERVAL=12;BYMONTH=3"), start=NOW),
+    lambda: t.Schedule(t.Recurrence("FREQ=HOURLY;INTERVAL=168;BYDAY=TU"), start=NOW),
     lambda: t.Schedule(t.Daily("09:00"), start=END),
     lambda: t.Schedule(t.Daily("09:00", every=10**30), start=NOW),
     lambda: t.Schedule(t.Weekly("mon", at="09:00", every=10**9), start=NOW),

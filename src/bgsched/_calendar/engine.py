@@ -151,24 +151,26 @@ class Nominal(Protocol):
 class Product:
     """Every time of one set on every day of another."""
 
-    __slots__ = ("days", "times")
+    __slots__ = ("_first", "_last", "_next_day", "days", "times")
 
     def __init__(self, days: Days, times: Times) -> None:
         self.days = days
         self.times = times
+        self._next_day = days.next  # what every question needs is kept at hand
+        self._first = times.first
+        self._last = times.last
 
     def next(self, local: int) -> int | None:
         """Return the first local second of the set that is not before *local*."""
-        times = self.times
         today, second = divmod(local, DAY)
-        if second > times.last:
+        if second > self._last:
             today, second = today + 1, 0
-        day = self.days.next(today)
+        day = self._next_day(today)
         if day is None:
             return None
-        if day > today or second <= times.first:
-            return day * DAY + times.first
-        return day * DAY + times.next(second)
+        if day > today or second <= self._first:
+            return day * DAY + self._first
+        return day * DAY + self.times.next(second)
 
     def count(self, start: int, end: int) -> int:
         """Count the local seconds of the set in ``start <= local < end``."""

@@ -12,6 +12,7 @@ from bgsched.stores._steps import Planner, Report, Transaction
 __all__ = [
     "Lanes",
     "claim_due",
+    "displace",
     "holds",
     "kill",
     "log_fenced",
@@ -78,10 +79,7 @@ def claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due:
 
 def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: datetime) -> list[Run]:
     tx.advance_requests([made.request for made in plans])
-    displaced = [run for made in plans for run in made.displaced]
-    if displaced:
-        tx.update_runs(displaced, None)
-        stop_members(tx, displaced, now)
+    displaced = displace(tx, [run for made in plans for run in made.displaced], now)
     kills = [run_id for made in plans for run_id in made.kills]
     if kills:
         tx.ask_kill(kills, now)
@@ -95,6 +93,14 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     if displaced or len(active) < len(stored):
         tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
     return [run for run in active if run.owner is not None]
+
+
+def displace(tx: Transaction, runs: Sequence[Run], now: datetime) -> list[Run]:
+    """End waiting runs in favour of another one; return those that nobody had ended or taken before."""
+    ended = tx.update_runs(runs, None) if runs else set()
+    displaced = [run for run in runs if run.id in ended]
+    stop_members(tx, displaced, now)
+    return displaced
 
 
 def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> None:

@@ -4,7 +4,6 @@ A transaction keeps a journal of what it replaced, so that one that raises leave
 never what is kept: values are frozen, and their JSON parts are copied on the way. Not thread-safe: the store locks.
 """
 
-import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Reversible, Sequence
 from copy import deepcopy
 from datetime import datetime
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 from bgsched._evolve import evolve
 from bgsched.request import Request, RequestStatus
 from bgsched.run import LogLine, LogTrim, Run, RunStatus
+from bgsched.stores._memory_due import DueTimes
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["Tables", "own"]
 
 _V = TypeVar("_V", bound=Request | Run)
 _Fire = tuple[int, datetime]
-_Place = tuple[int, datetime, str]
 _NONE: dict[_Fire, int] = {}
 
 
@@ -35,9 +34,7 @@ class Tables:
         self._fires: dict[str, dict[_Fire, int]] = {}
         self._by_key: dict[str, dict[int, None]] = {}
         self._by_owner: dict[str | None, dict[int, None]] = {}
-        self._later: list[tuple[datetime, str]] = []
-        self._ready: list[_Place] = []
-        self._looked_at: list[_Place] = []
+        self._due = DueTimes(self.requests)
         self._last_id = 0
         self._last_recorded_at: datetime | None = None
         self.absences: dict[datetime, datetime | None] = {}
@@ -75,8 +72,7 @@ class Tables:
             self.requests.pop(id, None)
             return
         self.requests[id] = request
-        if request.due_at is not None:
-            heapq.heappush(self._later, (request.due_at, id))
+        self._due.enter(request)
 
     def _set_run(self, id: int, run: Run | None) -> None:
         old = self.all_runs.get(id)
@@ -137,51 +133,13 @@ class Tables:
         self._write_request(id, None)
 
     def due_requests(self, now: datetime, processes: Collection[str], limit: int) -> list[Request]:
-        self._put_back()
-        while self._later and self._later[0][0] <= now:
-            due_at, id = heapq.heappop(self._later)
-            request = self.requests.get(id)
-            if request is not None and request.due_at == due_at:
-                heapq.heappush(self._ready, (-request.priority, due_at, id))
-        due: list[Request] = []
-        seen: set[str] = set()
-        while self._ready and len(due) < limit:
-            place = heapq.heappop(self._ready)
-            request = self.requests.get(place[2])
-            if request is None or request.due_at != place[1] or request.id in seen:
-                continue
-            seen.add(request.id)
-            self._looked_at.append(place)
-            if request.process in processes and request.due_at <= now:
-                due.append(request)
-        return due
-
-    def _put_back(self) -> None:
-        """Let those be looked at again that were the last time, and that were not advanced since."""
-        for place in self._looked_at:
-            if self._is_due_at(place[2], place[1]):
-                heapq.heappush(self._ready, place)
-        self._looked_at.clear()
+        return self._due.due(now, processes, limit)
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
         """Return the earliest instant at which a request or waiting run of *processes* is due."""
-        self._put_back()
-        while self._ready and not self._is_due_at(self._ready[0][2], self._ready[0][1]):
-            heapq.heappop(self._ready)
-        while self._later and not self._is_due_at(self._later[0][1], self._later[0][0]):
-            heapq.heappop(self._later)
-        tops = [self._ready[0][1:]] if self._ready else []
-        tops += [self._later[0]] if self._later else []
-        if all(self.requests[id].process in processes for _, id in tops):
-            due = [due_at for due_at, _ in tops]
-        else:  # somebody else's processes are in front: look behind them
-            due = [r.due_at for r in self.requests.values() if r.due_at is not None and r.process in processes]
-        due += [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
-        return min(due, default=None)
-
-    def _is_due_at(self, id: str, due_at: Any) -> bool:
-        request = self.requests.get(id)
-        return request is not None and request.due_at == due_at
+        due = [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
+        earliest = self._due.earliest(processes)
+        return min(due if earliest is None else [*due, earliest], default=None)
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -210,7 +168,7 @@ class Tables:
                 continue
             self._last_id += 1
             self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
-            kept = run.numbered(self._last_id, self._last_recorded_at)
+            kept = own(run.numbered(self._last_id, self._last_recorded_at))
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored

@@ -158,17 +158,16 @@ class PostgresReader:
         return _sql.aged_from_rows(old)
 
     def nth_newest(self, process: str, n: int) -> int | None:
-        newest: list[int] = []
-        for status in FINAL:
-            rows = self._ask(
-                f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = %s "
-                "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s",
-                process,
-                status.value,
-                n,
-            )
-            newest += [row[0] for row in rows]
-        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+        rows = self._ask(
+            "SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL ("
+            f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = lane.status "
+            "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s) AS one ORDER BY one.id DESC LIMIT 1 OFFSET %s",
+            [status.value for status in FINAL],
+            process,
+            n,
+            n - 1,
+        )
+        return rows[0][0] if rows else None
 
     def absences(self, since: datetime, until: datetime) -> list[Absence]:
         rows = self._ask(

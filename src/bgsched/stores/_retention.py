@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from bgsched.request import RequestStatus, Retention
 from bgsched.run import RunStatus
@@ -17,12 +18,23 @@ _FAR = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class _Surplus:
-    """From which run on, by its id, those of a process are few enough to be kept."""
+    """From which run on, by its id, those of a process are few enough to be kept.
 
-    def __init__(self, reader: StoreReader, per_process: int | None) -> None:
+    To count them takes as long as there are many, so it is done once for a whole purge, and for one process in a bite.
+    """
+
+    def __init__(self, reader: StoreReader, per_process: int | None, kept_from: dict[str, int] | None) -> None:
         self._reader = reader
         self._count = per_process
-        self._known: dict[str, int] = {}
+        self._at_once = kept_from is None
+        self._known: dict[str, int] = {} if kept_from is None else kept_from
+
+    def countable(self, found: Sequence[Aged]) -> Sequence[Aged]:
+        """Return those of *found* before the second process that is not counted yet."""
+        if self._count is None or self._at_once:
+            return found
+        _, *others = dict.fromkeys(aged.process for aged in found if aged.process not in self._known) or [None]
+        return list(takewhile(lambda aged: aged.process not in others, found))
 
     def covers(self, aged: Aged) -> bool:
         if self._count is None:
@@ -56,12 +68,14 @@ def purge(
     now: datetime,
     limit: int,
     after: int,
+    kept_from: dict[str, int] | None,
 ) -> Bite:
     """Do what `Store.purge` promises."""
     look = limit + max(_LOOK, limit // 4)
-    found = reader.aged(after, _oldest_kept(retention, now), look)
-    kept_from = _Surplus(reader, retention.per_process)
-    stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, kept_from)][:limit]
+    surplus = _Surplus(reader, retention.per_process, kept_from)
+    looked = reader.aged(after, _oldest_kept(retention, now), look)
+    found = surplus.countable(looked)
+    stale = [aged.id for aged in found if not aged.is_newest and _is_stale(aged, retention, now, surplus)][:limit]
     complete = [aged for aged in found if aged.is_newest and _is_over(aged, retention, now)][:_MOST_REQUESTS]
     runs, requests = 0, 0
     if stale:
@@ -74,7 +88,8 @@ def purge(
         return Bite(runs, requests, stale[runs - 1] if runs else after)
     if len(complete) == _MOST_REQUESTS:
         return Bite(runs, requests, after if requests else complete[-1].id)
-    return Bite(runs, requests, found[-1].id if len(found) == look else None)
+    is_all = len(found) == len(looked) < look
+    return Bite(runs, requests, None if is_all else found[-1].id)
 
 
 def _purge_requests(reader: StoreReader, tx: Transaction, newest: Sequence[Aged]) -> int:

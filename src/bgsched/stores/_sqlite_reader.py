@@ -246,16 +246,16 @@ class SQLiteReader:
         return _sql.aged_from_rows(rows)
 
     def nth_newest(self, process: str, n: int) -> int | None:
-        newest: list[int] = []
+        newest = (
+            "SELECT id FROM (SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
+            "ORDER BY id DESC LIMIT ?)"
+        )
+        lanes = " UNION ALL ".join([newest] * len(FINAL))
+        values = [value for status in FINAL for value in (process, status.value, n)]
         with self._reading() as connection:
-            for status in FINAL:
-                rows = connection.execute(
-                    "SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
-                    "ORDER BY id DESC LIMIT ?",
-                    (process, status.value, n),
-                )
-                newest += [row[0] for row in rows]
-        return sorted(newest, reverse=True)[n - 1] if len(newest) >= n else None
+            query = f"SELECT id FROM ({lanes}) ORDER BY id DESC LIMIT 1 OFFSET ?"  # noqa: S608  our own
+            row = connection.execute(query, (*values, n - 1)).fetchone()
+        return int(row[0]) if row else None
 
     def absences(self, since: datetime, until: datetime) -> list[Absence]:
         with self._reading() as connection:

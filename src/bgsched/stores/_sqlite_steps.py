@@ -194,21 +194,21 @@ class SQLiteTransaction:
         return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
-        names = json.dumps(list(processes))
-        found: list[Run] = []
+        ids: list[int] = []
         keys: set[str] = set()
         rows = self._connection.execute(
-            f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
-            (names, _sql.micros(now)),
+            f"SELECT id, overlap_key FROM bgsched_runs AS run WHERE {QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
+            (json.dumps(list(processes)), _sql.micros(now)),
         )
-        for run in map(_sql.run_from_row, rows):
-            if len(found) >= limit:
+        for id, key in rows:
+            if len(ids) >= limit:
                 rows.close()
                 break
-            if run.overlap_key not in keys:
-                found.append(run)
-                keys.update([run.overlap_key] if run.overlap_key is not None else [])
-        return found
+            if key not in keys:
+                ids.append(id)
+                keys.update([key] if key is not None else [])
+        where = "id IN (SELECT value FROM json_each(?)) ORDER BY due_at, id"
+        return self._select_runs(where, json.dumps(ids)) if ids else []
 
     def held_runs(self, owner: str) -> list[Run]:
         return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY id", owner)

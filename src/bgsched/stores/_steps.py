@@ -101,11 +101,11 @@ class Transaction(Protocol):
         ...
 
     def child_runs(self, parent_id: int) -> list[Run]:
-        """Return the runs of the same request that have this parent, oldest first."""
+        """Return the runs of the same request that have this parent, oldest first, locked."""
         ...
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        """Return the active runs of a request, oldest first."""
+        """Return the active runs of a request, oldest first, locked."""
         ...
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
@@ -113,7 +113,7 @@ class Transaction(Protocol):
         ...
 
     def held_runs(self, owner: str) -> list[Run]:
-        """Return the active runs of *owner*."""
+        """Return the active runs of *owner*, locked: so they stay until this transaction ends."""
         ...
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:

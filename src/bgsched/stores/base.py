@@ -26,6 +26,7 @@ from bgsched.run import Run, RunStatus
 from bgsched.stores._claiming import (
     Lanes,
     claim_due,
+    displace,
     holds,
     kill,
     log_fenced,
@@ -214,16 +215,14 @@ class Store(ABC):
                 return True
             blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
             made = beside(run, overlap, now, blockers)
-            if made.displaced:
-                tx.update_runs(made.displaced, None)
-                stop_members(tx, made.displaced, now)
+            displaced = displace(tx, made.displaced, now)
             if made.kills:
                 tx.ask_kill(made.kills, now)
             run = made.run
             while not (stored := tx.insert_runs([run])):
                 run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
-            tx.complete_requests({displaced.request_id for displaced in made.displaced})
-            tally(tx, [*made.displaced, *(run for run in stored if not run.is_active)], now, owner)
+            tx.complete_requests({run.request_id for run in displaced})
+            tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
             return True
 
     def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
@@ -334,10 +333,19 @@ class Store(ABC):
             note_absence(tx, now)
             return left
 
-    def purge(self, retention: Retention, now: datetime, limit: int = 200, *, after: int = 0) -> Bite:
+    def purge(
+        self,
+        retention: Retention,
+        now: datetime,
+        limit: int = 200,
+        *,
+        after: int = 0,
+        kept_from: dict[str, int] | None = None,
+    ) -> Bite:
         """Delete up to *limit* runs that are past their retention, and requests that are, with their logs.
 
         A small bite: candidates are found by reading, a bounded number of runs from the id *after* on, and looked at
-        again in the short transaction that deletes them. The next bite goes on where this one says.
+        again in the short transaction that deletes them. The next bite goes on where this one says. *kept_from* is what
+        the bites of one purge know of `Retention.per_process`: give each the same, empty at first.
         """
-        return purge(self.reader(), self.transaction, retention, now, limit, after)
+        return purge(self.reader(), self.transaction, retention, now, limit, after, kept_from)

@@ -62,7 +62,7 @@ CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
 
 -- What is going on: few rows, which leave these indexes when they end.
 CREATE INDEX runs_active ON bgsched.runs (request_id) WHERE status IN ('waiting', 'running');
-CREATE INDEX runs_key ON bgsched.runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
+CREATE INDEX runs_key ON bgsched.runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX runs_kill ON bgsched.runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
 CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AND owner IS NULL;
 

@@ -62,7 +62,7 @@ CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fir
 -- What is going on: few rows, which leave these indexes when they end.
 CREATE INDEX bgsched_runs_active ON bgsched_runs (request_id) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
+CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
 -- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
