@@ -40,7 +40,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stores._memory_due",),
     (
         "stores._memory_tables",
-        "stores._sql",
+        "stores._columns",
+        "stores._values",
+        "stores._rows",
         "stores._sql_filters",
         "stores._forks",
         "stores._locks",

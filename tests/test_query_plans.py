@@ -18,7 +18,7 @@ import pytest
 
 from bgsched import LogLine, Monitor, PostgresStore, Retention, Run, RunStatus, SQLiteStore, Store
 from bgsched.stores import _sql_filters
-from bgsched.stores._sql import ACTIVE_STATUS
+from bgsched.stores._columns import ACTIVE_STATUS
 from bgsched.stores._sqlite_reader import look_into
 from bgsched.stores.base import Ended
 from bgsched.testing import ManualClock

@@ -9,7 +9,7 @@ import pytest
 
 from bgsched import Immediate, Later, OnAbandon, Overlap, RunStatus, Scheduler, SQLiteStore
 from bgsched.request import Policies
-from bgsched.stores import _sql
+from bgsched.stores import _columns
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, sign_on
 
@@ -35,10 +35,10 @@ def let_one_be_held_by_a_dead_owner(scheduler: Scheduler) -> None:
 
 
 ROWS: dict[str, tuple[str, Callable[[Scheduler], None], tuple[str, ...]]] = {
-    "a due request": ("bgsched_requests", file_one, _sql.REQUEST_COLUMNS[1:]),
-    "a waiting run": ("bgsched_runs", let_one_wait, _sql.RUN_COLUMNS[1:]),
-    "a run of a dead owner": ("bgsched_runs", let_one_be_held_by_a_dead_owner, _sql.RUN_COLUMNS[1:]),
-    "a dead scheduler": ("bgsched_schedulers", let_one_be_held_by_a_dead_owner, _sql.SCHEDULER_COLUMNS[1:]),
+    "a due request": ("bgsched_requests", file_one, _columns.REQUEST_COLUMNS[1:]),
+    "a waiting run": ("bgsched_runs", let_one_wait, _columns.RUN_COLUMNS[1:]),
+    "a run of a dead owner": ("bgsched_runs", let_one_be_held_by_a_dead_owner, _columns.RUN_COLUMNS[1:]),
+    "a dead scheduler": ("bgsched_schedulers", let_one_be_held_by_a_dead_owner, _columns.SCHEDULER_COLUMNS[1:]),
 }
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bgsched.run import Run
-from bgsched.stores import _sql, _sql_filters
+from bgsched.stores import _rows, _sql_filters
 from bgsched.stores._links import Talk
 from bgsched.stores._postgres_rows import RUN, clean
 from bgsched.stores._sql_filters import Lane, Mentions
@@ -60,7 +60,7 @@ def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
 
 def _runs(talk: Talk, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
     rows = talk.ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
-    return [_sql.run_from_row(row) for row in rows]
+    return [_rows.run_from_row(row) for row in rows]
 
 
 def _newest(schema: str, filter: RunFilter, bounds: _Bounds) -> tuple[str, list[Any]]:

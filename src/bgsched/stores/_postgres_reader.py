@@ -8,7 +8,7 @@ from typing import Any
 
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
-from bgsched.stores import _sql
+from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._links import LONG, Links
 from bgsched.stores._postgres_pages import page
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
@@ -17,8 +17,8 @@ from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter,
 
 __all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
 
-SCHEDULERS = ", ".join(map(quoted, _sql.SCHEDULER_COLUMNS))
-_LOG = ", ".join(map(quoted, _sql.LOG_COLUMNS))
+SCHEDULERS = ", ".join(map(quoted, _columns.SCHEDULER_COLUMNS))
+_LOG = ", ".join(map(quoted, _columns.LOG_COLUMNS))
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
 
@@ -42,7 +42,7 @@ def queued(schema: str) -> str:
 
 
 def _spelled(text: str) -> str:
-    """Return a condition of `_sql` as psycopg wants it: a value is ``%s``."""
+    """Return a condition of `_sql_filters` as psycopg wants it: a value is ``%s``."""
     return text.replace("?", "%s")
 
 
@@ -56,7 +56,7 @@ class PostgresReader:
 
     def find_request(self, id: str) -> Request | None:
         rows = self._ask(f"SELECT {REQUEST} FROM {self._schema}.known_requests WHERE id = %s", clean(id))
-        return next((_sql.request_from_row(row) for row in rows), None)
+        return next((_rows.request_from_row(row) for row in rows), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
         where, values = request_conditions(filter)
@@ -65,7 +65,7 @@ class PostgresReader:
             *values,
             filter.limit,
         )
-        return [_sql.request_from_row(row) for row in rows]
+        return [_rows.request_from_row(row) for row in rows]
 
     def upcoming(self, limit: int) -> list[Request]:
         rows = self._ask(
@@ -75,11 +75,11 @@ class PostgresReader:
             limit,
             limit,
         )
-        return [_sql.request_from_row(row) for row in rows]
+        return [_rows.request_from_row(row) for row in rows]
 
     def find_run(self, id: int) -> Run | None:
         rows = self._ask(f"SELECT {RUN} FROM {self._schema}.runs WHERE id = %s", id)
-        return next((_sql.run_from_row(row) for row in rows), None)
+        return next((_rows.run_from_row(row) for row in rows), None)
 
     def runs(self, filter: RunFilter) -> Page:
         with self._links.transaction() as talk:
@@ -92,7 +92,7 @@ class PostgresReader:
             after,
             limit,
         )
-        return [_sql.line_from_row(row) for row in rows]
+        return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
@@ -115,7 +115,7 @@ class PostgresReader:
                 for name, statuses in LAST.items()
             }
         spans: dict[str, Any] = {
-            f"{name}_p{percent}": _sql.span(value)
+            f"{name}_p{percent}": _values.span(value)
             for name, found in (("duration", durations), ("lateness", lateness))
             for percent, value in zip((50, 95, 99), found or (None, None, None), strict=True)
         }
@@ -130,7 +130,7 @@ class PostgresReader:
             until,
             *names,
         )
-        return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _sql.instant(row[0]))]
+        return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _values.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
@@ -146,7 +146,7 @@ class PostgresReader:
         """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""
         schema = self._schema
         rows = self._ask(
-            f"SELECT id, request_id, process, status, finished_at, NOT {_sql.has_newer(f'{schema}.runs')}, "
+            f"SELECT id, request_id, process, status, finished_at, NOT {_columns.has_newer(f'{schema}.runs')}, "
             f"recorded_at < %s FROM (SELECT * FROM {schema}.runs AS old WHERE id > %s AND finished_at IS NOT NULL "
             f"AND NOT EXISTS (SELECT 1 FROM {schema}.runs AS parent WHERE parent.id = old.parent_id "
             "AND parent.finished_at IS NULL) ORDER BY id LIMIT %s) AS run ORDER BY id",
@@ -155,7 +155,7 @@ class PostgresReader:
             limit,
         )
         old = [row[:6] for row in itertools.takewhile(lambda row: row[6], rows)]
-        return _sql.aged_from_rows(old)
+        return _rows.aged_from_rows(old)
 
     def nth_newest(self, process: str, n: int) -> int | None:
         rows = self._ask(
@@ -176,7 +176,7 @@ class PostgresReader:
             until,
             since,
         )
-        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
+        return [Absence(start, _values.instant(row[1])) for row in rows if (start := _values.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two."""
@@ -184,7 +184,7 @@ class PostgresReader:
             f"SELECT {SCHEDULERS}, CASE WHEN isfinite(lease_until) AND isfinite(expires_at) "
             f"THEN lease_until - expires_at END FROM {self._schema}.schedulers ORDER BY started_at, owner"
         )
-        return [replace(_sql.scheduler_from_row(row), clock_skew=_sql.span(row[-1])) for row in rows]
+        return [replace(_rows.scheduler_from_row(row), clock_skew=_values.span(row[-1])) for row in rows]
 
     def kills_asked(self, owner: str) -> frozenset[int]:
         rows = self._ask(
@@ -204,4 +204,4 @@ class PostgresReader:
             names,
             names,
         )
-        return _sql.instant(rows[0][0])
+        return _values.instant(rows[0][0])

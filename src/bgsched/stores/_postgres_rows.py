@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Any, NamedTuple, TypeVar
 
 from bgsched.run import Run
-from bgsched.stores import _sql
+from bgsched.stores import _columns, _values
 from bgsched.stores._wire import EPOCH_2000, Packed
 
 __all__ = [
@@ -191,8 +191,8 @@ def _attributes(runs: Sequence[Run], name: str) -> Sequence[Any]:
 def _instants_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
     values = _attributes(runs, name)
     if _same(values):
-        return [_sql.micros(values[0])] * len(values)
-    return list(map(_sql.micros, values))
+        return [_values.micros(values[0])] * len(values)
+    return list(map(_values.micros, values))
 
 
 def _spans_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
@@ -200,12 +200,12 @@ def _spans_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
 
 
 _TEXTS: dict[str, Callable[[Any], str | None]] = {
-    "params": _sql.dump,
-    "sensitive": lambda names: _sql.dump(names) if names else None,
-    "attempts": lambda attempts: _sql.dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
-    "progress": lambda progress: _sql.dump(progress.to_dict()) if progress else None,
-    "result": _sql.dump,
-    "error": lambda error: _sql.dump(error.to_dict()) if error else None,
+    "params": _values.dump,
+    "sensitive": lambda names: _values.dump(names) if names else None,
+    "attempts": lambda attempts: _values.dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
+    "progress": lambda progress: _values.dump(progress.to_dict()) if progress else None,
+    "result": _values.dump,
+    "error": lambda error: _values.dump(error.to_dict()) if error else None,
 }
 
 
@@ -265,6 +265,6 @@ def bites(values: Sequence[T]) -> Iterator[Sequence[T]]:
         yield values[start : start + _BITE]
 
 
-REQUEST = _listed(_sql.REQUEST_COLUMNS)
-RUN = _listed(_sql.RUN_COLUMNS)
-ACTIVE = _sql.ACTIVE_STATUS
+REQUEST = _listed(_columns.REQUEST_COLUMNS)
+RUN = _listed(_columns.RUN_COLUMNS)
+ACTIVE = _columns.ACTIVE_STATUS

@@ -11,7 +11,7 @@ import psycopg
 from bgsched._evolve import evolve
 from bgsched.request import OWN_KEY, Request
 from bgsched.run import LogLine, LogTrim, Run
-from bgsched.stores import _sql
+from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._links import LONG, Talk
 from bgsched.stores._postgres_reader import SCHEDULERS, queued, ranks
 from bgsched.stores._postgres_rows import (
@@ -37,8 +37,8 @@ __all__ = ["PostgresTransaction", "renew"]
 
 _FEW = 10  # runs that INSERT stores as quickly as COPY, in one round trip less
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
-_NEW_RUN = _sql.RUN_COLUMNS[1:]
-_UPDATE = ("id", *_sql.CHANGING_COLUMNS, "kill_asked_at")
+_NEW_RUN = _columns.RUN_COLUMNS[1:]
+_UPDATE = ("id", *_columns.CHANGING_COLUMNS, "kill_asked_at")
 _ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
 
@@ -68,17 +68,17 @@ class PostgresTransaction:
             f"SELECT {REQUEST} FROM {self._schema}.known_requests WHERE id = ANY(%s::text[]) ORDER BY id", names
         )
         self._found.update(row[0] for row in rows)
-        return [_sql.request_from_row(row) for row in rows]
+        return [_rows.request_from_row(row) for row in rows]
 
     def put_requests(self, requests: Sequence[Request]) -> None:
         """Replace those that this transaction found; insert the others: of two who found none, one must do it again."""
         self.news.add("due")
         known = [request for request in requests if request.id in self._found]
         new = [request for request in requests if request.id not in self._found]
-        self._update_requests(_sql.REQUEST_COLUMNS, [_sql.request_to_row(request) for request in known])
+        self._update_requests(_columns.REQUEST_COLUMNS, [_rows.request_to_row(request) for request in known])
         for bite in bites(new):
-            rows = [_sql.request_to_row(request) for request in bite]
-            batch = Batch(by_column(_sql.REQUEST_COLUMNS, rows), id_is_text=True)
+            rows = [_rows.request_to_row(request) for request in bite]
+            batch = Batch(by_column(_columns.REQUEST_COLUMNS, rows), id_is_text=True)
             self._talk.do(insert(self._schema, "requests", batch.shape), **batch.values)
         self._found.update(request.id for request in new)
 
@@ -103,7 +103,7 @@ class PostgresTransaction:
             limit,
             limit,
         )
-        return [_sql.request_from_row(row) for row in rows]
+        return [_rows.request_from_row(row) for row in rows]
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
         self._update_requests(
@@ -113,11 +113,11 @@ class PostgresTransaction:
                     request.id,
                     request.status.value,
                     request.revision,
-                    _sql.micros(request.next_fire_time),
-                    _sql.micros(request.due_at),
-                    _sql.micros(request.last_fire_time),
+                    _values.micros(request.next_fire_time),
+                    _values.micros(request.due_at),
+                    _values.micros(request.last_fire_time),
                     request.reason,
-                    _sql.micros(request.unscheduled_at),
+                    _values.micros(request.unscheduled_at),
                 )
                 for request in requests
             ],
@@ -151,12 +151,12 @@ class PostgresTransaction:
             (f"SELECT nextval('{self._schema}.runs_id_seq') FROM generate_series(1, %s)", (len(runs),)),
             (f"SELECT recorded_at FROM {self._schema}.runs ORDER BY id DESC LIMIT 1", ()),
         )
-        since = _sql.instant(newest[0][0]) if newest else None
+        since = _values.instant(newest[0][0]) if newest else None
         stored = [
             evolve(run, id=id, recorded_at=max(run.recorded_at, since or run.recorded_at))
             for run, (id,) in zip(runs, ids, strict=True)
         ]
-        pieces = (copied(run_columns(bite, _sql.RUN_COLUMNS)) for bite in bites(stored))
+        pieces = (copied(run_columns(bite, _columns.RUN_COLUMNS)) for bite in bites(stored))
         self._talk.stream(
             f"COPY {self._schema}.runs ({RUN}) FROM STDIN (FORMAT BINARY)", chain([COPY_HEAD], pieces, [COPY_TAIL])
         )
@@ -171,9 +171,9 @@ class PostgresTransaction:
         made = {(row[0], row[1], row[2]): (row[3], row[4]) for answer in answers for row in answer}
         stored: list[Run] = []
         for run in runs:
-            given = made.pop((run.request_id, run.revision, _sql.micros(run.fire_time)), None)
+            given = made.pop((run.request_id, run.revision, _values.micros(run.fire_time)), None)
             if given is not None:
-                stored.append(evolve(run, id=given[0], recorded_at=_sql.instant(given[1])))
+                stored.append(evolve(run, id=given[0], recorded_at=_values.instant(given[1])))
         return stored
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
@@ -268,7 +268,7 @@ class PostgresTransaction:
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         columns = ("hour", "process", "status", "owner", "count")
-        rows = [(_sql.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended]
+        rows = [(_values.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended]
         batch = Batch(by_column(columns, rows))
         self._talk.do(
             f"{insert(self._schema, 'ended', batch.shape)} ON CONFLICT (hour, process, status, owner) "
@@ -278,7 +278,7 @@ class PostgresTransaction:
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for bite in bites(lines):
-            batch = Batch(by_column(_sql.LOG_COLUMNS, [_sql.line_to_row(line) for line in bite]))
+            batch = Batch(by_column(_columns.LOG_COLUMNS, [_rows.line_to_row(line) for line in bite]))
             self._talk.do(
                 f"{insert(self._schema, 'log', batch.shape)} ON CONFLICT (run_id, seq) DO NOTHING", **batch.values
             )
@@ -297,21 +297,21 @@ class PostgresTransaction:
 
     def _select_runs(self, where: str, *values: Any) -> list[Run]:
         rows = self._talk.ask(f"SELECT {RUN} FROM {self._schema}.runs AS run WHERE {where}", *values)
-        return [_sql.run_from_row(row) for row in rows]
+        return [_rows.run_from_row(row) for row in rows]
 
     # -- schedulers and retention --------------------------------------------------------------------------------
 
     def schedulers(self) -> list[SchedulerRecord]:
         rows = self._talk.ask(f"SELECT {SCHEDULERS} FROM {self._schema}.schedulers ORDER BY started_at, owner")
-        return [_sql.scheduler_from_row(row) for row in rows]
+        return [_rows.scheduler_from_row(row) for row in rows]
 
     def is_signed_on(self, owner: str) -> bool:
         rows = self._talk.ask(f"SELECT 1 FROM {self._schema}.schedulers WHERE owner = %s FOR KEY SHARE", owner)
         return bool(rows)
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
-        columns = _sql.SCHEDULER_COLUMNS
-        batch = Batch(by_column(columns, [_sql.scheduler_to_row(record)]))
+        columns = _columns.SCHEDULER_COLUMNS
+        batch = Batch(by_column(columns, [_rows.scheduler_to_row(record)]))
         names, values = ", ".join(map(quoted, columns)), ", ".join(map(batch.shape.value, columns))
         changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in (*columns, "expires_at"))
         self._talk.do(
@@ -331,7 +331,7 @@ class PostgresTransaction:
         self._talk.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
 
     def put_absence(self, absence: Absence) -> None:
-        keep = timedelta(microseconds=_sql.KEEP_ABSENCES)
+        keep = timedelta(microseconds=_columns.KEEP_ABSENCES)
         self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
         self._talk.do(
             f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
@@ -347,7 +347,7 @@ class PostgresTransaction:
         self._talk.patience = LONG
         rows = self._talk.ask(
             f"SELECT id FROM {self._schema}.runs AS run WHERE id = ANY(%s::bigint[]) AND NOT {ACTIVE} "
-            f"AND {_sql.has_newer(f'{self._schema}.runs')} ORDER BY id FOR UPDATE OF run SKIP LOCKED",
+            f"AND {_columns.has_newer(f'{self._schema}.runs')} ORDER BY id FOR UPDATE OF run SKIP LOCKED",
             list(ids),
         )
         found = [row[0] for row in rows]
@@ -391,7 +391,7 @@ def _update_runs(schema: str, shape: Shape) -> str:
     """
     id = shape.value("id")
     return (
-        f"UPDATE {schema}.runs AS run SET {shape.settings(_sql.CHANGING_COLUMNS)}, "
+        f"UPDATE {schema}.runs AS run SET {shape.settings(_columns.CHANGING_COLUMNS)}, "
         f"kill_asked_at = coalesce(run.kill_asked_at, {shape.value('kill_asked_at')}) FROM {shape.rows} "
         f"WHERE run.id = {id} AND CASE WHEN run.attempt = {shape.value('fence')} AND "
         f"coalesce(run.owner, '') = {shape.value('held')} AND run.{ACTIVE} THEN {id} END = run.id RETURNING run.id"
@@ -400,8 +400,8 @@ def _update_runs(schema: str, shape: Shape) -> str:
 
 def renew(schema: str, record: SchedulerRecord) -> tuple[str, dict[str, Any]]:
     """Return the statement that writes what a scheduler says of itself, with a new lease; no row: it is not there."""
-    columns = _sql.SCHEDULER_COLUMNS
-    batch = Batch(by_column(columns, [_sql.scheduler_to_row(record)]))
+    columns = _columns.SCHEDULER_COLUMNS
+    batch = Batch(by_column(columns, [_rows.scheduler_to_row(record)]))
     query = (
         f"UPDATE {schema}.schedulers SET {batch.shape.settings(columns)}, expires_at = {_expiry(batch.shape)} "
         f"WHERE owner = {batch.shape.value('owner')} RETURNING 1"

@@ -9,7 +9,7 @@ from typing import Any
 
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
-from bgsched.stores import _sql, _sql_filters
+from bgsched.stores import _columns, _rows, _sql_filters, _values
 from bgsched.stores.base import (
     LAST,
     Absence,
@@ -25,16 +25,16 @@ from bgsched.stores.base import (
 
 __all__ = ["QUEUED", "SQLiteReader", "look_into", "priorities", "schedulers", "select_runs"]
 
-_REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
-_RUN = ", ".join(_sql.RUN_COLUMNS)
-_LOG = ", ".join(_sql.LOG_COLUMNS)
-_SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
-_ACTIVE = _sql.ACTIVE_STATUS
-_HAS_NEWER = _sql.has_newer("bgsched_runs")
+_REQUEST = ", ".join(_columns.REQUEST_COLUMNS)
+_RUN = ", ".join(_columns.RUN_COLUMNS)
+_LOG = ", ".join(_columns.LOG_COLUMNS)
+_SCHEDULER = ", ".join(_columns.SCHEDULER_COLUMNS)
+_ACTIVE = _columns.ACTIVE_STATUS
+_HAS_NEWER = _columns.has_newer("bgsched_runs")
 
 QUEUED = (
-    f"status = 'waiting' AND owner IS NULL AND due_at {_sql.IS_INSTANT} "  # noqa: S608  our own
-    f"AND typeof(attempt) = 'integer' AND attempt < {_sql.WHOLE} "
+    f"status = 'waiting' AND owner IS NULL AND due_at {_columns.IS_INSTANT} "  # noqa: S608  our own
+    f"AND typeof(attempt) = 'integer' AND attempt < {_columns.WHOLE} "
     "AND process IN (SELECT value FROM json_each(?)) "
     "AND (overlap_key IS NULL OR NOT EXISTS (SELECT 1 FROM bgsched_runs AS b "
     "WHERE b.overlap_key = run.overlap_key AND b.status IN ('waiting', 'running') AND b.owner IS NOT NULL))"
@@ -52,7 +52,7 @@ def priorities(connection: sqlite3.Connection) -> Iterator[int]:
 
 def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
     rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
-    return [_sql.run_from_row(row) for row in rows]
+    return [_rows.run_from_row(row) for row in rows]
 
 
 def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
@@ -106,15 +106,15 @@ def _mentions(text: str, wanted: str) -> bool:
 
 
 def _said(reason: str | None, error: str | None, wanted: str) -> bool:
-    return wanted in f"{reason or ''} {_sql.error_text(error)}".lower()
+    return wanted in f"{reason or ''} {_rows.error_text(error)}".lower()
 
 
 def _bounds(connection: sqlite3.Connection, filter: RunFilter) -> tuple[int, int]:
     """Return the first and last id that can match: ``recorded_at`` grows with the id, so halving finds its bounds."""
     last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
-    first = 1 if filter.since is None else _first_recorded(connection, last, _sql.micros(filter.since) or 0)
+    first = 1 if filter.since is None else _first_recorded(connection, last, _values.micros(filter.since) or 0)
     if filter.until is not None:
-        last = _first_recorded(connection, last, (_sql.micros(filter.until) or 0) + 1) - 1
+        last = _first_recorded(connection, last, (_values.micros(filter.until) or 0) + 1) - 1
     return first, last if filter.before is None else min(last, filter.before - 1)
 
 
@@ -134,7 +134,7 @@ def _first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
 
 def schedulers(connection: sqlite3.Connection) -> list[SchedulerRecord]:
     rows = connection.execute(f"SELECT {_SCHEDULER} FROM bgsched_schedulers ORDER BY started_at, owner")  # noqa: S608
-    return [_sql.scheduler_from_row(row) for row in rows]
+    return [_rows.scheduler_from_row(row) for row in rows]
 
 
 class SQLiteReader:
@@ -146,7 +146,7 @@ class SQLiteReader:
     def find_request(self, id: str) -> Request | None:
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_requests WHERE id = ?", (id,))  # noqa: S608
-            return next((_sql.request_from_row(row) for row in rows.fetchall()), None)
+            return next((_rows.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
         where, values = _sql_filters.request_conditions(filter)
@@ -155,19 +155,19 @@ class SQLiteReader:
                 f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
                 (*values, filter.limit),
             )
-            return [_sql.request_from_row(row) for row in rows]
+            return [_rows.request_from_row(row) for row in rows]
 
     def upcoming(self, limit: int) -> list[Request]:
         with self._reading() as connection:
             found: list[Request] = []
             for priority in priorities(connection):
                 rows = connection.execute(
-                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at {_sql.IS_INSTANT} "  # noqa: S608
+                    f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at {_columns.IS_INSTANT} "  # noqa: S608
                     "ORDER BY due_at LIMIT ?",
                     (priority, limit),
                 )
-                found += [_sql.request_from_row(row) for row in rows]
-        return sorted(found, key=lambda request: (_sql.micros(request.due_at) or 0, request.id))[:limit]
+                found += [_rows.request_from_row(row) for row in rows]
+        return sorted(found, key=lambda request: (_values.micros(request.due_at) or 0, request.id))[:limit]
 
     def find_run(self, id: int) -> Run | None:
         with self._reading() as connection:
@@ -191,7 +191,7 @@ class SQLiteReader:
                 f"SELECT {_LOG} FROM bgsched_log WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
                 (run_id, after, limit),
             )
-            return [_sql.line_from_row(row) for row in rows]
+            return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
@@ -199,7 +199,7 @@ class SQLiteReader:
             "FROM bgsched_runs INDEXED BY bgsched_runs_figures WHERE finished_at IS NOT NULL AND recorded_at >= ? "
             "AND (? IS NULL OR process = ?)"
         )
-        values = (_sql.micros(since) if since else 0, process, process)
+        values = (_values.micros(since) if since else 0, process, process)
         with self._reading() as connection:
             connection.execute("BEGIN")  # both see the same runs
             counts = connection.execute(f"SELECT status, sum(fire_count) {source} GROUP BY status", values).fetchall()
@@ -219,9 +219,9 @@ class SQLiteReader:
             rows = connection.execute(
                 "SELECT hour, ?, status, sum(count) FROM bgsched_ended WHERE hour BETWEEN ? AND ? "
                 "AND (? IS NULL OR process = ?) GROUP BY hour, status ORDER BY hour, status",
-                (process, _sql.micros(first), _sql.micros(until), process, process),
+                (process, _values.micros(first), _values.micros(until), process, process),
             ).fetchall()
-        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _sql.instant(row[0]))]
+        return [Ended(hour, row[1], RunStatus(row[2]), row[3]) for row in rows if (hour := _values.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
@@ -229,7 +229,7 @@ class SQLiteReader:
             rows = connection.execute(
                 "SELECT process, status, sum(count) FROM bgsched_ended WHERE hour >= ? AND hour < ? "
                 "GROUP BY process, status ORDER BY process, status",
-                (_sql.micros(first), _sql.micros(until)),
+                (_values.micros(first), _values.micros(until)),
             ).fetchall()
         return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
 
@@ -241,9 +241,9 @@ class SQLiteReader:
                 "WHERE id > ? AND id < ? AND finished_at IS NOT NULL "
                 "AND NOT EXISTS (SELECT 1 FROM bgsched_runs AS parent WHERE parent.id = run.parent_id "
                 "AND parent.finished_at IS NULL) ORDER BY run.id LIMIT ?",
-                (after, _first_recorded(connection, last, _sql.micros(before) or 0), limit),
+                (after, _first_recorded(connection, last, _values.micros(before) or 0), limit),
             ).fetchall()
-        return _sql.aged_from_rows(rows)
+        return _rows.aged_from_rows(rows)
 
     def nth_newest(self, process: str, n: int) -> int | None:
         newest = (
@@ -262,9 +262,9 @@ class SQLiteReader:
             rows = connection.execute(
                 "SELECT since, until FROM bgsched_absences WHERE since <= ? AND (until >= ? OR until IS NULL) "
                 "ORDER BY since",
-                (_sql.micros(until), _sql.micros(since)),
+                (_values.micros(until), _values.micros(since)),
             ).fetchall()
-        return [Absence(start, _sql.instant(row[1])) for row in rows if (start := _sql.instant(row[0]))]
+        return [Absence(start, _values.instant(row[1])) for row in rows if (start := _values.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._reading() as connection:
@@ -285,7 +285,7 @@ class SQLiteReader:
                 row[0]
                 for priority in priorities(connection)
                 for row in connection.execute(
-                    f"SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at {_sql.IS_INSTANT} "  # noqa: S608  our own
+                    f"SELECT due_at FROM bgsched_requests WHERE priority = ? AND due_at {_columns.IS_INSTANT} "  # noqa: S608  our own
                     "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT 1",
                     (priority, names),
                 )
@@ -297,4 +297,4 @@ class SQLiteReader:
                     (names,),
                 )
             ]
-        return _sql.instant(min(due, default=None))
+        return _values.instant(min(due, default=None))

@@ -9,19 +9,19 @@ from typing import Any
 
 from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
-from bgsched.stores import _sql
+from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._sqlite_reader import QUEUED, priorities, schedulers, select_runs
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["SQLiteTransaction"]
 
-_REQUEST = ", ".join(_sql.REQUEST_COLUMNS)
-_RUN = ", ".join(_sql.RUN_COLUMNS)
-_LOG = ", ".join(_sql.LOG_COLUMNS)
-_SCHEDULER = ", ".join(_sql.SCHEDULER_COLUMNS)
+_REQUEST = ", ".join(_columns.REQUEST_COLUMNS)
+_RUN = ", ".join(_columns.RUN_COLUMNS)
+_LOG = ", ".join(_columns.LOG_COLUMNS)
+_SCHEDULER = ", ".join(_columns.SCHEDULER_COLUMNS)
 _MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
-_ACTIVE = _sql.ACTIVE_STATUS
-_HAS_NEWER = _sql.has_newer("bgsched_runs")
+_ACTIVE = _columns.ACTIVE_STATUS
+_HAS_NEWER = _columns.has_newer("bgsched_runs")
 _CHUNKS = (64, 8, 1)
 
 
@@ -77,8 +77,8 @@ _INSERT_RUNS = _Bulk(
 )
 # The unary plus keeps the planner from any other way to a run than its id.
 _UPDATE_RUNS = _Bulk(
-    f"WITH said (id, held_by, at_attempt, {', '.join(_sql.CHANGING_COLUMNS)}, kill_asked_at) AS (VALUES {{rows}}) "  # noqa: S608
-    f"UPDATE bgsched_runs SET {_settings(_sql.CHANGING_COLUMNS)}, "
+    f"WITH said (id, held_by, at_attempt, {', '.join(_columns.CHANGING_COLUMNS)}, kill_asked_at) AS (VALUES {{rows}}) "  # noqa: S608
+    f"UPDATE bgsched_runs SET {_settings(_columns.CHANGING_COLUMNS)}, "
     "kill_asked_at = coalesce(bgsched_runs.kill_asked_at, said.kill_asked_at) FROM said "
     "WHERE bgsched_runs.id = said.id AND +bgsched_runs.owner IS said.held_by "
     "AND bgsched_runs.attempt = said.at_attempt AND +bgsched_runs.status IN ('waiting', 'running') "
@@ -102,10 +102,10 @@ class SQLiteTransaction:
             f"SELECT {_REQUEST} FROM bgsched_requests WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
             (json.dumps(list(ids)),),
         )
-        return [_sql.request_from_row(row) for row in rows]
+        return [_rows.request_from_row(row) for row in rows]
 
     def put_requests(self, requests: Sequence[Request]) -> None:
-        _PUT_REQUESTS(self._connection, [_sql.request_to_row(request) for request in requests])
+        _PUT_REQUESTS(self._connection, [_rows.request_to_row(request) for request in requests])
 
     def delete_request(self, id: str) -> None:
         self._connection.execute(
@@ -121,9 +121,9 @@ class SQLiteTransaction:
             rows = self._connection.execute(
                 f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at <= ? "  # noqa: S608
                 "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
-                (priority, _sql.micros(now), names, limit - len(due)),
+                (priority, _values.micros(now), names, limit - len(due)),
             )
-            due += [_sql.request_from_row(row) for row in rows]
+            due += [_rows.request_from_row(row) for row in rows]
             if len(due) >= limit:
                 break
         return due
@@ -134,11 +134,11 @@ class SQLiteTransaction:
                 request.id,
                 request.status.value,
                 request.revision,
-                _sql.micros(request.next_fire_time),
-                _sql.micros(request.due_at),
-                _sql.micros(request.last_fire_time),
+                _values.micros(request.next_fire_time),
+                _values.micros(request.due_at),
+                _values.micros(request.last_fire_time),
                 request.reason,
-                _sql.micros(request.unscheduled_at),
+                _values.micros(request.unscheduled_at),
             )
             for request in requests
         ]
@@ -158,13 +158,13 @@ class SQLiteTransaction:
         newest = self._connection.execute("SELECT recorded_at FROM bgsched_runs ORDER BY id DESC LIMIT 1").fetchone()
         last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
         first = 1 + (last[0] if last else 0)
-        since = _sql.lenient_instant(newest[0]) if newest else None
+        since = _values.lenient_instant(newest[0]) if newest else None
         numbered = [
             run.numbered(first + place, max(run.recorded_at, since or run.recorded_at))
             for place, run in enumerate(runs)
         ]
         before = self._connection.total_changes
-        _INSERT_RUNS(self._connection, [_sql.run_to_row(run) for run in numbered])
+        _INSERT_RUNS(self._connection, [_rows.run_to_row(run) for run in numbered])
         if self._connection.total_changes - before == len(numbered):
             return numbered
         kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
@@ -174,7 +174,7 @@ class SQLiteTransaction:
         self._connection.executemany(
             "INSERT INTO bgsched_ended (hour, process, status, owner, count) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (hour, process, status, owner) DO UPDATE SET count = count + excluded.count",
-            [(_sql.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended],
+            [(_values.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended],
         )
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
@@ -198,7 +198,7 @@ class SQLiteTransaction:
         keys: set[str] = set()
         rows = self._connection.execute(
             f"SELECT id, overlap_key FROM bgsched_runs AS run WHERE {QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
-            (json.dumps(list(processes)), _sql.micros(now)),
+            (json.dumps(list(processes)), _values.micros(now)),
         )
         for id, key in rows:
             if len(ids) >= limit:
@@ -215,7 +215,7 @@ class SQLiteTransaction:
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         rows = [
-            (run.id, owner, run.attempt - (owner is None and run.owner is not None), *_sql.changes_to_row(run))
+            (run.id, owner, run.attempt - (owner is None and run.owner is not None), *_rows.changes_to_row(run))
             for run in runs
         ]
         return {row[0] for row in _UPDATE_RUNS(self._connection, rows)}
@@ -223,11 +223,11 @@ class SQLiteTransaction:
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self._connection.executemany(
             f"UPDATE bgsched_runs SET kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND {_ACTIVE}",  # noqa: S608
-            [(_sql.micros(now), id) for id in ids],
+            [(_values.micros(now), id) for id in ids],
         )
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
-        _APPEND_LOG(self._connection, [_sql.line_to_row(line) for line in lines])
+        _APPEND_LOG(self._connection, [_rows.line_to_row(line) for line in lines])
 
     def trim_log(self, trim: LogTrim) -> None:
         self._connection.execute(
@@ -253,24 +253,24 @@ class SQLiteTransaction:
     def put_scheduler(self, record: SchedulerRecord) -> None:
         self._connection.execute(
             f"INSERT OR REPLACE INTO bgsched_schedulers ({_SCHEDULER}) "  # noqa: S608
-            f"VALUES ({', '.join('?' * len(_sql.SCHEDULER_COLUMNS))})",
-            _sql.scheduler_to_row(record),
+            f"VALUES ({', '.join('?' * len(_columns.SCHEDULER_COLUMNS))})",
+            _rows.scheduler_to_row(record),
         )
 
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
 
     def put_absence(self, absence: Absence) -> None:
-        since = _sql.micros(absence.since) or 0
-        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (since - _sql.KEEP_ABSENCES,))
+        since = _values.micros(absence.since) or 0
+        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (since - _columns.KEEP_ABSENCES,))
         self._connection.execute(
             "INSERT INTO bgsched_absences (since, until) VALUES (?, ?) ON CONFLICT (since) DO NOTHING",
-            (since, _sql.micros(absence.until)),
+            (since, _values.micros(absence.until)),
         )
 
     def end_absence(self, at: datetime) -> None:
         self._connection.execute(
-            "UPDATE bgsched_absences SET until = max(since, ?) WHERE until IS NULL", (_sql.micros(at),)
+            "UPDATE bgsched_absences SET until = max(since, ?) WHERE until IS NULL", (_values.micros(at),)
         )
 
     def purge_runs(self, ids: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""What the SQL stores share: how values become rows and back.
+"""How the values of the SQL stores become rows and back.
 
 Instants are integers, microseconds since 1970 UTC; spans are microseconds; what is JSON stays text. A row that does not
 parse never raises: a request with a timing that cannot be read becomes one that never fires and says why.
@@ -6,189 +6,46 @@ parse never raises: a request with a timing that cannot be read becomes one that
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from bgsched._evolve import maker
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
+from bgsched.stores._columns import (
+    REQUEST_COLUMNS,
+    RUN_COLUMNS,
+)
+from bgsched.stores._values import (
+    EPOCH,
+    MICROSECOND,
+    dump,
+    instant,
+    is_whole,
+    lenient,
+    lenient_instant,
+    load,
+    micros,
+    plain,
+    span,
+)
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
-    "ACTIVE_STATUS",
-    "CHANGING_COLUMNS",
-    "IS_INSTANT",
-    "KEEP_ABSENCES",
-    "LOG_COLUMNS",
-    "REQUEST_COLUMNS",
-    "RUN_COLUMNS",
-    "SCHEDULER_COLUMNS",
-    "WHOLE",
     "aged_from_rows",
     "changes_to_row",
-    "dump",
     "error_text",
-    "has_newer",
-    "instant",
-    "lenient_instant",
     "line_from_row",
     "line_to_row",
-    "micros",
     "request_from_row",
     "request_to_row",
     "run_from_row",
     "run_to_row",
     "scheduler_from_row",
     "scheduler_to_row",
-    "span",
 ]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-REQUEST_COLUMNS = (
-    "id",
-    "process",
-    "params",
-    "timing",
-    "status",
-    "user",
-    "channel",
-    "priority",
-    "created_at",
-    "revision",
-    "next_fire_time",
-    "due_at",
-    "last_fire_time",
-    "declared",
-    "reason",
-    "unscheduled_at",
-    "sensitive",
-)
-
-CHANGING_COLUMNS = (
-    "due_at",
-    "claimed_at",
-    "started_at",
-    "finished_at",
-    "duration",
-    "lateness",
-    "status",
-    "reason",
-    "attempt",
-    "attempts",
-    "reruns_left",
-    "owner",
-    "progress",
-    "result",
-    "error",
-)
-"""What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
-
-RUN_COLUMNS = (
-    "id",
-    "request_id",
-    "revision",
-    "parent_id",
-    "process",
-    "params",
-    "user",
-    "channel",
-    "fire_time",
-    "fire_until",
-    "fire_count",
-    "recorded_at",
-    "overlap_key",
-    "sensitive",
-    *CHANGING_COLUMNS,
-    "kill_asked_at",
-)
-
-KEEP_ABSENCES = 60 * 86_400_000_000
-"""For how long absences are known, in microseconds: longer than the runs that they explain."""
-
-WHOLE = 1 << 53
-"""Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
-
-IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
-"""What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
-
-ACTIVE_STATUS = "status IN ('waiting', 'running')"
-"""Written as the partial indexes say it, or they are not used."""
-
-_FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
-
-LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
-
-SCHEDULER_COLUMNS = (
-    "owner",
-    "host",
-    "pid",
-    "started_at",
-    "heartbeat_at",
-    "lease_until",
-    "workers",
-    "paused",
-    "problem",
-    "problem_since",
-    "processes",
-)
-
-
-def has_newer(runs: str) -> str:
-    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by two looks at most."""
-    newer = f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id"  # noqa: S608
-    ended = f"newer.finished_at IS NOT NULL AND newer.{_FINAL_STATUS}"
-    return f"({newer} AND {ended}) OR {newer} AND newer.{ACTIVE_STATUS}))"
-
-
-def micros(instant: datetime | None) -> int | None:
-    """Return an instant as microseconds since 1970 UTC."""
-    return None if instant is None else (instant - _EPOCH) // _MICROSECOND
-
-
-def instant(micros: int | None) -> datetime | None:
-    """Return microseconds since 1970 UTC as an instant."""
-    return None if micros is None else _EPOCH + timedelta(0, 0, micros)
-
-
-def span(micros: int | None) -> timedelta | None:
-    """Return microseconds as a span."""
-    return None if micros is None else timedelta(microseconds=micros)
-
-
-def dump(value: Any) -> str | None:
-    """Return *value* as JSON text, ``None`` as it is."""
-    if value is None:
-        return None
-    if value == {}:  # most params
-        return "{}"
-    text = _encode(value)
-    return text if _is_storable(text) else json.dumps(value, separators=(",", ":"))
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a database can take *text*: half a surrogate pair, as in undecodable file names, is no text to it."""
-    try:
-        text.isascii() or text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _plain(text: str | None) -> str | None:
-    if text is None or _is_storable(text):
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _load(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
 
 
 def _params(text: str) -> dict[str, Any]:
@@ -249,9 +106,9 @@ def request_from_row(row: Sequence[Any]) -> Request:
             id=row[0],
             process=str(row[1]),
             timing=UnreadableTiming(str(row[3]), f"its row is damaged: {type(error).__name__}: {error}"),
-            status=_lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
-            created_at=_EPOCH,
-            revision=row[9] if _is_whole(row[9]) else 1,
+            status=lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
+            created_at=EPOCH,
+            revision=row[9] if is_whole(row[9]) else 1,
             reason=None if row[14] is None else str(row[14]),
         )
 
@@ -280,7 +137,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         row[13],
         row[14],
         instant(row[15]),
-        () if row[16] is None else _lenient(_names, row[16], ()),
+        () if row[16] is None else lenient(_names, row[16], ()),
     )
 
 
@@ -313,10 +170,10 @@ def changes_to_row(run: Run) -> tuple[Any, ...]:
         micros(run.claimed_at),
         micros(run.started_at),
         micros(run.finished_at),
-        None if run.duration is None else run.duration // _MICROSECOND,
-        None if lateness is None else lateness // _MICROSECOND,
+        None if run.duration is None else run.duration // MICROSECOND,
+        None if lateness is None else lateness // MICROSECOND,
         run.status.value,
-        None if run.reason is None else _plain(run.reason),
+        None if run.reason is None else plain(run.reason),
         run.attempt,
         dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
         run.reruns_left,
@@ -338,11 +195,11 @@ def run_from_row(row: Sequence[Any]) -> Run:
             request_id=str(row[1]),
             process=str(row[4]),
             params={"unreadable": str(row[5])},
-            fire_time=_EPOCH,
-            recorded_at=_EPOCH,
-            status=_lenient(RunStatus, row[20], RunStatus.ABANDONED),
+            fire_time=EPOCH,
+            recorded_at=EPOCH,
+            status=lenient(RunStatus, row[20], RunStatus.ABANDONED),
             reason=f"its row is damaged: {type(error).__name__}: {error}",
-            attempt=row[22] if _is_whole(row[22]) else 0,
+            attempt=row[22] if is_whole(row[22]) else 0,
             owner=row[25],
         )
 
@@ -354,7 +211,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
     if not isinstance(row[1], str):
         raise TypeError(f"a request's id is text, not {row[1]!r}")
     for place in _COUNTED:
-        if not _is_whole(row[place]):
+        if not is_whole(row[place]):
             raise ValueError(f"{RUN_COLUMNS[place]} is {row[place]!r}")
     return _new_run(
         row[0],
@@ -362,7 +219,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         row[2],
         row[3],
         row[4],
-        _lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
+        lenient(_params, row[5], {"unreadable": str(row[5])}),  # which no process takes
         row[6],
         row[7],
         fire_time,
@@ -370,7 +227,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         row[10],
         recorded_at,
         row[12],
-        _lenient(_names, row[13], ()),
+        lenient(_names, row[13], ()),
         instant(row[14]),
         instant(row[15]),
         instant(row[16]),
@@ -379,30 +236,18 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         RunStatus(row[20]),
         row[21],
         row[22],
-        _lenient(_attempts, row[23], ()),
+        lenient(_attempts, row[23], ()),
         row[24],
         row[25],
-        _lenient(_progress, row[26], None),
-        _lenient(_load, row[27], None),
-        _lenient(_error, row[28], None),
+        lenient(_progress, row[26], None),
+        lenient(load, row[27], None),
+        lenient(_error, row[28], None),
         instant(row[29]),
     )
 
 
 _new_run: Callable[..., Run] = maker(Run, *(name for name in RUN_COLUMNS if name != "lateness"))
 _COUNTED = tuple(RUN_COLUMNS.index(name) for name in ("revision", "fire_count", "attempt", "reruns_left"))
-
-
-def _is_whole(number: Any) -> bool:
-    return isinstance(number, int) and -WHOLE < number < WHOLE
-
-
-def _lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> Any:
-    """Read a JSON column; one that somebody damaged reads as *otherwise*, so that the record can still be seen."""
-    try:
-        return otherwise if text is None else read(text)
-    except (ValueError, TypeError, KeyError):
-        return otherwise
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -419,7 +264,7 @@ def _progress(text: str) -> Progress:
 
 def error_text(text: str | None) -> str:
     """Return the words of a stored error, to look for a text in."""
-    error: RunError | None = _lenient(_error, text, None)
+    error: RunError | None = lenient(_error, text, None)
     return "" if error is None else f"{error.type} {error.message} {error.traceback}"
 
 
@@ -447,9 +292,9 @@ def line_to_row(line: LogLine) -> tuple[Any, ...]:
         line.run_id,
         line.seq,
         micros(line.at),
-        _plain(line.level),
-        _plain(line.logger),
-        _plain(line.text),
+        plain(line.level),
+        plain(line.logger),
+        plain(line.text),
         line.attempt,
     )
 
@@ -471,14 +316,6 @@ def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
     return found
 
 
-def lenient_instant(micros: Any) -> datetime | None:
-    """Return microseconds since 1970 UTC as an instant; what is none is ``None``."""
-    try:
-        return instant(micros)
-    except (TypeError, OverflowError):
-        return None
-
-
 def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
     """Return the record in the order of `SCHEDULER_COLUMNS`."""
     return (
@@ -490,7 +327,7 @@ def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
         micros(record.lease_until),
         record.workers,
         int(record.paused),
-        _plain(record.problem),
+        plain(record.problem),
         micros(record.problem_since),
         dump(list(record.processes)),
     )
@@ -505,9 +342,9 @@ def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
             owner=str(row[0]),
             host=str(row[1]),
             pid=0,
-            started_at=_EPOCH,
-            heartbeat_at=_EPOCH,
-            lease_until=_EPOCH,
+            started_at=EPOCH,
+            heartbeat_at=EPOCH,
+            lease_until=EPOCH,
             problem=f"its row is damaged: {type(error).__name__}: {error}",
         )
 
@@ -528,5 +365,5 @@ def _scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
         paused=bool(row[7]),
         problem=row[8],
         problem_since=instant(row[9]),
-        processes=tuple(_load(row[10])),
+        processes=tuple(load(row[10])),
     )

@@ -1,0 +1,111 @@
+"""What the SQL stores call the columns of their tables, and conditions that they share."""
+
+from bgsched.run import FINAL
+
+__all__ = [
+    "ACTIVE_STATUS",
+    "CHANGING_COLUMNS",
+    "IS_INSTANT",
+    "KEEP_ABSENCES",
+    "LOG_COLUMNS",
+    "REQUEST_COLUMNS",
+    "RUN_COLUMNS",
+    "SCHEDULER_COLUMNS",
+    "WHOLE",
+    "has_newer",
+]
+
+REQUEST_COLUMNS = (
+    "id",
+    "process",
+    "params",
+    "timing",
+    "status",
+    "user",
+    "channel",
+    "priority",
+    "created_at",
+    "revision",
+    "next_fire_time",
+    "due_at",
+    "last_fire_time",
+    "declared",
+    "reason",
+    "unscheduled_at",
+    "sensitive",
+)
+
+CHANGING_COLUMNS = (
+    "due_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "duration",
+    "lateness",
+    "status",
+    "reason",
+    "attempt",
+    "attempts",
+    "reruns_left",
+    "owner",
+    "progress",
+    "result",
+    "error",
+)
+"""What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+RUN_COLUMNS = (
+    "id",
+    "request_id",
+    "revision",
+    "parent_id",
+    "process",
+    "params",
+    "user",
+    "channel",
+    "fire_time",
+    "fire_until",
+    "fire_count",
+    "recorded_at",
+    "overlap_key",
+    "sensitive",
+    *CHANGING_COLUMNS,
+    "kill_asked_at",
+)
+
+KEEP_ABSENCES = 60 * 86_400_000_000
+"""For how long absences are known, in microseconds: longer than the runs that they explain."""
+
+WHOLE = 1 << 53
+"""Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
+
+IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
+"""What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
+
+ACTIVE_STATUS = "status IN ('waiting', 'running')"
+"""Written as the partial indexes say it, or they are not used."""
+
+_FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
+
+LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
+
+SCHEDULER_COLUMNS = (
+    "owner",
+    "host",
+    "pid",
+    "started_at",
+    "heartbeat_at",
+    "lease_until",
+    "workers",
+    "paused",
+    "problem",
+    "problem_since",
+    "processes",
+)
+
+
+def has_newer(runs: str) -> str:
+    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by two looks at most."""
+    newer = f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id"  # noqa: S608
+    ended = f"newer.finished_at IS NOT NULL AND newer.{_FINAL_STATUS}"
+    return f"({newer} AND {ended}) OR {newer} AND newer.{ACTIVE_STATUS}))"
