@@ -1,4 +1,4 @@
-"""How the SQL stores hold a value: instants and spans as microseconds, JSON as text; and how they read what is damaged."""
+"""How the SQL stores hold a value: instants and spans as microseconds, JSON as text; and how they read damaged ones."""
 
 import json
 from collections.abc import Callable
