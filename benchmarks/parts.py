@@ -45,6 +45,7 @@ PARTS = (
             Case("floor: PostgreSQL, singly", "postgres.floor_singly", 1_000),
         ),
         (Target("runs/s", "bgsched", "Procrastinate", at_least=30, floor="floor: PostgreSQL, batches of 100"),),
+        rounds=2,
     ),
     Part(
         "register",
@@ -120,7 +121,7 @@ PARTS = (
         "Draining 10,000 one-shot requests from an SQLite file, then waking, beside runs that have ended",
         grown("bgsched, {} ended", "stored.beside_runs", (3_000, 30_000, 300_000)),
         (Target("drained/s", "bgsched, 300,000 ended", "bgsched, 3,000 ended", at_least=0.8),),
-        rounds=2,
+        rounds=1,
     ),
     Part(
         "mixed",
