@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bgsched import timing as t
+from bgsched._calendar.exclusion import Union
 
 START = datetime(2026, 1, 1, 0, 0, 0, 250, tzinfo=UTC)
 WHOLE = START.replace(microsecond=0)
@@ -153,7 +154,7 @@ def test_repetitions_settled_by_two_threads_are_settled_once() -> None:
     assert schedule.next_fire_time(WHOLE) == WHOLE + timedelta(seconds=1)
     plan = schedule._plan
     assert plan is not None
-    plan._settle()  # as a thread does that asked while another one was settling
+    plan._settle(0)  # as a thread does that asked while another one was settling
     assert schedule.count_fire_times(WHOLE, WHOLE + timedelta(1)) == 2
 
 
@@ -184,3 +185,26 @@ def test_many_dates_are_excluded_at_the_cost_of_one() -> None:
 def test_a_jitter_never_reaches_beyond_the_last_fire_time_that_there_can_be() -> None:
     schedule = t.Schedule(t.Daily("09:00"), jitter=timedelta.max)
     assert schedule.due_at(datetime(9999, 12, 30, 9, tzinfo=UTC), "x") < datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def test_repetitions_are_counted_only_where_there_may_be_none_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise AssertionError("it counted day by day")
+
+    many = t.Schedule(
+        t.Daily("09:00"), start=datetime(2026, 1, 1, tzinfo=UTC), repetitions=10**6, exclude=t.Weekly(t.MO)
+    )
+    monkeypatch.setattr(Union, "count", refuse)
+    assert many.next_fire_time(datetime(2400, 1, 1, tzinfo=UTC)) == datetime(2400, 1, 1, 9, tzinfo=UTC)
+
+
+def test_repetitions_beside_exclusions_are_all_there() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    some = t.Schedule(t.Daily("09:00"), start=start, repetitions=300, exclude=t.Weekly(t.MO))
+    fires = list(some.fire_times(start))
+    assert len(fires) == 300
+    assert [some.next_fire_time(fire - timedelta(microseconds=1)) for fire in fires] == fires
+    again = t.Schedule(t.Daily("09:00"), start=start, repetitions=300, exclude=t.Weekly(t.MO))
+    assert again.next_fire_time(fires[-2]) == fires[-1]
+    assert again.next_fire_time(fires[-1]) is None
+    assert again.count_fire_times(start, fires[-1]) == 300

@@ -190,9 +190,13 @@ class Union:
 
     def count(self, after: int, until: int) -> int:
         """Count the instants in ``after < t <= until``: one by one where they are few, else day by day."""
-        if sum(engine.count(after, until) for engine in self._engines) <= 16 * (1 + (until - after) // (DAY * MICRO)):
+        if self.most(after, until) <= 16 * (1 + (until - after) // (DAY * MICRO)):
             return self._count_one_by_one(after, until)
         return sum(self._count_at_fraction(after, until, fraction) for fraction in self._fractions)
+
+    def most(self, after: int, until: int) -> int:
+        """Return how many there would be at most, if nothing were excluded."""
+        return sum(engine.count(after, until) for engine in self._engines)
 
     def _count_one_by_one(self, after: int, until: int) -> int:
         count = 0

@@ -26,7 +26,7 @@ _FEW = 1_000
 class Plan:
     """The fire times of one schedule as instants."""
 
-    __slots__ = ("_before", "_engine", "_last", "_repetitions", "clocks", "zone")
+    __slots__ = ("_before", "_engine", "_last", "_repetitions", "_sure_until", "clocks", "zone")
 
     def __init__(
         self,
@@ -48,25 +48,26 @@ class Plan:
         self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)
         self._last = min(HORIZON, finish if finish is not None else HORIZON)
         self._repetitions = repetitions
+        self._sure_until: int | None = None
 
     def next(self, after: int) -> int | None:
         """Return the first fire time strictly later than *after*."""
-        if self._repetitions is not None:
-            self._settle()
         found = self._engine.next(after if after > self._before else self._before)  # noqa: FURB136 - max() takes longer
+        if found is not None and self._repetitions is not None:
+            self._settle(found)
         return found if found is not None and found <= self._last else None
 
     def count(self, after: int, until: int) -> int:
         """Count the fire times in ``after < t <= until``."""
         if self._repetitions is not None:
-            self._settle()
+            self._settle(until)
         after, until = max(after, self._before), min(until, self._last)
         return self._engine.count(after, until) if after < until else 0
 
     def last(self, until: int, after: int | None) -> int | None:
         """Return the latest fire time in ``after < t <= until``, by bisecting on :meth:`next`."""
         if self._repetitions is not None:
-            self._settle()
+            self._settle(until)
         until = min(until, self._last)
         floor = self._before if after is None else max(after, self._before)
         reach, low = 1, self.next(max(until - 1, floor))
@@ -93,12 +94,26 @@ class Plan:
         found = self._engine.next(self._before)
         return found is not None and found <= self._last
 
-    def _settle(self) -> None:
-        """Turn the number of repetitions into the last fire time, when first asked: it may cost some milliseconds."""
+    def _settle(self, until: int) -> None:
+        """Turn the number of repetitions into the last fire time, once somebody asks where there may be none left.
+
+        It may cost some milliseconds; with exclusions, which are counted day by day, as much as the days are many. So
+        they are counted only where they matter: as long as there would be some left without them, there are with them.
+        """
         repetitions = self._repetitions  # another thread may be here, and come to the same answer
-        if repetitions is not None:
+        if repetitions is None:
+            return
+        if self._sure_until is None:
+            self._sure_until = self._surely_until(repetitions)
+        if min(until, self._last) > self._sure_until:
             self._last = self._nth(repetitions)
-        self._repetitions = None
+            self._repetitions = None
+
+    def _surely_until(self, number: int) -> int:
+        if not isinstance(self._engine, Union) or number <= _FEW:
+            return self._before
+        most = self._engine.most
+        return nth_member(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
 
     def _nth(self, number: int) -> int:
         """Return the n-th fire time, or the last bound if there are fewer: a few in steps, many by counting."""
