@@ -294,13 +294,14 @@ class RuleSpec:
         readings = set()
         try:
             rule = rrulestr(text if "WKST" in text else f"{text};WKST={MO}", dtstart=local)
-        except ValueError:  # "generates an empty set": hours or minutes and INTERVAL never meet
-            return set()
-        with walking_no_further_than(last.year):
-            for reading in rule:
-                if reading > last:
-                    break
-                readings.add(reading)
+            with walking_no_further_than(last.year):
+                for reading in rule:
+                    if reading > last:
+                        break
+                    readings.add(reading)
+        except ValueError as error:  # hours or minutes and INTERVAL never meet: said when built, or by the first step
+            if "empty" not in str(error):
+                raise
         return readings
 
     def lasts_to(self, midnight: datetime, zone: str) -> bool:
