@@ -1,7 +1,7 @@
 """Measure bgsched and its peers side by side.
 
 Prints medians, the targets and what came of them; the JSON file has every round, the machine and the versions. All
-parts together take less than ten minutes on two cores that have nothing else to do.
+parts together take some ten minutes on two cores that have nothing else to do.
 """
 
 import argparse

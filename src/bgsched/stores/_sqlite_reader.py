@@ -163,7 +163,7 @@ class SQLiteReader:
             for priority in priorities(connection):
                 rows = connection.execute(
                     f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at {_columns.IS_INSTANT} "  # noqa: S608
-                    "ORDER BY due_at LIMIT ?",
+                    "ORDER BY due_at, id LIMIT ?",
                     (priority, limit),
                 )
                 found += [_rows.request_from_row(row) for row in rows]

@@ -120,7 +120,7 @@ class SQLiteTransaction:
         for priority in priorities(self._connection):
             rows = self._connection.execute(
                 f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at <= ? "  # noqa: S608
-                "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
+                "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at, id LIMIT ?",
                 (priority, _values.micros(now), names, limit - len(due)),
             )
             due += [_rows.request_from_row(row) for row in rows]

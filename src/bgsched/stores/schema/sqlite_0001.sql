@@ -21,7 +21,7 @@ CREATE TABLE bgsched_requests (
 ) WITHOUT ROWID;
 
 -- What is due: asked for each priority in turn, so that the cost does not grow with what is not due.
-CREATE INDEX bgsched_requests_due ON bgsched_requests (priority, due_at, process) WHERE due_at IS NOT NULL;
+CREATE INDEX bgsched_requests_due ON bgsched_requests (priority, due_at, id, process) WHERE due_at IS NOT NULL;
 
 CREATE TABLE bgsched_runs (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,

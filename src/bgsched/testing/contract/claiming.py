@@ -71,6 +71,14 @@ class Claiming(Chapter):
         assert [request.id for request in store.reader().upcoming(3)] == ["a", "b", "c"]
         assert [run.request_id for run in claim(store, limit=2)] == ["a", "b"]
 
+    def test_the_first_by_id_comes_first_whatever_its_process_is(self, store: Store) -> None:
+        sign_on(store, "a")
+        for id, process in (("a", "q"), ("b", "p"), ("c", "q")):
+            store.file([make_request(id, process=process)])
+        assert [request.id for request in store.reader().upcoming(2)] == ["a", "b"]
+        planner = FixedPlanner(processes=("p", "q"))
+        assert [run.request_id for run in store.claim(planner, "a", T0, 2)] == ["a", "b"]
+
     def test_a_claim_moves_the_request_on(self, store: Store) -> None:
         store.file([make_request(timing=Schedule(EverySeconds(10)))])
         claim(store)
