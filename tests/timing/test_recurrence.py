@@ -93,6 +93,23 @@ def test_the_second_of_one_is_refused(text: str) -> None:
         t.Recurrence(f"FREQ={text}")
 
 
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("FREQ=HOURLY;INTERVAL=7;BYHOUR=0;BYDAY=MO;BYMONTHDAY=25", datetime(2012, 3, 25, 0, 0)),
+        ("FREQ=MINUTELY;INTERVAL=1440;BYDAY=MO;BYMONTHDAY=13;BYHOUR=9;BYMINUTE=1", datetime(2026, 1, 31, 9, 0)),
+        ("FREQ=SECONDLY;INTERVAL=604800;BYDAY=FR;BYMONTHDAY=13", datetime(2026, 1, 31, 9, 0)),
+    ],
+)
+def test_turns_that_never_meet_the_weekday_are_told_by_division(text: str, start: datetime) -> None:
+    """They would be searched for through thousands of years; an exclusion of that kind excludes nothing."""
+    start = start.replace(tzinfo=UTC)
+    with pytest.raises(TimingError, match="would never fire; change"):
+        t.Schedule(t.Recurrence(text), start=start)
+    schedule = t.Schedule(t.EveryMinutes(1), start=start, exclude=t.Recurrence(text))
+    assert schedule.first_fire_time(start) == start
+
+
 class TestByDesign:
     def test_positions_count_within_the_whole_first_week(self) -> None:
         """dateutil counts from DTSTART on: to it, the second of that Saturday's week would be a day later."""

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from itertools import product
 from math import gcd, lcm
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
@@ -13,7 +12,7 @@ from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, WeeklyDays, YearDays
 from bgsched._calendar.effort import Effort
 from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
-from bgsched._calendar.rule import TIME_PARTS, Rule, times_of, written_out, year_days
+from bgsched._calendar.rule import Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import (
     DAY,
@@ -279,21 +278,19 @@ def _sub_daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
 
 
 def _ever_allowed(rule: Rule, anchor: int) -> bool:
-    """Tell whether any turn is at an hour, minute and second of the rule, whatever the day.
+    """Tell whether any turn is on a weekday and at an hour, minute and second of the rule, whatever the date.
 
-    The turns read all the times of the day that leave the remainder of the anchor when divided by *common*, no others.
+    The turns read all the times of the week that leave the remainder of the anchor when divided by *common*, no others.
     """
-    if not any(name in rule.numbers for name in TIME_PARTS):
-        return True
     unit = _UNITS[rule.code]
-    common = gcd(rule.every * unit, DAY)
-    *parts, last = (
-        {number * part % common for number in rule.numbers.get(name, range(whole // part))}
-        for whole, part, name in _CLOCK
-        if part >= unit
-    )
-    sums = {sum(chosen) for chosen in product(*parts)}
-    return any((anchor - anchor % unit - part) % common in last for part in sums)
+    weekdays = {(weekday.weekday - weekday_of(0)) % 7 for weekday in rule.days} or range(7)
+    named = [(DAY, weekdays), *((part, rule.numbers.get(name, range(whole // part))) for whole, part, name in _CLOCK)]
+    common = gcd(rule.every * unit, 7 * DAY)
+    *parts, last = ({number * part % common for number in numbers} for part, numbers in named if part >= unit)
+    left = {(anchor - anchor % unit) % common}
+    for part in parts:
+        left = {(rest - number) % common for rest in left for number in part}
+    return not left.isdisjoint(last)
 
 
 def _positions(offsets: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:
