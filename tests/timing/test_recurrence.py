@@ -110,6 +110,21 @@ def test_turns_that_never_meet_the_weekday_are_told_by_division(text: str, start
     assert schedule.first_fire_time(start) == start
 
 
+def test_turns_of_four_hundred_years_that_never_meet_the_day() -> None:
+    start = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
+    with pytest.raises(TimingError, match="would never fire; change"):
+        t.Schedule(t.Recurrence(f"FREQ=HOURLY;INTERVAL={146_097 * 24};BYMONTHDAY=1"), start=start)
+
+
+@pytest.mark.parametrize("count", [2, 1_200])
+def test_a_count_is_told_in_steps_where_the_first_second_is_before_the_start(count: int) -> None:
+    start = datetime(2034, 3, 12, 7, 0, 0, 1, tzinfo=UTC)
+    rule = t.Recurrence(f"FREQ=SECONDLY;BYMONTH=3;BYSETPOS=1;COUNT={count}")
+    found = list(t.Schedule(rule, start=start, timezone="America/New_York").fire_times(start))
+    first = start.replace(microsecond=0)
+    assert found == [first + timedelta(seconds=n) for n in range(1, count)]
+
+
 class TestByDesign:
     def test_positions_count_within_the_whole_first_week(self) -> None:
         """dateutil counts from DTSTART on: to it, the second of that Saturday's week would be a day later."""

@@ -12,7 +12,7 @@ from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, HORIZON, MICRO, enumerate_bits
 from bgsched._calendar.zone import Gap, Span, Unambiguous, Zone
 
-__all__ = ["Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "nth_member"]
+__all__ = ["FEW", "Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "nth_counted", "nth_member"]
 
 _HOUR = 3600
 
@@ -334,13 +334,31 @@ class WallClock:
         return span.start + max(self._zone.span(span.start - 1).offset, span.offset)
 
 
-def nth_member(count: Callable[[int, int], int], first: int, number: int, last: int) -> int:
+FEW = 1_000
+
+
+def nth_member(
+    find: Callable[[int], int | None], count: Callable[[int, int], int], first: int, number: int, last: int
+) -> int:
+    """Return the n-th member not before *first*, or *last* if there are fewer: few in steps, many by counting.
+
+    *find* returns the first member that is not before a place, *count* says how many lie in ``start <= x < end``.
+    """
+    place = first
+    for _ in range(min(number, FEW)):
+        found = find(place)
+        if found is None or found > last:
+            return last
+        place = found + 1
+    return place - 1 if number <= FEW else nth_counted(count, place, number - FEW, last, place - first)
+
+
+def nth_counted(count: Callable[[int, int], int], first: int, number: int, last: int, window: int = 1 << 17) -> int:
     """Return the n-th member not before *first*, or *last* if there are fewer, by doubling and halving a window.
 
-    *count* says how many members lie in ``start <= x < end``; all the windows together are a few times the answer's
-    distance.
+    All the windows together are a few times the answer's distance, or the first one if that is more.
     """
-    place, window, growing = first, 1 << 17, True
+    place, window, growing = first, 1 << window.bit_length(), True
     while window:
         found = count(place, min(place + window, last + 1))
         if found < number:

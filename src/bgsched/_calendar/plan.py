@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bgsched._calendar.effort import Effort
-from bgsched._calendar.engine import Engine, WallClock, nth_member
+from bgsched._calendar.engine import FEW, Engine, WallClock, nth_counted, nth_member
 from bgsched._calendar.exclusion import Exclusion, Union
 from bgsched._calendar.units import FIRST_INSTANT, HORIZON
 from bgsched._calendar.zone import Zone
@@ -18,9 +18,6 @@ class Anchor(NamedTuple):
     local: int
     zone: Zone
     effort: Effort
-
-
-_FEW = 1_000
 
 
 class Plan:
@@ -106,26 +103,17 @@ class Plan:
         if self._sure_until is None:
             self._sure_until = self._surely_until(repetitions)
         if min(until, self._last) > self._sure_until:
-            self._last = self._nth(repetitions)
+            self._last = nth_member(self._first_from, self._count_between, self._before + 1, repetitions, self._last)
             self._repetitions = None
 
     def _surely_until(self, number: int) -> int:
-        if not isinstance(self._engine, Union) or number <= _FEW:
+        if not isinstance(self._engine, Union) or number <= FEW:
             return self._before
         most = self._engine.most
-        return nth_member(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
+        return nth_counted(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
 
-    def _nth(self, number: int) -> int:
-        """Return the n-th fire time, or the last bound if there are fewer: a few in steps, many by counting."""
-        instant = self._before
-        for _ in range(min(number, _FEW)):
-            found = self._engine.next(instant)
-            if found is None or found > self._last:
-                return self._last
-            instant = found
-        if number <= _FEW:
-            return instant
-        return nth_member(self._count_between, instant + 1, number - _FEW, self._last)
+    def _first_from(self, instant: int) -> int | None:
+        return self._engine.next(instant - 1)
 
     def _count_between(self, start: int, end: int) -> int:
         found = self._engine.next(start - 1)

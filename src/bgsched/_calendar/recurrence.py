@@ -213,7 +213,7 @@ class _Bounded:
         """Turn COUNT into the last member, when something after the first one is asked for."""
         number = self._number  # another thread may be here, and come to the same answer
         if number is not None:
-            self._last = nth_member(self._nominal.count, self._first, number, self._last)
+            self._last = nth_member(self._nominal.next, self._nominal.count, self._first, number, self._last)
             self._number = None
 
     def count(self, start: int, end: int) -> int:
