@@ -344,13 +344,15 @@ def nth_member(
 
     *find* returns the first member that is not before a place, *count* says how many lie in ``start <= x < end``.
     """
-    place = first
+    place, opening = first, find(first)
     for _ in range(min(number, FEW)):
         found = find(place)
         if found is None or found > last:
             return last
         place = found + 1
-    return place - 1 if number <= FEW else nth_counted(count, place, number - FEW, last, place - first)
+    if number <= FEW or opening is None:
+        return place - 1
+    return nth_counted(count, place, number - FEW, last, place - opening)
 
 
 def nth_counted(count: Callable[[int, int], int], first: int, number: int, last: int, window: int = 1 << 17) -> int:
