@@ -7,6 +7,7 @@ import pytest
 from dateutil.rrule import rrulestr
 
 from bgsched import timing as t
+from bgsched._calendar.engine import nth_member
 from bgsched.errors import TimingError
 
 START = datetime(2026, 1, 31, 9, 30, 15, tzinfo=UTC)
@@ -123,6 +124,19 @@ def test_a_count_is_told_in_steps_where_the_first_second_is_before_the_start(cou
     found = list(t.Schedule(rule, start=start, timezone="America/New_York").fire_times(start))
     first = start.replace(microsecond=0)
     assert found == [first + timedelta(seconds=n) for n in range(1, count)]
+
+
+def test_a_count_that_begins_far_away_is_not_counted_in_windows_of_that_length() -> None:
+    """A rule of seconds in March, asked from January: windows of two months would be enumerated, second by second."""
+    begin, number, looked_at = 5_000_000, 100_000, 0
+
+    def count(start: int, end: int) -> int:
+        nonlocal looked_at
+        looked_at += end - start
+        return max(end - max(start, begin), 0)
+
+    assert nth_member(lambda place: max(place, begin), count, 0, number, 10**12) == begin + number - 1
+    assert looked_at < 4 * number
 
 
 class TestByDesign:

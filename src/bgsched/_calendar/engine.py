@@ -5,11 +5,12 @@ first two divide, the third asks a set of days, a set of times and a zone.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from bgsched._calendar.days import Days
 from bgsched._calendar.times import Times
-from bgsched._calendar.units import DAY, HORIZON, MICRO, enumerate_bits
+from bgsched._calendar.units import DAY, HORIZON, MICRO, enumerate_bits, members
 from bgsched._calendar.zone import Gap, Span, Unambiguous, Zone
 
 __all__ = ["FEW", "Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "nth_counted", "nth_member"]
@@ -344,18 +345,15 @@ def nth_member(
 
     *find* returns the first member that is not before a place, *count* says how many lie in ``start <= x < end``.
     """
-    place, opening = first, find(first)
-    for _ in range(min(number, FEW)):
-        found = find(place)
-        if found is None or found > last:
-            return last
-        place = found + 1
-    if number <= FEW or opening is None:
-        return place - 1
-    return nth_counted(count, place, number - FEW, last, place - opening)
+    found = list(islice(members(find, first, last + 1), min(number, FEW)))
+    if len(found) < min(number, FEW):
+        return last
+    if number <= FEW:
+        return found[-1]
+    return nth_counted(count, found[-1] + 1, number - FEW, last, found[-1] - found[0])
 
 
-def nth_counted(count: Callable[[int, int], int], first: int, number: int, last: int, window: int = 1 << 17) -> int:
+def nth_counted(count: Callable[[int, int], int], first: int, number: int, last: int, window: int = 1 << 16) -> int:
     """Return the n-th member not before *first*, or *last* if there are fewer, by doubling and halving a window.
 
     All the windows together are a few times the answer's distance, or the first one if that is more.
