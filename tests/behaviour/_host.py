@@ -205,11 +205,15 @@ class Host:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, in steps after each of which the schedulers' threads have done what was to be done."""
-        running = sum(scheduler.running for scheduler in self._schedulers)
         while seconds > 0:
-            self.clock.wait_for_waiters(running, within=_LONGEST_WAIT)
+            self.settle()
             self.clock.advance(min(seconds, _STEP))
             seconds -= _STEP
+        self.settle()
+
+    def settle(self) -> None:
+        """Return once the schedulers' threads have done what was to be done: what one has begun to claim is claimed."""
+        running = sum(scheduler.running for scheduler in self._schedulers)
         self.clock.wait_for_waiters(running, within=_LONGEST_WAIT)
 
     def statuses(self, process: str = "p") -> list[RunStatus]:

@@ -49,8 +49,10 @@ class TestOneIsInTheWay:
         other = host.scheduler()
         second = host.file(by=other, word="second", port=host.door.port)
         other.run_pending()
+        host.settle()  # the first scheduler may have been quicker
         third = host.file(by=other, word="third", port=host.door.port)
         other.run_pending()
+        host.settle()
         assert host.door.nobody_waits()
         (waits,) = host.monitor.runs(request=second.id)
         assert (waits.status, waits.reason) == (S.WAITING, f"waits for run {first.id}")
