@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _address, _links, _wire, postgres
+from bgsched.stores import _address, _links, _postgres_schema, _wire, postgres
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, make_request
@@ -177,6 +178,37 @@ class TestSchema:
         assert sql(f"SELECT version FROM {stores[0].schema}.schema_version") == [(1,)]
         stores[3].file([make_request()])
         assert stores[7].reader().find_request("r") is not None
+
+    def test_ten_can_bring_it_to_the_next_version_at_once(
+        self, make_store: Callable[..., PostgresStore], sql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = make_store()
+        old.file([make_request()])
+        step = "ALTER TABLE bgsched.requests ADD COLUMN tenant text; CREATE TABLE bgsched.tenants (name text);"
+        (tmp_path / "postgres_0002.sql").write_text(step)
+        monkeypatch.setattr(_postgres_schema, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr(resources, "files", lambda _: tmp_path)
+        stores = at_once(10, lambda _: make_store())
+        assert sql(f"SELECT version FROM {old.schema}.schema_version ORDER BY 1") == [(1,), (2,)]
+        assert sql(f"SELECT id, tenant FROM {old.schema}.requests") == [("r", None)]
+        assert len(claim(stores[4], "a")) == 1
+
+    def test_it_may_be_that_of_the_hosts_tables(
+        self, make_store: Callable[..., PostgresStore], postgres_schema: str, sql: Any
+    ) -> None:
+        sql(f"CREATE TABLE {postgres_schema}.orders (id int)")
+        sql(f"INSERT INTO {postgres_schema}.orders VALUES (1)")
+        make_store().file([make_request()])
+        assert len(claim(make_store(), "a")) == 1
+        assert sql(f"SELECT id FROM {postgres_schema}.orders") == [(1,)]
+
+    def test_its_name_may_be_a_word_of_sql(self, postgres_dsn: str) -> None:
+        with _postgres.temporary_database(postgres_dsn) as dsn, closing(PostgresStore(dsn, schema="order")) as store:
+            scheduler = Scheduler(store)
+            scheduler.process("p")(lambda: 3)
+            scheduler.schedule("p", Immediate())
+            scheduler.run_until_idle()
+            assert scheduler.monitor.runs()[0].result == 3
 
     def test_a_role_without_any_right_but_a_schema_of_its_own_is_enough(
         self, postgres_dsn: str, sql: Any, role: str
@@ -328,6 +360,30 @@ class TestRefusals:
         assert "give bgsched a schema of its own" in said
         assert sql("SELECT count(*) FROM pg_tables WHERE schemaname = %s", postgres_schema) == [(1,)]
 
+    @pytest.mark.parametrize("columns", ["version text", "number int"])
+    def test_the_table_that_migration_tools_make(
+        self,
+        columns: str,
+        postgres_schema: str,
+        make_store: Callable[..., PostgresStore],
+        sql: Any,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        sql(f"CREATE TABLE {postgres_schema}.schema_version ({columns})")
+        sql(f"INSERT INTO {postgres_schema}.schema_version VALUES ('1')")
+        said = self.refused(StoreSchemaError, make_store, caplog)
+        assert "another program has its tables there" in said
+
+    def test_no_right_to_make_tables_in_a_schema(
+        self, postgres_dsn: str, postgres_schema: str, sql: Any, role: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sql(f"GRANT USAGE ON SCHEMA {postgres_schema} TO {role}")
+        dsn = as_role(postgres_dsn, role)
+        said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn, schema=postgres_schema), caplog)
+        (grant,) = re.findall("let its owner run: (.*)", said)
+        sql(grant)
+        PostgresStore(dsn, schema=postgres_schema).close()
+
     def test_nothing_to_read_yet(
         self, make_store: Callable[..., PostgresStore], caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -349,10 +405,27 @@ class TestRefusals:
             (f"postgresql://u:{SECRET}@[h/db", "cannot be read"),
             (f"mysql://u:{SECRET}@h/db?password={SECRET}", "unknown store 'mysql'"),
             (f"postgresql://u:{SECRET}@h/db?schema=No%20Name", "schema must be a plain name"),
+            (f"postgresql//u:{SECRET}@h/db", "has no scheme; for PostgreSQL write 'postgresql://"),
+            (f"'postgresql://u:{SECRET}@h/db'", "has no scheme; for PostgreSQL write 'postgresql://"),
+            (f"host=h user=u password={SECRET}", "has no scheme; for PostgreSQL write 'postgresql://"),
+            (f"postgre://u:@/{SECRET}@h/db", "did you mean 'postgresql'?"),
+            (f"postgresql://u:at@{SECRET}@h/db", "in a name or password write %40 for it"),
+            (f"postgresql://u:\udc80{SECRET}@h/db", "cannot be read"),
         ],
     )
     def test_a_url_with_a_typo(self, url: str, says: str, caplog: pytest.LogCaptureFixture) -> None:
         assert says in self.refused(StoreURLError, lambda: open_store(url), caplog)
+
+    @pytest.mark.parametrize("given", [None, 5, f"postgresql://u:{SECRET}@h/db".encode()], ids=str)
+    def test_what_is_no_text(self, given: Any) -> None:
+        with pytest.raises(TypeError, match="dsn must be text, like 'postgresql://user@host/database', got") as caught:
+            PostgresStore(given)
+        assert SECRET not in str(caught.value)
+
+    def test_what_is_no_store(self) -> None:
+        given: Any = f"postgresql://u:{SECRET}@h/db".encode()
+        with pytest.raises(TypeError, match=r"got b'postgresql:\*\*\*@h/db'"):
+            Scheduler(given)
 
     def test_a_store_shows_no_password(self, postgres_dsn: str, postgres_schema: str) -> None:
         dsn = psycopg.conninfo.make_conninfo(postgres_dsn, password=SECRET)
@@ -372,6 +445,21 @@ class TestRefusals:
         assert done.stderr.splitlines()[-1].startswith(
             f"{MissingExtraError.__module__}.MissingExtraError: PostgresStore"
         )
+
+    @pytest.mark.parametrize("options", ["", "&options=-c%20search_path%3Dpublic%2Cpg_catalog", "&schema=none"])
+    def test_a_url_is_read_as_libpq_reads_it(
+        self, options: str, postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parts = psycopg.conninfo.conninfo_to_dict(postgres_dsn)
+        for name, variable in {"user": "PGUSER", "host": "PGHOST", "port": "PGPORT"}.items():
+            if parts.get(name):
+                monkeypatch.setenv(variable, str(parts[name]))
+        url = f" PostgreSQL:///{parts['dbname']}?application_name=a%20b{options}&schema={postgres_schema}\n"
+        with closing(open_store(url)) as store:
+            assert isinstance(store, PostgresStore)
+            assert store.schema == postgres_schema
+            with store.reading() as talk:
+                assert talk.ask("SELECT current_setting('application_name')") == [("a b",)]
 
     def test_a_url_names_its_schema(self, postgres_dsn: str, postgres_schema: str) -> None:
         with closing(open_store(f"{postgres_dsn}&schema={postgres_schema}")) as store:

@@ -845,6 +845,11 @@ class TestBadInput:
             ("sqlite:///app.db?timeout=3", "has options, and there are none for a file"),
             ("sqlite:///app#1.db", "write [?] as %3F and # as %23"),
             ("mysql://ann:secret@host/db", r"unknown store 'mysql' in 'mysql://ann:\*\*\*@host/db'"),
+            ("postgresql//ann:secret@host/db", r"'postgresql//ann:\*\*\*@host/db' has no scheme; for PostgreSQL write"),
+            (
+                "host=h dbname=d password=secret",
+                r"'host=h dbname=d password=\*\*\*' has no scheme; for PostgreSQL write",
+            ),
         ],
     )
     def test_a_url_that_names_no_store(self, url: str, message: str) -> None:

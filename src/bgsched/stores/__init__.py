@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import unquote
 
 from bgsched.errors import StoreURLError, did_you_mean
 from bgsched.stores.base import Store
@@ -13,6 +13,7 @@ from bgsched.stores.sqlite import SQLiteStore
 __all__ = ["MemoryStore", "SQLiteStore", "Store", "not_a_store", "open_store"]
 
 _SCHEMES = ("memory", "sqlite", "postgresql")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # one letter is a drive
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
@@ -27,21 +28,19 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         StoreError: the store cannot be opened.
         MissingExtraError: a package that the store needs is not installed.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise StoreURLError(f"store URL {_without_password(url)!r} cannot be read: {error}") from None
-    if parts.scheme == "memory":
+    url = url.strip()
+    found = _SCHEME.match(url)
+    if found is None:
+        raise StoreURLError(f"store URL {_without_password(url)!r} has no scheme; {_what_was_meant(url)}")
+    scheme = found[1].lower()
+    if scheme == "memory":
         return MemoryStore()
-    if parts.scheme == "sqlite":
+    if scheme == "sqlite":
         return SQLiteStore(_file_named_by(url), read_only=read_only)
-    if parts.scheme in ("postgresql", "postgres"):
-        return _open_postgres(url, read_only=read_only)
-    if len(parts.scheme) < 2:  # noqa: PLR2004  one letter is a drive, not a scheme
-        file = url or "app.db"
-        raise StoreURLError(f"store URL {_without_password(url)!r} has no scheme; for a file write 'sqlite:///{file}'")
+    if scheme in ("postgresql", "postgres"):
+        return _open_postgres(scheme + url[found.end(1) :], read_only=read_only)
     raise StoreURLError(
-        f"unknown store {parts.scheme!r} in {_without_password(url)!r}{did_you_mean(parts.scheme, _SCHEMES)}; "
+        f"unknown store {scheme!r} in {_without_password(url)!r}{did_you_mean(scheme, _SCHEMES)}; "
         "known are 'sqlite:///app.db', 'postgresql://user@host/database' and 'memory://'"
     )
 
@@ -49,7 +48,9 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 def not_a_store(value: object) -> TypeError:
     """Return the error for what was given in place of a store."""
     hint = f"; for a file write SQLiteStore({os.fspath(value)!r})" if isinstance(value, os.PathLike) else ""
-    return TypeError(f"store must be a Store or a URL such as 'sqlite:///app.db', got {value!r}{hint}")
+    return TypeError(
+        f"store must be a Store or a URL such as 'sqlite:///app.db', got {_without_password(repr(value))}{hint}"
+    )
 
 
 def _file_named_by(url: str) -> Path:
@@ -71,15 +72,25 @@ def _file_named_by(url: str) -> Path:
 
 
 def _open_postgres(url: str, *, read_only: bool) -> Store:
+    """Open the store; all of *url* but its schema is libpq's, and stays as it was written."""
     from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  only who names it needs psycopg
 
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    schema = next((value for name, value in query if name == "schema"), "bgsched")
-    for_libpq = urlencode([(name, value) for name, value in query if name != "schema"], safe="/:,")
-    return PostgresStore(parts._replace(query=for_libpq).geturl(), schema=schema, read_only=read_only)
+    place, _, query = url.partition("?")
+    options = query.split("&")
+    schemas = [option for option in options if option.startswith("schema=")]
+    rest = "&".join(option for option in options if option not in schemas)
+    schema = unquote(schemas[-1].partition("=")[2]) if schemas else "bgsched"
+    return PostgresStore(f"{place}?{rest}" if rest else place, schema=schema, read_only=read_only)
+
+
+def _what_was_meant(url: str) -> str:
+    """Return what to write instead of *url*, which may hold a password."""
+    if "@" in url or re.search(r"\b(host|dbname|password)=", url):
+        return "for PostgreSQL write 'postgresql://user@host/database', or PostgresStore(...) for what libpq reads"
+    return f"for a file write 'sqlite:///{url or 'app.db'}'"
 
 
 def _without_password(url: str) -> str:
-    """Return the URL without what may be a password: between the user and the ``@``, or in the query."""
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r":[^:@/][^@]*@", ":***@", url))
+    """Return the URL without what may be a password: from the user to the last ``@``, or in the query."""
+    known = re.sub(r"^(\W*[\w+.-]*:?//)?([^:]*):.*@", r"\1\2:***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", known)

@@ -33,9 +33,11 @@ class Address:
     """
 
     def __init__(self, dsn: str) -> None:
+        if not isinstance(dsn, str):
+            raise TypeError(f"dsn must be text, like 'postgresql://user@host/database', got {type(dsn).__name__}")
         try:
-            self._parts = conninfo_to_dict(dsn)
-        except psycopg.Error as error:
+            self._parts = conninfo_to_dict(dsn.strip())
+        except (psycopg.Error, UnicodeError) as error:
             known = re.match(r'invalid (URI query parameter|connection option|port number)[: ]+"[^"@]*"', str(error))
             raise StoreURLError(
                 f"the PostgreSQL address cannot be read{': ' + known[0] if known else ''}; "
@@ -45,6 +47,10 @@ class Address:
         port = str(self._parts.get("port") or "")
         if not re.fullmatch(r"[0-9,]*", port):
             raise StoreURLError(f"the PostgreSQL address cannot be read: its port is {len(port)} characters, no number")
+        if re.search(r"[^,]@", str(self._parts.get("host") or "")):
+            raise StoreURLError(
+                "the PostgreSQL address cannot be read: its host has an '@'; in a name or password write %40 for it"
+            )
 
     def __str__(self) -> str:
         part = {name: str(value) for name, value in self._parts.items() if value is not None}
@@ -71,5 +77,6 @@ def _first_sentence(text: str) -> str:
     """Return the part of libpq's many lines that says what is wrong."""
     lines = [line.strip(" -\t") for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if "FATAL:" in line or "failed:" in line] or lines or ["it said nothing"]
-    sentence = telling[-1].removeprefix("connection failed: ")
-    return re.sub(r"^connection to server (at|on) .*? failed: (FATAL: *)?", "", sentence).rstrip(":.")
+    sentence = re.sub(r"^connection (failed|is bad): ", "", telling[-1])
+    place = r"^connection to server (at .*? failed: (FATAL: *)?|on .*? failed: FATAL: *)"  # which socket is not there
+    return re.sub(place, "", sentence).rstrip(":.")

@@ -102,10 +102,11 @@ class PostgresStore(Store):
     def __init__(
         self, dsn: str, *, schema: str = "bgsched", read_only: bool = False, listen_dsn: str | None = None
     ) -> None:
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(schema)):
             raise StoreURLError(f"schema must be a plain name, like 'bgsched' or 'my_app', got {schema!r}")
         self.address = Address(dsn)
         self.schema = schema
+        self._place = f'"{schema}"'  # as SQL says it: "order" is a name, too
         self._listen_address = self.address if listen_dsn is None else Address(listen_dsn)
         self._read_only = read_only
         self._writers = Links(self.address, _WRITE, most=_MOST_LINKS)
@@ -128,7 +129,7 @@ class PostgresStore(Store):
 
     def reader(self) -> PostgresReader:
         """Return the reading half."""
-        return PostgresReader(self._readers, self.schema)
+        return PostgresReader(self._readers, self._place)
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
@@ -136,7 +137,7 @@ class PostgresStore(Store):
         if self._read_only:
             raise StoreUnavailableError(f"{self!r} was opened to read only")
         with self._writers.transaction() as talk:
-            tx = PostgresTransaction(talk, self.schema)
+            tx = PostgresTransaction(talk, self._place)
             yield tx
             for what in sorted(tx.news):
                 talk.do("SELECT pg_notify(%s, %s)", self._channel, what)
@@ -218,13 +219,13 @@ class PostgresStore(Store):
     @_again
     def heartbeat(self, record: SchedulerRecord) -> bool:
         """Renew the lease of a scheduler that still stands, by the server's clock; in one statement."""
-        query, values = renew(self.schema, record)
+        query, values = renew(self._place, record)
         return bool(self._writers.once(query, **values))
 
     @_again
     def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:  # noqa: ARG002  the server's clock says so
         """End what dead schedulers left; asks whether there are any before it begins to write."""
-        expired = f"SELECT 1 FROM {self.schema}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"  # noqa: S608
+        expired = f"SELECT 1 FROM {self._place}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"  # noqa: S608
         return super().reap(now) if self._readers.once(expired) else []
 
     def gone(self, tx: AnyTransaction, now: datetime) -> list[str]:  # noqa: ARG002  whatever the client's clock says
