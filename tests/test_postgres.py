@@ -53,7 +53,7 @@ from bgsched import (
 )
 from bgsched.request import Policies, Request
 from bgsched.run import LogLine, Run, RunError
-from bgsched.stores import _address, _links, _postgres_schema, _wire, postgres
+from bgsched.stores import _address, _links, _listener, _postgres_schema, _wire, postgres
 from bgsched.stores.base import Report, RunFilter, SchedulerRecord
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, make_request
@@ -118,7 +118,8 @@ def own_server() -> Iterator[Any]:
     try:
         yield server
     finally:
-        _pg_ctl(server, "stop", "-m", "fast")
+        if (server.folder / "data" / "postmaster.pid").exists():
+            _pg_ctl(server, "stop", "-m", "fast")
         server.stop()
 
 
@@ -134,6 +135,33 @@ def _pg_ctl(server: Any, *words: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
+
+
+@contextmanager
+def standby(server: Any) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Start a server that has all that *server* acknowledges; yield its folder, and what makes it the first one."""
+    binaries = Path((server.folder / "data" / "postmaster.opts").read_text().split()[0]).parent
+    user = _postgres.unprivileged_user()
+
+    def execute(name: str, *words: object) -> None:
+        command = [str(word) for word in (binaries / name, *words)]
+        quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.run(command, user=user, cwd="/", check=True, **quiet)
+
+    with tempfile.TemporaryDirectory(prefix="bgsched-pg-") as name:
+        folder, data = Path(name), Path(name) / "data"
+        if user is not None:
+            shutil.chown(folder, user)
+        execute("pg_basebackup", "-h", server.folder, "-U", "postgres", "-D", data, "-R", "-X", "stream", "-c", "fast")
+        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c max_connections=200"
+        execute("pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+        try:
+            with psycopg.connect(server.dsn, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
+            yield folder, lambda: execute("pg_ctl", "-D", data, "-w", "promote")
+        finally:
+            execute("pg_ctl", "-D", data, "-m", "immediate", "stop")
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -804,6 +832,28 @@ class TestWaking:
         there.file([make_request()])
         assert told.acquire(timeout=PATIENCE)
 
+    def test_a_link_that_cannot_be_had_is_told_of_once(
+        self,
+        make_store: Callable[..., PostgresStore],
+        proxy: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(_listener, "_LONGEST_BACKOFF", 0.1)
+        store = make_store(listen_dsn=psycopg.conninfo.make_conninfo(proxy.dsn, password=SECRET))
+        proxy.drop()
+        store.listen(lambda _: None)
+        wait_until(lambda: proxy.accepted > 3)
+        (record,) = caplog.records
+        assert record.getMessage().startswith(
+            "what others file is seen within a second, not at once, as we cannot listen"
+        )
+        assert SECRET not in caplog.text
+        proxy.heal()
+        wait_until(lambda: store.look_every > 1)
+        proxy.drop()
+        wait_until(lambda: len(caplog.records) == 2)  # another time, another cause
+
     def test_without_notifications_changes_are_seen_by_looking(self, store: PostgresStore) -> None:
         before = store.changes()
         assert store.changes() == before
@@ -940,6 +990,50 @@ class TestBrokenLinks:
                 _pg_ctl(server, "restart", "-m", "immediate")
                 with closing(PostgresStore(server.dsn)) as another:
                     load.assert_each_ran_once(another)
+
+    @pytest.mark.slow
+    def test_a_server_that_fails_over_under_load(self) -> None:
+        with own_server() as server, standby(server) as (folder, promote):
+            hosts = f"{server.folder},{folder}"
+            both = psycopg.conninfo.make_conninfo(server.dsn, host=hosts, target_session_attrs="read-write")
+            with closing(PostgresStore(both)) as store:
+                load = Load(store, 800)
+                with load.scheduler as scheduler:
+                    assert load.some.wait(PATIENCE)
+                    _pg_ctl(server, "stop", "-m", "immediate")
+                    both_say = re.compile("(?=.*No such file or directory).*session is read-only")
+                    wait_until(lambda: bool(both_say.search(str(scheduler._engine and scheduler._engine.problem))))
+                    assert not scheduler.monitor.health().ok
+                    promote()
+                    with closing(PostgresStore(both)) as another:
+                        load.assert_each_ran_once(another)
+
+    def test_what_comes_too_late_is_refused_and_recorded(self, proxy: Any, make_store: Any, sql: Any) -> None:
+        began, go_on = threading.Event(), threading.Event()
+
+        def work() -> str:
+            began.set()
+            assert go_on.wait(PATIENCE)
+            return "late"
+
+        other = make_store()
+        with Scheduler(make_store(proxy.dsn)) as scheduler:
+            scheduler.process("work")(work)
+            request = scheduler.schedule("work", Immediate())
+            assert began.wait(PATIENCE)
+            running = RunFilter(status=frozenset({RunStatus.RUNNING}))
+            wait_until(lambda: len(other.reader().runs(running)) == 1)
+            proxy.drop()
+            sql(f"UPDATE {other.schema}.schedulers SET expires_at = '-infinity'")
+            (run,) = other.reap(SystemClock().now())
+            proxy.heal()
+            go_on.set()
+            wait_until(lambda: other.reader().log(run.id, 0, 9) != [])
+            assert "a late result (success)" in other.reader().log(run.id, 0, 9)[-1].text
+            (ended,) = other.reader().runs(RunFilter(request=request.id))
+            assert (ended.status, ended.result) == (RunStatus.ABANDONED, None)
+            scheduler.run_now("work")  # it goes on, under a new name
+            wait_until(lambda: len(other.reader().runs(RunFilter(status=frozenset({RunStatus.SUCCESS})))) == 1)
 
     def test_a_child_leaves_its_parents_links_alone(self, store: PostgresStore) -> None:
         store.file([make_request("before")])

@@ -74,9 +74,13 @@ class Address:
 
 
 def _first_sentence(text: str) -> str:
-    """Return the part of libpq's many lines that says what is wrong."""
+    """Return what of libpq's many lines says what is wrong: each cause, where it tried several hosts."""
     lines = [line.strip(" -\t") for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "failed:" in line] or lines or ["it said nothing"]
-    sentence = re.sub(r"^connection (failed|is bad): ", "", telling[-1])
-    place = r"^connection to server (at .*? failed: (FATAL: *)?|on .*? failed: FATAL: *)"  # which socket is not there
-    return re.sub(place, "", sentence).rstrip(":.")
+    telling = [line for line in lines if "FATAL:" in line or "failed:" in line] or lines[-1:] or ["it said nothing"]
+    return ", ".join(dict.fromkeys(map(_cause, telling)))
+
+
+def _cause(line: str) -> str:
+    """Return what is wrong without where it is, unless that is a socket which is not there."""
+    said = re.sub(r"^.*?connection (failed|is bad): ", "", line)
+    return re.sub(r"^connection to server (at .*? failed: (FATAL: *)?|on .*? failed: FATAL: *)", "", said).rstrip(":.")

@@ -6,6 +6,7 @@ pooler such as PgBouncer they do not come at all, so whoever relies on the store
 """
 
 import contextlib
+import logging
 import os
 import random
 import selectors
@@ -21,6 +22,8 @@ from bgsched.stores._wire import Link, dial
 
 __all__ = ["Listener"]
 
+LOGGER = logging.getLogger("bgsched")
+
 _SIGN_OF_LIFE = 15.0
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
@@ -33,6 +36,7 @@ class Listener:
         self, address: Address, channel: str, ours: Callable[[int], bool], heard: Callable[[str], None]
     ) -> None:
         self.works = False
+        self._may_warn = True
         self._address = address
         self._channel = channel
         self._ours = ours
@@ -62,13 +66,13 @@ class Listener:
                     if _is_pooled(link):
                         return
                     link.execute(f'LISTEN "{self._channel}"')
-                    self.works = True
+                    self.works = self._may_warn = True
                     backoff = _FIRST_BACKOFF
                     self._heard("due")  # whatever came while nobody listened
                     if self._hear(link):
                         return
-            except (psycopg.Error, StoreError, OSError):
-                self.works = False
+            except (psycopg.Error, StoreError, OSError) as error:
+                self._failed(error)
             if self._ended_within(backoff * random.uniform(0.8, 1.2)):  # noqa: S311  so that not all come back at once
                 return
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
@@ -85,6 +89,14 @@ class Listener:
             for notice in link.notifies(timeout=0):
                 if not self._ours(notice.pid):
                     self._heard(notice.payload)
+
+    def _failed(self, error: Exception) -> None:
+        """Say once why there is no link; that one broke is no news, if the next one stands."""
+        if not self.works and self._may_warn:
+            self._may_warn = False
+            said = self._address.explain(error) if isinstance(error, psycopg.Error) else error
+            LOGGER.warning("what others file is seen within a second, not at once, as we cannot listen: %s", said)
+        self.works = False
 
     def _ended_within(self, seconds: float) -> bool:
         return bool(_readable([self._end_here], seconds))
