@@ -9,6 +9,7 @@ import _executor_processes as work
 import dask
 import distributed
 import pytest
+import test_executors
 from test_executors import Bench, written
 
 from bgsched import ExecutorError, Immediate, RemoteExecutor, RunStatus, Scheduler, SQLiteStore
@@ -27,6 +28,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def kind() -> str:
+    return "Dask"
 
 
 @pytest.fixture
@@ -49,6 +55,10 @@ def all_with_their_logs(bench: Bench, count: int) -> set[int]:
         assert [text for _, logger, text in bench.log(run) if logger != "bgsched"] == [f"plus {n}", f"it is {n + 1}"]
         pids.add(run.result[1])
     return pids
+
+
+class TestOnDask(test_executors.TestEverywhere):
+    """What holds for every executor."""
 
 
 def test_runs_come_back_with_their_logs(bench: Bench) -> None:

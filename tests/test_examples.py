@@ -1,6 +1,8 @@
 """The examples run, and say what they are there to show."""
 
 import importlib.util
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +26,8 @@ SHOWN = {
     "progress_and_kill": "killed after at least 10 pages: True",
     "process_pool": "count_primes success 168 None\nspin timed_out None None\ncrash error None WorkerDiedError\n"
     "about to crash",
+    "mixed_executors": "add_up success adding\nrefresh success refreshing\nsend_mail success sending\n"
+    "499500 in another OS process\nrefresh ran on a thread of host",
     "dask_executor": "the sum is 285\nsquaring 0",
 }
 
@@ -40,6 +44,21 @@ def test_an_example_shows_what_it_says(name: str, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == SHOWN[name]
+
+
+def test_of_many_machines_each_sends_some(postgres_database: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / "many_machines.py"],
+        env=os.environ | {"DATABASE_URL": postgres_database},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"100 runs sent 100 invoices\nof these, each scheduler sent [1-9]\d* [1-9]\d* [1-9]\d*\n", done.stdout
+    )
 
 
 def test_a_service_works_until_it_is_told_to_stop(tmp_path: Path) -> None:
