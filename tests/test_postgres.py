@@ -888,6 +888,23 @@ class TestIdleLoad:
         assert 12 <= len(said) < 60 - 60 / 15
 
 
+def test_things_take_the_room_that_the_page_on_postgresql_says(store: PostgresStore, sql: Any) -> None:
+    """In bytes of a packed table with its indexes, for each row."""
+    count = 2000
+    store.file([make_request(f"{number:032x}", params={"company": "acme"}) for number in range(count)])
+    while runs := claim(store, uuid.uuid4().hex, limit=500):
+        lines = [LogLine(run.id, 1, T0, "INFO", "bgsched.run", "sent 12 invoices for acme") for run in runs]
+        store.record(str(runs[0].owner), T0, Report([succeeded(run) for run in runs], lines))
+
+    def bytes_of(table: str) -> float:
+        sql(f"VACUUM FULL {store.schema}.{table}")
+        return float(sql("SELECT pg_total_relation_size(%s)", f"{store.schema}.{table}")[0][0] / count)
+
+    assert 600 < bytes_of("runs") < 800
+    assert 130 < bytes_of("log") < 170
+    assert 170 < bytes_of("requests") < 290
+
+
 class Load:
     """A scheduler with requests to run, and what came of them."""
 
