@@ -282,6 +282,17 @@ class TestSchema:
             ("p", "x", "ann", "error", 2 * SECOND, SECOND, "ValueError", shown)
         ]
 
+    def test_what_dashboards_ask_of_a_day_is_found_by_index(
+        self, store: PostgresStore, sql: Callable[..., list[tuple[Any, ...]]]
+    ) -> None:
+        page = Path(__file__).parent.parent / "docs" / "how-to" / "sql.md"
+        questions = [q for q in re.findall(r'"""(.*?)"""', page.read_text(), re.DOTALL) if "interval '1 day'" in q]
+        sql("SET enable_seqscan = off")
+        for question in questions:
+            plan = sql(f"EXPLAIN {question}".replace("bgsched.", f"{store.schema}."))
+            assert "Seq Scan on runs" not in str(plan)  # in an empty one, any index will do
+        assert len(questions) == 2
+
     def test_what_the_server_cannot_keep_is_kept_as_well_as_it_can(self, store: PostgresStore) -> None:
         store.file([make_request(user="a\x00b", params={"x": "\x00 \udc80 ü 😀"})])
         (run,) = claim(store, "a")
