@@ -17,7 +17,7 @@ def square(number: int) -> int:
 
 if __name__ == "__main__":  # workers import this module, too
     with (
-        LocalCluster(n_workers=1, threads_per_worker=4, host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=4, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
         Scheduler(processes=registry, executor=client.get_executor()) as scheduler,
     ):

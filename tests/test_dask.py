@@ -23,7 +23,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with (
         dask.config.set({**patient, "temporary_directory": str(tmp_path_factory.mktemp("dask"))}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=8, processes=True, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=8, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -57,6 +57,7 @@ def all_with_their_logs(bench: Bench, count: int) -> set[int]:
     return pids
 
 
+@pytest.mark.slow
 class TestOnDask(test_executors.TestEverywhere):
     """What holds for every executor."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from bgsched import (
     WorkerDiedError,
 )
 from bgsched._events import Hooks
+from bgsched._executors import foreign
 from bgsched._executors.choice import chosen
 from bgsched._executors.errand import check_travels
 from bgsched._executors.foreign import call_back
@@ -560,6 +562,34 @@ class TestElsewhere:
         with bench.scheduler:
             run = bench.run(work.plus, one=1)
         assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
+
+    def test_a_connection_is_closed_when_nobody_reads_from_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its number goes to the next connection of the worker, and who still read by it would take what is not his."""
+        readers: list[list[str]] = []
+
+        class Watched(Connection):
+            def close(self) -> None:
+                readers.append([thread.name for thread in threading.enumerate() if thread.name == "bgsched-bench"])
+                super().close()
+
+        def once(future: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            def work_once() -> None:
+                function(*given)
+                future.set_result(None)
+
+            threading.Thread(target=work_once).start()
+
+        called = foreign._called
+
+        def watched(*to: Any) -> Watched:
+            with called(*to) as connection:
+                return Watched(os.dup(connection.fileno()))
+
+        monkeypatch.setattr(foreign, "_called", watched)
+        bench = Bench(MemoryStore(), Elsewhere(once))
+        with bench.scheduler:
+            assert [bench.run(work.plus, one=one).result for one in range(10)] == list(range(1, 11))
+        assert readers == [[]] * 10
 
     def test_one_that_gives_a_run_away_again_has_seen_its_worker_die(self, tmp_path: Path) -> None:
         """A machine that lost its power says nothing; Dask misses it before its connection does."""

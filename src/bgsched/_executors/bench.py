@@ -129,7 +129,12 @@ class Bench:
         self._live: _ErrandRun | None = None
         self._asked: dict[tuple[int, int], StopCause] = {}  # stops that came before their run was there
         self._lock = threading.Lock()
-        threading.Thread(target=self._listen, name="bgsched-bench", daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, name="bgsched-bench", daemon=True)
+        self._listening.start()
+
+    def close(self) -> None:
+        """Wait until nobody listens on the connection, which was hung up: only then may it be closed."""
+        self._listening.join()
 
     def next(self) -> bytes | None:
         """Wait for the next errand; ``None`` when there will be none."""

@@ -96,12 +96,12 @@ class Foreign:
         """
         self._switchboard.close()
         with self._lock:
-            given, talking = list(self._given.values()), list(self._talking.values())
+            given = list(self._given.values())
             through = [future for token, future in self._futures.items() if token not in self._talking]
+            for connection in self._talking.values():
+                _hang_up(connection)
         for one in given:
             one.take_back()
-        for connection in talking:
-            _hang_up(connection)
         wait(through, _PATIENCE)
 
     def _withdraw(self, token: str) -> None:
@@ -138,11 +138,10 @@ class Foreign:
         token, worker = post.receive() or ("", "")
         with self._lock:
             given = self._given.pop(token, None)
-            talks = self._talking.get(token)
+            if (talks := self._talking.get(token)) is not None:
+                _hang_up(talks)  # the executor knows that this worker died before its machine's silence tells us
             if given is not None:
                 self._talking[token] = connection
-        if talks is not None:  # the executor knows that the first worker died before its machine's silence tells us
-            _hang_up(talks)
         if given is None:
             post.send("leave")
             return
@@ -214,9 +213,13 @@ def call_back(address: tuple[str, int], key: bytes, token: str) -> None:
         post = Post(connection)
         post.send(token, f"{socket.gethostname()}, OS process {os.getpid()}")
         bench = Bench(post, orphaned=lambda live: live.ask_to_stop(StopCause.REAPED))
-        errand = bench.next()
-        if errand is not None:
-            bench.execute(errand)
+        try:
+            errand = bench.next()
+            if errand is not None:
+                bench.execute(errand)
+        finally:
+            _hang_up(connection)
+            bench.close()
 
 
 def _called(address: tuple[str, int], key: bytes) -> Connection:
@@ -234,7 +237,11 @@ def _called(address: tuple[str, int], key: bytes) -> Connection:
 
 
 def _hang_up(connection: Line) -> None:
-    """End a connection that another thread may be listening to."""
+    """End a connection that another thread may be listening to.
+
+    That thread alone may close it then: a descriptor's number is given to the next connection, and whoever still reads
+    by it takes from that one what is another's.
+    """
     with contextlib.suppress(OSError, ValueError), _socket_of(connection) as line:
         line.shutdown(socket.SHUT_RDWR)
 

@@ -48,14 +48,15 @@ class Wire:
         """Pass on that the run is asked to stop, once for each cause. From any thread."""
         cause = self._live.cause or StopCause.KILLED
         with self._lock:
-            news = not self._over and cause not in self._said
-            self._said.add(cause)
-            if (self._hard or self._live.overdue) and self._timer is None and not self._over:
+            if self._over:
+                return
+            if (self._hard or self._live.overdue) and self._timer is None:
                 self._timer = threading.Timer(self._grace, self._cut_off)
                 self._timer.daemon = True
                 self._timer.start()
-        if news:
-            self._post.send("stop", *self._live.token, cause.name)
+            if cause not in self._said:
+                self._said.add(cause)
+                self._post.send("stop", *self._live.token, cause.name)  # locked: whose line is over may close it
 
     def _cut_off(self) -> None:
         with self._lock:
