@@ -4,10 +4,12 @@ Several machines record runs at once, so ``recorded_at`` grows with the id only 
 transactions differ by: the ids that an instant bounds are taken with a margin, and the instant is asked for as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from psycopg.rows import TupleRow
 
 from bgsched.run import Run
 from bgsched.stores import _rows, _sql_filters
@@ -35,13 +37,14 @@ class _Bounds:
     values: tuple[datetime, ...] = ()
 
 
-def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
-    """Return the runs that match, newest first; see `StoreReader.runs`."""
+def page(talk: Talk, schema: str, filter: RunFilter, *, last: bool = False) -> Page:
+    """Return the runs that match, newest first; see `StoreReader.runs`. *last*: nothing else is asked in the talk."""
+    ask = talk.ask_last if last else talk.ask
     newest, values = _newest(schema, filter, _bounds(talk, schema, filter))
     rest, rest_values = _sql_filters.rest(filter)
     if not rest and filter.text is None:
         among = f"id = ANY(ARRAY({newest}))"  # a join would be one of whole tables
-        return Page.of(_runs(talk, schema, among, values), filter.limit)
+        return Page.of(_runs(ask, schema, among, values), filter.limit)
 
     def fulfilling(ids: Sequence[int]) -> list[int]:
         where = " AND ".join(["id = ANY(%s::bigint[])", *(condition.replace("?", "%s") for condition in rest)])
@@ -54,12 +57,12 @@ def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
         fulfilling,
         lambda ids: _mentioning(talk, schema, ids, clean(filter.text)),
     )
-    runs = _runs(talk, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]) if sifted.ids else []
+    runs = _runs(ask, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]) if sifted.ids else []
     return Page(runs, sifted.before)
 
 
-def _runs(talk: Talk, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = talk.ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
+def _runs(ask: Callable[..., list[TupleRow]], schema: str, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
     return [_rows.run_from_row(row) for row in rows]
 
 
