@@ -139,24 +139,29 @@ def _first_recorded(schema: str, at: datetime) -> Statement:
 
 
 def _mentioning(talk: Talk, schema: str, ids: Sequence[int], text: str) -> Mentions:
-    """Look into the logs from the newest run on: one run after the other, until there were enough lines."""
-    wanted = _array(ids)
-    said = (
+    """Look into how the runs ended, then into the logs of the others, newest first, until there were enough lines."""
+    ended = (
         f"SELECT id FROM {schema}.runs WHERE id = ANY(%s::bigint[]) AND (reason IS NOT NULL OR error IS NOT NULL) "
         "AND strpos(lower(concat_ws(' ', reason, error ->> 'type', error ->> 'message', error ->> 'traceback')), "
         "lower(%s)) > 0"
     )
     logged = (
-        "SELECT coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM ("
         "SELECT run_id, count(*) AS lines, bool_or(strpos(lower(text), lower(%s)) > 0) AS mentions FROM ("
         "SELECT line.run_id, line.text FROM unnest(%s::bigint[]) AS wanted(id) CROSS JOIN LATERAL ("
-        f"SELECT run_id, text FROM {schema}.log WHERE run_id = wanted.id OFFSET 0) AS line LIMIT %s) AS looked "
-        "GROUP BY run_id) AS logs"
+        f"SELECT run_id, text FROM {schema}.log WHERE run_id = wanted.id OFFSET 0) AS line "
+        "WHERE wanted.id NOT IN (SELECT id FROM ended) LIMIT %s) AS looked GROUP BY run_id"
     )
-    by_run, ((lines, last, by_line),) = talk.send(
-        (said, (wanted, text)), (logged, (text, wanted, _sql_filters.LOOK_LINES))
-    )
-    return _sql_filters.mentions(ids, {row[0] for row in by_run} | set(by_line or ()), lines, last)
+    wanted = _array(ids)
+    (by_end, lines, last, by_line) = talk.ask(
+        f"WITH ended AS MATERIALIZED ({ended}), logged AS ({logged}) SELECT (SELECT array_agg(id) FROM ended), "
+        "coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM logged",
+        wanted,
+        text,
+        text,
+        wanted,
+        _sql_filters.LOOK_LINES,
+    )[0]
+    return _sql_filters.mentions(ids, {*(by_end or ()), *(by_line or ())}, lines, last)
 
 
 def _array(ids: Sequence[int]) -> str:
