@@ -48,19 +48,20 @@ class Plan:
 
     def next(self, after: int, until: int = HORIZON) -> int | None:
         """Return the first fire time strictly later than *after*, if it is not later than *until*."""
+        if self._union is None and self._repetitions is None:  # the usual case, asked for each fire time
+            found = self._engine.next(after if after > self._before else self._before)  # noqa: FURB136 - max() takes longer
+            return found if found is not None and found <= self._last and found <= until else None
         if self._repetitions is not None:
             self._settle(after)
-        found = self._next(after, until)
+        found = self._search(after, until)
         if found is not None and self._repetitions is not None:
             self._settle(found)
         return found if found is not None and found <= self._last else None
 
-    def _next(self, after: int, until: int) -> int | None:
+    def _search(self, after: int, until: int) -> int | None:
         """Do as `next`, whatever number of repetitions is left; what exclusions leave is searched for no further."""
-        after = after if after > self._before else self._before  # noqa: FURB136 - max() takes longer
-        if self._union is not None:
-            return self._union.next(after, min(until, self._last))
-        found = self._engine.next(after)
+        after, until = max(after, self._before), min(until, self._last)
+        found = self._engine.next(after) if self._union is None else self._union.next(after, until)
         return found if found is not None and found <= until else None
 
     def count(self, after: int, until: int) -> int:
@@ -97,7 +98,7 @@ class Plan:
 
     def is_feasible(self) -> bool:
         """Tell whether it ever fires, whatever the number of repetitions."""
-        return self._next(self._before, self._last) is not None
+        return self._search(self._before, self._last) is not None
 
     def _settle(self, until: int) -> None:
         """Turn the number of repetitions into the last fire time, once somebody asks where there may be none left.
@@ -121,8 +122,8 @@ class Plan:
         return nth_counted(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
 
     def _first_from(self, instant: int) -> int | None:
-        return self._next(instant - 1, self._last)
+        return self._search(instant - 1, self._last)
 
     def _count_between(self, start: int, end: int) -> int:
-        found = self._next(start - 1, end - 1)
+        found = self._search(start - 1, end - 1)
         return 0 if found is None else self._engine.count(found - 1, end - 1)
