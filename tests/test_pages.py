@@ -96,6 +96,7 @@ CHOSEN = [frozenset(names) for count in (0, 1, 2, 3) for names in combinations(F
 @pytest.mark.parametrize("names", CHOSEN, ids=lambda names: " ".join(sorted(names)) or "all")
 def test_pages_hold_what_is_asked_for(store: Store, names: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sql_filters, "LOOK", 20)
+    monkeypatch.setattr(_sql_filters, "LOOK_LINES", 3)
     monkeypatch.setattr(memory, "_LOOK", 20)
     filters = {name: FILTERS[name] for name in names}
     expected = [n for n in range(RUNS, 0, -1) if wanted(_stored(n), filters)]

@@ -277,7 +277,7 @@ class Schedule(_Timing):
         last = HORIZON if until is None else instant_of(aware(until, "until"))
         instant = instant_of(aware(after, "after"))
         plan = self._planned(instant)
-        while (found := plan.next(instant)) is not None and found <= last:
+        while (found := plan.next(instant, last)) is not None:
             yield datetime_of(found)
             instant = found
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -208,3 +209,44 @@ def test_repetitions_beside_exclusions_are_all_there() -> None:
     assert again.next_fire_time(fires[-2]) == fires[-1]
     assert again.next_fire_time(fires[-1]) is None
     assert again.count_fire_times(start, fires[-1]) == 300
+
+
+@pytest.mark.parametrize("bounds", [{"repetitions": 41}, {"finish": START.replace(year=2030)}], ids=str)
+def test_nothing_is_searched_for_where_nothing_can_be(bounds: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its rule's last fire time everything is excluded, up to the year 9999."""
+    looked = counted_looks(monkeypatch)
+    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE, exclude=t.Hourly(), **bounds)
+    after, until = WHOLE - timedelta(days=1), WHOLE.replace(year=2028)
+    number = bounds.get("repetitions", 60)
+    found = list(schedule.fire_times(after, until))
+    assert schedule.count_fire_times(after, until) == len(found) == number
+    assert schedule.last_fire_time(until, after) == schedule.last_fire_time(until) == found[-1]
+    assert schedule.next_fire_time(until) is schedule.next_fire_time(found[-1]) is None
+    assert looked[0] < 20_000
+
+
+def test_where_nothing_is_left_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counted_looks(monkeypatch)
+    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE.replace(year=9900), exclude=t.Hourly())
+    last = schedule.last_fire_time(WHOLE.replace(year=9999))
+    assert last is not None
+    assert schedule.next_fire_time(last) is None
+    once = looked[0]
+    for days in range(100):
+        assert schedule.next_fire_time(last + timedelta(days=days)) is None
+    assert looked[0] - once < 1_000
+
+
+EXCLUDED_AFTER_A_WHILE = t.EveryMinutes(30 * 60), t.Recurrence("FREQ=DAILY;COUNT=60;BYHOUR=3;BYMINUTE=30")
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count how often a union asks whether an instant is excluded."""
+    looked, look = [0], Union._excluded_until
+
+    def counting(union: Union, instant: int) -> int | None:
+        looked[0] += 1
+        return look(union, instant)
+
+    monkeypatch.setattr(Union, "_excluded_until", counting)
+    return looked

@@ -134,7 +134,7 @@ class InstantsExcluded:
 class Union:
     """Any of several engines outside of the exclusions; an instant that is in two of them is in it once."""
 
-    __slots__ = ("_effort", "_engines", "_exclusions", "_fractions", "_zone")
+    __slots__ = ("_effort", "_empty", "_engines", "_exclusions", "_fractions", "_zone")
 
     def __init__(
         self, engines: tuple[tuple[Engine, int], ...], exclusions: tuple[Exclusion, ...], zone: Zone, effort: Effort
@@ -143,20 +143,22 @@ class Union:
         self._engines = tuple(engine for engine, _ in engines)
         self._fractions = {at: [engine for engine, other in engines if other == at] for _, at in engines}
         self._exclusions = exclusions
+        self._empty = RangeExcluded(0, 0)  # what a search was found to leave nothing in, so that no other goes there
         self._zone = zone
         self._effort = effort
 
-    def next(self, after: int) -> int | None:
-        """Return the first instant strictly later than *after*.
+    def next(self, after: int, until: int = HORIZON) -> int | None:
+        """Return the first instant strictly later than *after*, if it is not later than *until*.
 
         From one excluded stretch to the next; where they are too short for that, day by day.
         """
         ahead = [self._ask(engine, after) for engine in self._engines]
-        tries, since = 0, after
-        while (instant := min(ahead)) <= HORIZON:
+        steps, tries, since = 0, 0, after
+        while (instant := min(ahead)) <= until:
             end = self._excluded_until(instant)
             if end is None:
-                return instant
+                break
+            steps += 1
             tries += 1
             if tries >= _SHORT:
                 if end - since < DAY * MICRO:
@@ -167,7 +169,9 @@ class Union:
             for place, engine in enumerate(self._engines):
                 if ahead[place] < end:
                     ahead[place] = self._ask(engine, end - 1)
-        return None
+        if steps > _SHORT:
+            self._empty = RangeExcluded(after + 1, instant)
+        return instant if instant <= until else None
 
     def _ask(self, engine: Engine, after: int) -> int:
         found = engine.next(after)
@@ -178,6 +182,9 @@ class Union:
 
     def _excluded_until(self, instant: int) -> int | None:
         self._effort.spend(len(self._exclusions))
+        found = self._empty.end(instant)
+        if found is not None:
+            return found
         return next((end for rule in self._exclusions if (end := rule.end(instant)) is not None), None)
 
     def _first_left(self, instant: int, fraction: int) -> int:
@@ -200,10 +207,10 @@ class Union:
 
     def _count_one_by_one(self, after: int, until: int) -> int:
         count = 0
-        instant = self.next(after)
-        while instant is not None and instant <= until:
+        instant = self.next(after, until)
+        while instant is not None:
             count += 1
-            instant = self.next(instant)
+            instant = self.next(instant, until)
         return count
 
     def _count_at_fraction(self, after: int, until: int, fraction: int) -> int:

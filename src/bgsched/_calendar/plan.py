@@ -23,7 +23,7 @@ class Anchor(NamedTuple):
 class Plan:
     """The fire times of one schedule as instants."""
 
-    __slots__ = ("_before", "_engine", "_last", "_repetitions", "_sure_until", "clocks", "zone")
+    __slots__ = ("_before", "_engine", "_last", "_repetitions", "_sure_until", "_union", "clocks", "zone")
 
     def __init__(
         self,
@@ -39,20 +39,30 @@ class Plan:
         self.zone = anchor.zone
         self.clocks = tuple(engine for engine, _ in engines if isinstance(engine, WallClock))
         alone = len(engines) == 1 and not exclusions
-        self._engine: Engine | Union = (
-            engines[0][0] if alone else Union(engines, exclusions, anchor.zone, anchor.effort)
-        )
+        self._union = None if alone else Union(engines, exclusions, anchor.zone, anchor.effort)
+        self._engine: Engine | Union = self._union or engines[0][0]
         self._before = max(FIRST_INSTANT, start - 1 if start is not None else FIRST_INSTANT)
         self._last = min(HORIZON, finish if finish is not None else HORIZON)
         self._repetitions = repetitions
         self._sure_until: int | None = None
 
-    def next(self, after: int) -> int | None:
-        """Return the first fire time strictly later than *after*."""
-        found = self._engine.next(after if after > self._before else self._before)  # noqa: FURB136 - max() takes longer
+    def next(self, after: int, until: int = HORIZON) -> int | None:
+        """Return the first fire time strictly later than *after*, if it is not later than *until*."""
+        if self._union is None and self._repetitions is None:  # the usual case, asked for each fire time
+            found = self._engine.next(after if after > self._before else self._before)  # noqa: FURB136 - max() takes longer
+            return found if found is not None and found <= self._last and found <= until else None
+        if self._repetitions is not None:
+            self._settle(after)
+        found = self._search(after, until)
         if found is not None and self._repetitions is not None:
             self._settle(found)
         return found if found is not None and found <= self._last else None
+
+    def _search(self, after: int, until: int) -> int | None:
+        """Do as `next`, whatever number of repetitions is left; what exclusions leave is searched for no further."""
+        after, until = max(after, self._before), min(until, self._last)
+        found = self._engine.next(after) if self._union is None else self._union.next(after, until)
+        return found if found is not None and found <= until else None
 
     def count(self, after: int, until: int) -> int:
         """Count the fire times in ``after < t <= until``."""
@@ -67,20 +77,20 @@ class Plan:
             self._settle(until)
         until = min(until, self._last)
         floor = self._before if after is None else max(after, self._before)
-        reach, low = 1, self.next(max(until - 1, floor))
-        while low is None or low > until:
+        reach, low = 1, self.next(max(until - 1, floor), until)
+        while low is None:
             if until - reach <= floor:
-                low = self.next(floor)
+                low = self.next(floor, until)
                 break
             reach *= 4
-            low = self.next(max(until - reach, floor))
-        if low is None or low > until:
+            low = self.next(max(until - reach, floor), until)
+        if low is None:
             return None
         high = until
         while low < high:
             middle = (low + high + 1) // 2
-            found = self.next(middle - 1)
-            if found is None or found > until:
+            found = self.next(middle - 1, until)
+            if found is None:
                 high = middle - 1
             else:
                 low = found
@@ -88,8 +98,7 @@ class Plan:
 
     def is_feasible(self) -> bool:
         """Tell whether it ever fires, whatever the number of repetitions."""
-        found = self._engine.next(self._before)
-        return found is not None and found <= self._last
+        return self._search(self._before, self._last) is not None
 
     def _settle(self, until: int) -> None:
         """Turn the number of repetitions into the last fire time, once somebody asks where there may be none left.
@@ -113,8 +122,8 @@ class Plan:
         return nth_counted(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
 
     def _first_from(self, instant: int) -> int | None:
-        return self._engine.next(instant - 1)
+        return self._search(instant - 1, self._last)
 
     def _count_between(self, start: int, end: int) -> int:
-        found = self._engine.next(start - 1)
-        return 0 if found is None or found >= end else self._engine.count(found - 1, end - 1)
+        found = self._search(start - 1, end - 1)
+        return 0 if found is None else self._engine.count(found - 1, end - 1)

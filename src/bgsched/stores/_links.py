@@ -46,10 +46,17 @@ class Talk:
         self._links = links
         self._link: Link | None = None
         self._put_off = list(begin)
+        self._is_over = False
 
     def ask(self, query: str, *values: Any, **named: Any) -> list[TupleRow]:
         """Return the rows of a statement."""
         return self.send((query, named or values))[-1]
+
+    def ask_last(self, query: str, *values: Any) -> list[TupleRow]:
+        """Return the rows of the statement that ends the transaction, which has only read: one round trip less."""
+        *_, rows, _ = self.send((query, values), _COMMIT)
+        self._is_over = True
+        return rows
 
     def do(self, query: str, *values: Any, **named: Any) -> None:
         """Execute a statement whose answer nobody needs, at the latest when the transaction ends."""
@@ -116,6 +123,8 @@ class Talk:
         Raises:
             StoreUnavailableError: the link broke at that moment.
         """
+        if self._is_over:
+            return
         if self._link is None:
             self.send()
         try:
@@ -174,7 +183,7 @@ class Links:
         """Return the rows of a statement in a transaction of its own, which changes nothing; in one round trip."""
         with self._talk(self._begin) as talk:
             talk.patience = patience or talk.patience
-            return talk.send((query, values), _COMMIT)[-2]
+            return talk.ask_last(query, *values)
 
     def once(self, query: str, *values: Any, **named: Any) -> list[TupleRow]:
         """Return the rows of one statement, which is all that is executed; it may be executed twice."""

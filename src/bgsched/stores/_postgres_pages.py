@@ -4,10 +4,12 @@ Several machines record runs at once, so ``recorded_at`` grows with the id only 
 transactions differ by: the ids that an instant bounds are taken with a margin, and the instant is asked for as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from psycopg.rows import TupleRow
 
 from bgsched.run import Run
 from bgsched.stores import _rows, _sql_filters
@@ -35,13 +37,14 @@ class _Bounds:
     values: tuple[datetime, ...] = ()
 
 
-def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
-    """Return the runs that match, newest first; see `StoreReader.runs`."""
+def page(talk: Talk, schema: str, filter: RunFilter, *, last: bool = False) -> Page:
+    """Return the runs that match, newest first; see `StoreReader.runs`. *last*: nothing else is asked in the talk."""
+    ask = talk.ask_last if last else talk.ask
     newest, values = _newest(schema, filter, _bounds(talk, schema, filter))
     rest, rest_values = _sql_filters.rest(filter)
     if not rest and filter.text is None:
         among = f"id = ANY(ARRAY({newest}))"  # a join would be one of whole tables
-        return Page.of(_runs(talk, schema, among, values), filter.limit)
+        return Page.of(_runs(ask, schema, among, values), filter.limit)
 
     def fulfilling(ids: Sequence[int]) -> list[int]:
         where = " AND ".join(["id = ANY(%s::bigint[])", *(condition.replace("?", "%s") for condition in rest)])
@@ -54,12 +57,12 @@ def page(talk: Talk, schema: str, filter: RunFilter) -> Page:
         fulfilling,
         lambda ids: _mentioning(talk, schema, ids, clean(filter.text)),
     )
-    runs = _runs(talk, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]) if sifted.ids else []
+    runs = _runs(ask, schema, "id = ANY(%s::bigint[])", [_array(sifted.ids)]) if sifted.ids else []
     return Page(runs, sifted.before)
 
 
-def _runs(talk: Talk, schema: str, where: str, values: Sequence[Any]) -> list[Run]:
-    rows = talk.ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
+def _runs(ask: Callable[..., list[TupleRow]], schema: str, where: str, values: Sequence[Any]) -> list[Run]:
+    rows = ask(f"SELECT {RUN} FROM {schema}.runs WHERE {where} ORDER BY id DESC", *values)
     return [_rows.run_from_row(row) for row in rows]
 
 
@@ -136,24 +139,29 @@ def _first_recorded(schema: str, at: datetime) -> Statement:
 
 
 def _mentioning(talk: Talk, schema: str, ids: Sequence[int], text: str) -> Mentions:
-    """Look into the logs from the newest run on: one run after the other, until there were enough lines."""
-    wanted = _array(ids)
-    said = (
+    """Look into how the runs ended, then into the logs of the others, newest first, until there were enough lines."""
+    ended = (
         f"SELECT id FROM {schema}.runs WHERE id = ANY(%s::bigint[]) AND (reason IS NOT NULL OR error IS NOT NULL) "
         "AND strpos(lower(concat_ws(' ', reason, error ->> 'type', error ->> 'message', error ->> 'traceback')), "
         "lower(%s)) > 0"
     )
     logged = (
-        "SELECT coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM ("
         "SELECT run_id, count(*) AS lines, bool_or(strpos(lower(text), lower(%s)) > 0) AS mentions FROM ("
         "SELECT line.run_id, line.text FROM unnest(%s::bigint[]) AS wanted(id) CROSS JOIN LATERAL ("
-        f"SELECT run_id, text FROM {schema}.log WHERE run_id = wanted.id OFFSET 0) AS line LIMIT %s) AS looked "
-        "GROUP BY run_id) AS logs"
+        f"SELECT run_id, text FROM {schema}.log WHERE run_id = wanted.id OFFSET 0) AS line "
+        "WHERE wanted.id NOT IN (SELECT id FROM ended) LIMIT %s) AS looked GROUP BY run_id"
     )
-    by_run, ((lines, last, by_line),) = talk.send(
-        (said, (wanted, text)), (logged, (text, wanted, _sql_filters.LOOK_LINES))
-    )
-    return _sql_filters.mentions(ids, {row[0] for row in by_run} | set(by_line or ()), lines, last)
+    wanted = _array(ids)
+    (by_end, lines, last, by_line) = talk.ask(
+        f"WITH ended AS MATERIALIZED ({ended}), logged AS ({logged}) SELECT (SELECT array_agg(id) FROM ended), "
+        "coalesce(sum(lines), 0)::bigint, min(run_id), array_agg(run_id) FILTER (WHERE mentions) FROM logged",
+        wanted,
+        text,
+        text,
+        wanted,
+        _sql_filters.LOOK_LINES,
+    )[0]
+    return _sql_filters.mentions(ids, {*(by_end or ()), *(by_line or ())}, lines, last)
 
 
 def _array(ids: Sequence[int]) -> str:

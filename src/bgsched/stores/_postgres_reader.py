@@ -83,7 +83,7 @@ class PostgresReader:
 
     def runs(self, filter: RunFilter) -> Page:
         with self._links.transaction() as talk:
-            return page(talk, self._schema, filter)
+            return page(talk, self._schema, filter, last=True)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         rows = self._ask(

@@ -76,22 +76,24 @@ def _fulfilling(
 
 
 def _mentioning(connection: sqlite3.Connection, ids: Sequence[int], text: str) -> _sql_filters.Mentions:
-    """Look into the logs from the newest run on: json_each keeps the order of *ids*, CROSS JOIN that of the tables."""
-    wanted = json.dumps(ids)
-    said = connection.execute(
+    """Look into how the runs ended, then into the logs of the others, newest first, until there were enough lines.
+
+    json_each keeps the order of *ids*, CROSS JOIN that of the tables.
+    """
+    rows = connection.execute(
         "SELECT id FROM bgsched_runs WHERE id IN (SELECT value FROM json_each(?)) "
         "AND (reason IS NOT NULL OR error IS NOT NULL) AND bgsched_said(reason, error, ?)",
-        (wanted, text.lower()),
-    ).fetchall()
+        (json.dumps(ids), text.lower()),
+    )
+    found = {row[0] for row in rows}
     lines, last, logged = connection.execute(
         "SELECT sum(lines), min(run_id), json_group_array(run_id) FILTER (WHERE mentions) FROM (SELECT run_id, "
         "count(*) AS lines, max(bgsched_mentions(text, ?)) AS mentions FROM (SELECT log.run_id, log.text "
         "FROM json_each(?) AS wanted CROSS JOIN bgsched_log AS log WHERE log.run_id = wanted.value LIMIT ?) "
         "GROUP BY run_id)",
-        (text.lower(), wanted, _sql_filters.LOOK_LINES),
+        (text.lower(), json.dumps([id for id in ids if id not in found]), _sql_filters.LOOK_LINES),
     ).fetchone()
-    found = {row[0] for row in said} | set(json.loads(logged))
-    return _sql_filters.mentions(ids, found, lines or 0, last)
+    return _sql_filters.mentions(ids, found.union(json.loads(logged)), lines or 0, last)
 
 
 def look_into(connection: sqlite3.Connection) -> None:
