@@ -1,8 +1,9 @@
 """When a scheduler deletes what is past its retention: soon after its start, then every hour, bite by bite.
 
-A bite holds the store's writers up for as long as it lasts, and the scheduler's own pass too: it can be seen in the
-lateness of every run that comes due meanwhile. So bites are as small as it takes to be quick, and between two of them
-the work has ten times as long as the first one took: one run in eleven may be late, by the few milliseconds of a bite.
+A bite may hold the store's writers up for as long as it lasts, and does so with the scheduler's own pass: it can be
+seen in the lateness of every run that comes due meanwhile. So bites are as small as it takes to be quick
+(`Store.bite`), and between two of them the work has thirty times as long as the first one took: for the disk, to delete
+is as much as to write, and one run in thirty may be late, by the few milliseconds of a bite.
 """
 
 import random
@@ -16,8 +17,7 @@ __all__ = ["Purging"]
 
 _FIRST = 60.0  # seconds after the start: a host that is never up for long deletes as well
 _EVERY = 3600.0
-_WELL = 0.005  # seconds that a bite should take
-_REST = 10  # times as long as a bite took, until the next one
+_REST = 30  # times as long as a bite took, until the next one
 _MOST, _LEAST = 200, 10  # runs in a bite
 
 
@@ -44,7 +44,7 @@ class Purging:
         bite = self._store.purge(self._retention, now, self._size, after=self._after, kept_from=self._kept_from)
         self._after = bite.after or 0
         took = self._clock.monotonic() - began
-        self._size = _fitting(self._size, took)
+        self._size = _fitting(self._size, took, self._store.bite)
         if bite.after is not None:
             self._next = began + (1 + _REST) * took
 
@@ -53,7 +53,7 @@ class Purging:
         return max(0.0, self._next - self._clock.monotonic())
 
 
-def _fitting(size: int, took: float) -> int:
-    """Return how many runs the next bite should have when one of *size* took so many seconds."""
-    fitting = 2 * size if took * 2 <= _WELL else int(size * max(0.5, _WELL / took))
+def _fitting(size: int, took: float, well: float) -> int:
+    """Return how many runs the next bite should have, when one of *size* *took* so many seconds, to take it *well*."""
+    fitting = 2 * size if took * 2 <= well else int(size * max(0.5, well / took))
     return max(_LEAST, min(_MOST, fitting))

@@ -115,6 +115,11 @@ class Store(ABC):
         """For how many seconds a scheduler may go without looking for the dead and for asked kills."""
         return 1.0
 
+    @property
+    def bite(self) -> float:
+        """For how many seconds a purge may go on before it lets others write."""
+        return 0.002
+
     def listen(self, wake: Callable[[bool], None]) -> None:  # noqa: B027  a store that has no such means does nothing
         """Call *wake*, from any thread, when somebody elsewhere made something due or (``True``) asked for a kill.
 
