@@ -41,7 +41,7 @@ def writing_methods_of(reader: StoreReader) -> dict[str, Callable[[], object]]:
 
 
 READS = {"reader", "held", "last_seq", "close", "is_gone", "gone", "vouches_for", "let_go", "changes", "look_every"}
-READS |= {"listen", "unlisten"}
+READS |= {"bite", "listen", "unlisten"}
 
 
 def public(kind: type) -> set[str]:
