@@ -116,9 +116,9 @@ class Plan:
             self._repetitions = None
 
     def _surely_until(self, number: int) -> int:
-        if not isinstance(self._engine, Union) or number <= FEW:
+        if self._union is None or number <= FEW:
             return self._before
-        most = self._engine.most
+        most = self._union.most
         return nth_counted(lambda start, end: most(start - 1, end - 1), self._before + 1, number, self._last)
 
     def _first_from(self, instant: int) -> int | None:
