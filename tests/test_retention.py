@@ -1,5 +1,6 @@
 """Retention while work goes on: small bites, at the engine's pace, that hold nobody up."""
 
+import math
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_query_plans import NOW, fill
 
-from bgsched import EverySeconds, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
+from bgsched import EverySeconds, Later, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
 from bgsched._purging import Purging
 from bgsched.run import LogLine
 from bgsched.stores._sqlite_reader import SQLiteReader
@@ -140,9 +141,47 @@ def test_bites_become_as_small_as_it_takes_to_be_quick(a_run: float, size: int) 
     assert purging.left() == 60
     for _ in range(8):
         clock.advance(purging.left() + 0.001)
-        purging.go_on(NOW)
+        purging.go_on(NOW, lambda: math.inf)
     assert store.bites[-1] == size
-    assert purging.left() == pytest.approx(30 * size * a_run, abs=1e-6)
+    assert purging.left() == pytest.approx(10 * size * a_run, abs=1e-6)
+
+
+def test_a_bite_goes_where_nothing_is_due_as_long_as_there_is_such_a_place() -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, 0.000_1)
+    purging = Purging(store, Retention(), clock)
+    clock.advance(60)
+    purging.go_on(NOW, lambda: math.inf)  # 50 runs: 5 ms
+    assert len(store.bites) == 1
+    clock.advance(0.051)
+    purging.go_on(NOW, lambda: 0.007)
+    assert len(store.bites) == 1
+    assert purging.left() == pytest.approx(0.099)  # it waits for no place longer than that
+    purging.go_on(NOW, lambda: 0.008)
+    assert len(store.bites) == 2
+    purging.go_on(NOW, lambda: math.inf)
+    assert len(store.bites) == 2
+    clock.advance(0.076)  # thirty times 2.5 ms: 25 runs
+    purging.go_on(NOW, lambda: 0.0)
+    assert len(store.bites) == 3
+
+
+def test_a_scheduler_takes_a_bite_after_what_is_due_soon() -> None:
+    clock = ManualClock(NOW)
+    store = _Slow(clock, 0.000_1)
+    scheduler = Scheduler(store, clock=clock)
+    scheduler.process("soon")(lambda: None)
+    scheduler.run_pending()
+    clock.advance(60)
+    scheduler.run_pending()  # 50 runs: 5 ms
+    scheduler.schedule("soon", Later(clock.now() + timedelta(milliseconds=55)))
+    clock.advance(0.050)
+    scheduler.run_pending()
+    assert len(store.bites) == 1
+    clock.advance(0.005)
+    scheduler.run_pending()
+    assert len(store.bites) == 2
+    scheduler.shutdown()
 
 
 def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
@@ -154,7 +193,7 @@ def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
     scheduler.run_pending()
     assert store.bites == [50]
     assert scheduler._engine is not None
-    assert scheduler._engine.longest_wait() == pytest.approx(0.15)
+    assert scheduler._engine.longest_wait() == pytest.approx(0.05)
     scheduler.shutdown()
 
 

@@ -9,6 +9,7 @@ again, so an error of the store loses nothing. Who was taken for dead goes on un
 goes out under the old one, and is refused.
 """
 
+import math
 import os
 import socket
 from collections import deque
@@ -134,7 +135,7 @@ class Engine:
             self._groups.advance()
         if not self.paused:
             self._claim(now, limit)
-        self._purging.go_on(now)
+        self._purging.go_on(now, self._free)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
@@ -160,11 +161,15 @@ class Engine:
             longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
         waits = [longest, self._purging.left(), *(left for _, left in self._live.times_left(elapsed))]
-        if not self.paused:
-            now = self._clock.now()
-            due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
-            waits += [(instant - now).total_seconds() for instant in due if instant is not None]
-        return max(0.0, min(waits))
+        return max(0.0, min(self._free(), *waits))
+
+    def _free(self) -> float:
+        """Return for how many seconds nothing is due that could be claimed."""
+        if self.paused:
+            return math.inf
+        now = self._clock.now()
+        due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
+        return min(((instant - now).total_seconds() for instant in due if instant is not None), default=math.inf)
 
     @property
     def live(self) -> Sequence[LiveRun]:

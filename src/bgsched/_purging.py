@@ -1,12 +1,13 @@
 """When a scheduler deletes what is past its retention: soon after its start, then every hour, bite by bite.
 
-A bite may hold the store's writers up for as long as it lasts, and does so with the scheduler's own pass: it can be
-seen in the lateness of every run that comes due meanwhile. So bites are as small as it takes to be quick
-(`Store.bite`), and between two of them the work has thirty times as long as the first one took: for the disk, to delete
-is as much as to write, and one run in thirty may be late, by the few milliseconds of a bite.
+A bite may hold the store's writers up for as long as it lasts, and does so with the scheduler's own pass: whatever
+comes due meanwhile is late by it. So bites are as small as it takes to be quick (`Store.bite`), and they go where
+nothing is known to be due for longer than they take. Where there is no such place, between two of them the work has
+thirty times as long as the first one took: one run in thirty may be late, by the few milliseconds of a bite.
 """
 
 import random
+from collections.abc import Callable
 from datetime import datetime
 
 from bgsched.clock import Clock
@@ -17,7 +18,9 @@ __all__ = ["Purging"]
 
 _FIRST = 60.0  # seconds after the start: a host that is never up for long deletes as well
 _EVERY = 3600.0
-_REST = 30  # times as long as a bite took, until the next one
+_REST = 10  # times as long as a bite took, until one may follow: for the disk, to delete is as much as to write
+_LONGEST_REST = 30  # times as long, until one follows wherever it falls
+_ROOM = 1.5  # times as long as the last bite took, that a place for one has
 _MOST, _LEAST = 200, 10  # runs in a bite
 
 
@@ -28,29 +31,32 @@ class Purging:
         self._store = store
         self._retention = retention
         self._clock = clock
-        self._next = clock.monotonic() + _FIRST
+        self._next = self._latest = clock.monotonic() + _FIRST
+        self._took = 0.0
         self._after = 0
         self._kept_from: dict[str, int] = {}
         self._size = 5 * _LEAST
 
-    def go_on(self, now: datetime) -> None:
-        """Take a bite, if it is time for one."""
+    def go_on(self, now: datetime, free: Callable[[], float]) -> None:
+        """Take a bite, if it is time for one. *free* tells for how many seconds nothing is known to be due."""
         began = self._clock.monotonic()
-        if began < self._next:
+        if began < self._next or (began < self._latest and free() < _ROOM * self._took):
             return
-        self._next = began + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
+        self._next = self._latest = began + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
         if self._after == 0:
             self._kept_from = {}
         bite = self._store.purge(self._retention, now, self._size, after=self._after, kept_from=self._kept_from)
         self._after = bite.after or 0
-        took = self._clock.monotonic() - began
-        self._size = _fitting(self._size, took, self._store.bite)
+        self._took = self._clock.monotonic() - began
+        self._size = _fitting(self._size, self._took, self._store.bite)
         if bite.after is not None:
-            self._next = began + (1 + _REST) * took
+            self._next = began + (1 + _REST) * self._took
+            self._latest = began + (1 + _LONGEST_REST) * self._took
 
     def left(self) -> float:
-        """Return for how many seconds nothing is to be done here."""
-        return max(0.0, self._next - self._clock.monotonic())
+        """Return for how many seconds nothing is to be done here; between them, others may have the next pass."""
+        elapsed = self._clock.monotonic()
+        return max(0.0, (self._next if elapsed < self._next else self._latest) - elapsed)
 
 
 def _fitting(size: int, took: float, well: float) -> int:
