@@ -231,9 +231,11 @@ def _after_the_last(monitor: Monitor, count: int) -> datetime:
 def _is_full_scan(step: str, statement: str) -> bool:
     """Whether a step reads a whole table; not where a LIMIT ends it, along the order that is asked for.
 
-    The index of owners holds active runs only: whoever asks for those may read all of it.
+    Some indexes hold active runs only, or of these only those that run: whoever asks for them may read all of it.
     """
-    if "USING INDEX bgsched_runs_owner" in step and ACTIVE_STATUS in statement:
+    if "USING INDEX bgsched_runs_active" in step and ACTIVE_STATUS in statement:
+        return False
+    if "USING INDEX bgsched_runs_running" in step and "status = 'running'" in statement:
         return False
     scan = re.match(r"SCAN (bgsched_runs|bgsched_requests|bgsched_log|run|newer)\b", step)
     if scan is None:

@@ -85,11 +85,6 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
         tx.ask_kill(kills, now)
     stored = tx.insert_runs([run for made in plans for run in made.runs])
     active = [run for run in stored if run.is_active]
-    over = {made.request.id for made in plans if made.request.next_fire_time is None}
-    over.difference_update(run.request_id for run in active)
-    over.update(run.request_id for run in displaced)
-    if over:
-        tx.complete_requests(over)
     if displaced or len(active) < len(stored):
         tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
     return [run for run in active if run.owner is not None]
@@ -132,7 +127,6 @@ def kill(tx: Transaction, run: Run, now: datetime) -> Run:
     run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
     tx.update_runs([run], None)
     stop_members(tx, [run], now)
-    tx.complete_requests({run.request_id})
     tally(tx, [run], now, "")
     return run
 
@@ -189,7 +183,6 @@ def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bo
         ended = [run for run in left if not run.is_active]
         stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now)
         _park(tx, now, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
-        tx.complete_requests({run.request_id for run in ended})
         tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
     return left

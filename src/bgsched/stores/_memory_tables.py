@@ -34,6 +34,7 @@ class Tables:
         self._fires: dict[str, dict[_Fire, int]] = {}
         self._by_key: dict[str, dict[int, None]] = {}
         self._by_owner: dict[str | None, dict[int, None]] = {}
+        self._active: dict[str, dict[int, None]] = {}
         self._due = DueTimes(self.requests)
         self._last_id = 0
         self._last_recorded_at: datetime | None = None
@@ -77,6 +78,7 @@ class Tables:
     def _set_run(self, id: int, run: Run | None) -> None:
         old = self.all_runs.get(id)
         if old is not None and old.is_active:
+            _discard(self._active, old.request_id, id)
             _discard(self._by_owner, old.owner, id)
             if old.overlap_key is not None:
                 _discard(self._by_key, old.overlap_key, id)
@@ -89,6 +91,7 @@ class Tables:
         if old is None:
             _enter(self._fires, run.request_id, (run.revision, run.fire_time), id)
         if run.is_active:
+            _enter(self._active, run.request_id, id, None)
             _enter(self._by_owner, run.owner, id, None)
             if run.overlap_key is not None:
                 _enter(self._by_key, run.overlap_key, id, None)
@@ -121,7 +124,14 @@ class Tables:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
-        return [own(self.requests[id]) for id in ids if id in self.requests]
+        return [self.told(self.requests[id]) for id in ids if id in self.requests]
+
+    def told(self, request: Request) -> Request:
+        """Return a request as it is lent out: complete, if nothing of it is to come and none of its runs goes on."""
+        is_scheduled = request.status is RequestStatus.SCHEDULED
+        if is_scheduled and request.next_fire_time is None and request.id not in self._active:
+            request = request.completed()
+        return own(request)
 
     def put_requests(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -144,20 +154,6 @@ class Tables:
     def advance_requests(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self._write_request(request.id, request)
-
-    def complete_requests(self, ids: Collection[str]) -> None:
-        for id in ids:
-            request = self.requests.get(id)
-            if (
-                request is not None
-                and request.status is RequestStatus.SCHEDULED
-                and request.next_fire_time is None
-                and not self._goes_on(id)
-            ):
-                self._write_request(id, request.completed())
-
-    def _goes_on(self, request_id: str) -> bool:
-        return any(self.all_runs[id].is_active for id in self.runs_of(request_id))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +198,7 @@ class Tables:
         return [own(self.all_runs[id]) for id in ids if self.all_runs[id].parent_id == parent_id]
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        return [own(self.all_runs[id]) for id in self.runs_of(request_id) if self.all_runs[id].is_active]
+        return [own(self.all_runs[id]) for id in sorted(self._active.get(request_id, ()))]
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         found: list[Run] = []

@@ -123,9 +123,6 @@ class PostgresTransaction:
             ],
         )
 
-    def complete_requests(self, ids: Collection[str]) -> None:
-        """Write nothing: ``known_requests`` tells by the runs of a request whether it is complete."""
-
     def _update_requests(self, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
         """Write *columns*, of which the first is the id that the others are written to."""
         for bite in bites(rows):

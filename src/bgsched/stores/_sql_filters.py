@@ -34,7 +34,7 @@ LOOK = 100
 LOOK_LINES = 10_000  # more than an attempt's log has
 
 _ACTIVE = "status IN ('waiting', 'running')"
-_RUNNING = f"{_ACTIVE} AND status = 'running' AND owner IS NOT NULL"
+_RUNNING = "status = 'running'"
 
 
 @dataclass(frozen=True, slots=True)

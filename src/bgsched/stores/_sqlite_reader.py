@@ -147,14 +147,14 @@ class SQLiteReader:
 
     def find_request(self, id: str) -> Request | None:
         with self._reading() as connection:
-            rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_requests WHERE id = ?", (id,))  # noqa: S608
+            rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE id = ?", (id,))  # noqa: S608
             return next((_rows.request_from_row(row) for row in rows.fetchall()), None)
 
     def requests(self, filter: RequestFilter) -> list[Request]:
         where, values = _sql_filters.request_conditions(filter)
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {_REQUEST} FROM bgsched_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
+                f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
                 (*values, filter.limit),
             )
             return [_rows.request_from_row(row) for row in rows]

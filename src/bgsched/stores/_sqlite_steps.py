@@ -99,7 +99,7 @@ class SQLiteTransaction:
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
         rows = self._connection.execute(
-            f"SELECT {_REQUEST} FROM bgsched_requests WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
+            f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
             (json.dumps(list(ids)),),
         )
         return [_rows.request_from_row(row) for row in rows]
@@ -143,14 +143,6 @@ class SQLiteTransaction:
             for request in requests
         ]
         _ADVANCE_REQUESTS(self._connection, rows)
-
-    def complete_requests(self, ids: Collection[str]) -> None:
-        self._connection.execute(
-            "UPDATE bgsched_requests SET status = 'complete' WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608
-            "AND status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS "
-            f"(SELECT 1 FROM bgsched_runs WHERE request_id = bgsched_requests.id AND {_ACTIVE})",
-            (json.dumps(list(ids)),),
-        )
 
     # -- runs ----------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,10 @@ class Transaction(Protocol):
     """The steps of one write transaction. All of them are seen by others at once, or none."""
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
-        """Return those of the requests that exist, locked against other writers."""
+        """Return those of the requests that exist, locked against other writers.
+
+        A scheduled one with no fire time left and no active run is COMPLETE: that is told, not written.
+        """
         ...
 
     def put_requests(self, requests: Sequence[Request]) -> None:
@@ -68,10 +71,6 @@ class Transaction(Protocol):
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
         """Write ``status, revision, next_fire_time, due_at, last_fire_time, reason`` of existing requests."""
-        ...
-
-    def complete_requests(self, ids: Collection[str]) -> None:
-        """Set COMPLETE those scheduled requests that have no fire time left and no active run."""
         ...
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:

@@ -226,7 +226,6 @@ class Store(ABC):
             run = made.run
             while not (stored := tx.insert_runs([run])):
                 run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
-            tx.complete_requests({run.request_id for run in displaced})
             tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
             return True
 
@@ -267,7 +266,6 @@ class Store(ABC):
                 tx.put_requests(follow_ups)
             ended = [run for run in report.runs if run.id in accepted and not run.is_active]
             stop_members(tx, [run for run in ended if run.status in _STOPPED], now)
-            tx.complete_requests({run.request_id for run in ended})
             tally(tx, ended, now, owner)
             waiting = [run.id for run in report.runs if run.id in accepted and run.owner is None and run.is_active]
             for run in tx.get_runs(waiting) if waiting else ():

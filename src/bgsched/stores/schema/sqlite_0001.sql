@@ -59,9 +59,11 @@ CREATE TABLE bgsched_runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 
--- What is going on: few rows, which leave these indexes when they end.
+-- What is going on: few rows, which leave these indexes when they end. Most never enter the one of those that run: they
+-- end before it is told that they began.
 CREATE INDEX bgsched_runs_active ON bgsched_runs (request_id) WHERE status IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_owner ON bgsched_runs (owner) WHERE status IN ('waiting', 'running');
+CREATE INDEX bgsched_runs_kill ON bgsched_runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
+CREATE INDEX bgsched_runs_running ON bgsched_runs (id) WHERE status = 'running';
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
@@ -75,6 +77,18 @@ CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS 
 CREATE INDEX bgsched_runs_user_process ON bgsched_runs (user, process, status, id)
     WHERE user IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
+
+-- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
+-- written: a run of a one-shot request costs one write to it, not two.
+CREATE VIEW bgsched_known_requests AS
+SELECT id, process, params, timing,
+       CASE WHEN status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS (
+                SELECT 1 FROM bgsched_runs AS run
+                WHERE run.request_id = bgsched_requests.id AND run.status IN ('waiting', 'running'))
+            THEN 'complete' ELSE status END AS status,
+       user, channel, priority, created_at, revision, next_fire_time, due_at, last_fire_time, declared, reason,
+       unscheduled_at, sensitive
+FROM bgsched_requests;
 
 -- How many fire times ended in which status, by hour; outlives the runs. One row for each owner: nobody waits for another.
 CREATE TABLE bgsched_ended (
