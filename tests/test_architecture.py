@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._columns",
         "stores._values",
         "stores._rows",
+        "stores._by_column",
         "stores._sql_filters",
         "stores._forks",
         "stores._locks",

@@ -8,14 +8,12 @@ statement's text does not grow with the batch.
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from itertools import chain, repeat
-from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
 
-from bgsched.run import Run
-from bgsched.stores import _columns, _values
+from bgsched.stores import _columns
+from bgsched.stores._by_column import is_same
 from bgsched.stores._wire import EPOCH_2000, Packed
 
 __all__ = [
@@ -27,17 +25,14 @@ __all__ = [
     "Batch",
     "Shape",
     "bites",
-    "by_column",
     "clean",
     "copied",
     "insert",
     "quoted",
-    "run_columns",
 ]
 
 T = TypeVar("T")
 
-_MICROSECOND = timedelta(microseconds=1)
 _BITE = 250  # rows in a statement: none takes long, and the server works on one while the next is made
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
@@ -153,15 +148,11 @@ class Shape(NamedTuple):
         return _TYPES.get(name) or (_INSTANT if name.endswith("_at") else _TEXT)
 
 
-def _same(column: Sequence[Any]) -> bool:
-    return column.count(column[0]) == len(column)
-
-
 class Batch:
     """Rows, packed; at least one. *values* are those of a statement that was made for its *shape*."""
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], *, id_is_text: bool = False) -> None:
-        differ = tuple(name for name, column in columns.items() if not _same(column))
+        differ = tuple(name for name, column in columns.items() if not is_same(column))
         self.shape = shape = Shape(tuple(columns), differ, id_is_text)
         self.values: dict[str, Packed | None] = {}
         for name, column in columns.items():
@@ -174,53 +165,6 @@ class Batch:
                 self.values[name] = None if value is _NULL else Packed(value[len(_NULL) :])
 
 
-def by_column(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Return rows as a batch takes them."""
-    return dict(zip(columns, zip(*rows, strict=True), strict=True))
-
-
-def run_columns(runs: Sequence[Run], columns: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Return the *columns* of runs, as a batch takes it; what the runs share costs little."""
-    return {name: _VALUES.get(name, _attributes)(runs, name) for name in columns}
-
-
-def _attributes(runs: Sequence[Run], name: str) -> Sequence[Any]:
-    return list(map(attrgetter(name), runs))
-
-
-def _instants_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
-    values = _attributes(runs, name)
-    if _same(values):
-        return [_values.micros(values[0])] * len(values)
-    return list(map(_values.micros, values))
-
-
-def _spans_of(runs: Sequence[Run], name: str) -> Sequence[int | None]:
-    return [None if value is None else value // _MICROSECOND for value in _attributes(runs, name)]
-
-
-_TEXTS: dict[str, Callable[[Any], str | None]] = {
-    "params": _values.dump,
-    "sensitive": lambda names: _values.dump(names) if names else None,
-    "attempts": lambda attempts: _values.dump([attempt.to_dict() for attempt in attempts]) if attempts else None,
-    "progress": lambda progress: _values.dump(progress.to_dict()) if progress else None,
-    "result": _values.dump,
-    "error": lambda error: _values.dump(error.to_dict()) if error else None,
-}
-
-
-def _texts_of(runs: Sequence[Run], name: str) -> Sequence[str | None]:
-    return list(map(_TEXTS[name], _attributes(runs, name)))
-
-
-_VALUES: dict[str, Callable[[Sequence[Run], str], Sequence[Any]]] = {
-    **dict.fromkeys(_TEXTS, _texts_of),
-    **dict.fromkeys(("duration", "lateness"), _spans_of),
-    **dict.fromkeys(("fire_time", "fire_until", "recorded_at", "due_at", "claimed_at", "started_at"), _instants_of),
-    **dict.fromkeys(("finished_at", "kill_asked_at"), _instants_of),
-}
-
-
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 
@@ -231,7 +175,7 @@ def copied(columns: Mapping[str, Sequence[Any]]) -> bytes:
     parts: list[Iterable[bytes]] = []
     shared = _count(len(columns))
     for name, column in columns.items():
-        if _same(column):
+        if is_same(column):
             shared += shape.type(name).pack(column[:1])[0]
         else:
             parts += [repeat(shared), shape.type(name).pack(column)]

@@ -12,6 +12,7 @@ from bgsched._evolve import evolve
 from bgsched.request import OWN_KEY, Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _columns, _rows, _values
+from bgsched.stores._by_column import by_column, columns_of
 from bgsched.stores._links import LONG, Talk
 from bgsched.stores._postgres_reader import SCHEDULERS, queued, ranks
 from bgsched.stores._postgres_rows import (
@@ -23,12 +24,10 @@ from bgsched.stores._postgres_rows import (
     Batch,
     Shape,
     bites,
-    by_column,
     clean,
     copied,
     insert,
     quoted,
-    run_columns,
 )
 from bgsched.stores._wire import Statement
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
@@ -75,10 +74,9 @@ class PostgresTransaction:
         self.news.add("due")
         known = [request for request in requests if request.id in self._found]
         new = [request for request in requests if request.id not in self._found]
-        self._update_requests(_columns.REQUEST_COLUMNS, [_rows.request_to_row(request) for request in known])
+        self._update_requests(_columns.REQUEST_COLUMNS, known)
         for bite in bites(new):
-            rows = [_rows.request_to_row(request) for request in bite]
-            batch = Batch(by_column(_columns.REQUEST_COLUMNS, rows), id_is_text=True)
+            batch = Batch(columns_of(bite, _columns.REQUEST_COLUMNS), id_is_text=True)
             self._talk.do(insert(self._schema, "requests", batch.shape), **batch.values)
         self._found.update(request.id for request in new)
 
@@ -106,27 +104,12 @@ class PostgresTransaction:
         return [_rows.request_from_row(row) for row in rows]
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
-        self._update_requests(
-            _ADVANCE,
-            [
-                (
-                    request.id,
-                    request.status.value,
-                    request.revision,
-                    _values.micros(request.next_fire_time),
-                    _values.micros(request.due_at),
-                    _values.micros(request.last_fire_time),
-                    request.reason,
-                    _values.micros(request.unscheduled_at),
-                )
-                for request in requests
-            ],
-        )
+        self._update_requests(_ADVANCE, requests)
 
-    def _update_requests(self, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+    def _update_requests(self, columns: tuple[str, ...], requests: Sequence[Request]) -> None:
         """Write *columns*, of which the first is the id that the others are written to."""
-        for bite in bites(rows):
-            batch = Batch(by_column(columns, bite), id_is_text=True)
+        for bite in bites(requests):
+            batch = Batch(columns_of(bite, columns), id_is_text=True)
             self._talk.do(_update_requests(self._schema, batch.shape), **batch.values)
 
     # -- runs ----------------------------------------------------------------------------------------------------
@@ -153,7 +136,7 @@ class PostgresTransaction:
             evolve(run, id=id, recorded_at=max(run.recorded_at, since or run.recorded_at))
             for run, (id,) in zip(runs, ids, strict=True)
         ]
-        pieces = (copied(run_columns(bite, _columns.RUN_COLUMNS)) for bite in bites(stored))
+        pieces = (copied(columns_of(bite, _columns.RUN_COLUMNS)) for bite in bites(stored))
         self._talk.stream(
             f"COPY {self._schema}.runs ({RUN}) FROM STDIN (FORMAT BINARY)", chain([COPY_HEAD], pieces, [COPY_TAIL])
         )
@@ -161,7 +144,7 @@ class PostgresTransaction:
 
     def _insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         def statement(bite: Sequence[Run]) -> Statement:
-            batch = Batch(run_columns(bite, _NEW_RUN))
+            batch = Batch(columns_of(bite, _NEW_RUN))
             return _insert_runs(self._schema, batch.shape), batch.values
 
         answers = self._talk.ask_each(map(statement, bites(runs)))
@@ -245,7 +228,7 @@ class PostgresTransaction:
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         def statement(bite: Sequence[Run]) -> Statement:
-            columns = run_columns(bite, _UPDATE)
+            columns = columns_of(bite, _UPDATE)
             columns["held"] = [owner or ""] * len(bite)
             columns["fence"] = [run.attempt - (owner is None and run.owner is not None) for run in bite]
             batch = Batch(columns)
@@ -275,7 +258,7 @@ class PostgresTransaction:
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
         for bite in bites(lines):
-            batch = Batch(by_column(_columns.LOG_COLUMNS, [_rows.line_to_row(line) for line in bite]))
+            batch = Batch(columns_of(bite, _columns.LOG_COLUMNS))
             self._talk.do(
                 f"{insert(self._schema, 'log', batch.shape)} ON CONFLICT (run_id, seq) DO NOTHING", **batch.values
             )
@@ -308,7 +291,7 @@ class PostgresTransaction:
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
         columns = _columns.SCHEDULER_COLUMNS
-        batch = Batch(by_column(columns, [_rows.scheduler_to_row(record)]))
+        batch = Batch(columns_of([record], columns))
         names, values = ", ".join(map(quoted, columns)), ", ".join(map(batch.shape.value, columns))
         changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in (*columns, "expires_at"))
         self._talk.do(
@@ -398,7 +381,7 @@ def _update_runs(schema: str, shape: Shape) -> str:
 def renew(schema: str, record: SchedulerRecord) -> tuple[str, dict[str, Any]]:
     """Return the statement that writes what a scheduler says of itself, with a new lease; no row: it is not there."""
     columns = _columns.SCHEDULER_COLUMNS
-    batch = Batch(by_column(columns, [_rows.scheduler_to_row(record)]))
+    batch = Batch(columns_of([record], columns))
     query = (
         f"UPDATE {schema}.schedulers SET {batch.shape.settings(columns)}, expires_at = {_expiry(batch.shape)} "
         f"WHERE owner = {batch.shape.value('owner')} RETURNING 1"

@@ -1,7 +1,7 @@
-"""How the values of the SQL stores become rows and back.
+"""How rows of the SQL stores become values; `_by_column` is the way there.
 
-Instants are integers, microseconds since 1970 UTC; spans are microseconds; what is JSON stays text. A row that does not
-parse never raises: a request with a timing that cannot be read becomes one that never fires and says why.
+A row that does not parse never raises: a request with a timing that cannot be read becomes one that never fires and
+says why.
 """
 
 import json
@@ -13,38 +13,18 @@ from typing import Any
 from bgsched._evolve import maker
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
-from bgsched.stores._columns import (
-    REQUEST_COLUMNS,
-    RUN_COLUMNS,
-)
-from bgsched.stores._values import (
-    EPOCH,
-    MICROSECOND,
-    dump,
-    instant,
-    is_whole,
-    lenient,
-    lenient_instant,
-    load,
-    micros,
-    plain,
-    span,
-)
+from bgsched.stores._columns import REQUEST_COLUMNS, RUN_COLUMNS
+from bgsched.stores._values import EPOCH, instant, is_whole, lenient, lenient_instant, load, span
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
 __all__ = [
     "aged_from_rows",
-    "changes_to_row",
     "error_text",
     "line_from_row",
-    "line_to_row",
     "request_from_row",
-    "request_to_row",
     "run_from_row",
-    "run_to_row",
     "scheduler_from_row",
-    "scheduler_to_row",
 ]
 
 
@@ -63,34 +43,6 @@ def _timing(text: str) -> Timing | UnreadableTiming:
         return timing_from_dict(json.loads(text))
     except Exception as error:  # noqa: BLE001  whatever is wrong with a row must not stop the others
         return UnreadableTiming(text, str(error))
-
-
-@lru_cache(maxsize=4096)
-def _timing_text(timing: Timing | UnreadableTiming) -> str:
-    return timing.text if isinstance(timing, UnreadableTiming) else json.dumps(timing.to_dict(), separators=(",", ":"))
-
-
-def request_to_row(request: Request) -> tuple[Any, ...]:
-    """Return the request in the order of `REQUEST_COLUMNS`."""
-    return (
-        request.id,
-        request.process,
-        dump(request.params),
-        _timing_text(request.timing),
-        request.status.value,
-        request.user,
-        request.channel,
-        request.priority,
-        micros(request.created_at),
-        request.revision,
-        micros(request.next_fire_time),
-        micros(request.due_at),
-        micros(request.last_fire_time),
-        request.declared,
-        request.reason,
-        micros(request.unscheduled_at),
-        _names_text(request.sensitive),
-    )
 
 
 _new_request: Callable[..., Request] = maker(Request, *REQUEST_COLUMNS)
@@ -138,50 +90,6 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         row[14],
         instant(row[15]),
         () if row[16] is None else lenient(_names, row[16], ()),
-    )
-
-
-def run_to_row(run: Run) -> tuple[Any, ...]:
-    """Return the run in the order of `RUN_COLUMNS`."""
-    return (
-        run.id,
-        run.request_id,
-        run.revision,
-        run.parent_id,
-        run.process,
-        dump(run.params),
-        run.user,
-        run.channel,
-        micros(run.fire_time),
-        None if run.fire_until is None else micros(run.fire_until),
-        run.fire_count,
-        micros(run.recorded_at),
-        run.overlap_key,
-        _names_text(run.sensitive),
-        *changes_to_row(run),
-    )
-
-
-def changes_to_row(run: Run) -> tuple[Any, ...]:
-    """Return what a report may change of the run, in the order of `CHANGING_COLUMNS`, then ``kill_asked_at``."""
-    lateness = run.lateness
-    return (
-        None if run.due_at is None else micros(run.due_at),
-        micros(run.claimed_at),
-        micros(run.started_at),
-        micros(run.finished_at),
-        None if run.duration is None else run.duration // MICROSECOND,
-        None if lateness is None else lateness // MICROSECOND,
-        run.status.value,
-        None if run.reason is None else plain(run.reason),
-        run.attempt,
-        dump([attempt.to_dict() for attempt in run.attempts]) if run.attempts else None,
-        run.reruns_left,
-        run.owner,
-        dump(run.progress.to_dict()) if run.progress else None,
-        None if run.result is None else dump(run.result),
-        dump(run.error.to_dict()) if run.error else None,
-        None if run.kill_asked_at is None else micros(run.kill_asked_at),
     )
 
 
@@ -254,10 +162,6 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(str(name) for name in json.loads(text))
 
 
-def _names_text(names: tuple[str, ...]) -> str | None:
-    return dump(names) if names else None
-
-
 def _progress(text: str) -> Progress:
     return Progress(**json.loads(text))
 
@@ -286,19 +190,6 @@ def _attempts(text: str) -> tuple[Attempt, ...]:
     )
 
 
-def line_to_row(line: LogLine) -> tuple[Any, ...]:
-    """Return the line in the order of `LOG_COLUMNS`."""
-    return (
-        line.run_id,
-        line.seq,
-        micros(line.at),
-        plain(line.level),
-        plain(line.logger),
-        plain(line.text),
-        line.attempt,
-    )
-
-
 def line_from_row(row: Sequence[Any]) -> LogLine:
     """Return the line of a row in the order of `LOG_COLUMNS`."""
     at = instant(row[2])
@@ -314,23 +205,6 @@ def aged_from_rows(rows: Sequence[Sequence[Any]]) -> list[Aged]:
         if at is not None and status in FINAL:
             found.append(Aged(id, request_id, process, RunStatus(status), at, bool(is_newest)))
     return found
-
-
-def scheduler_to_row(record: SchedulerRecord) -> tuple[Any, ...]:
-    """Return the record in the order of `SCHEDULER_COLUMNS`."""
-    return (
-        record.owner,
-        record.host,
-        record.pid,
-        micros(record.started_at),
-        micros(record.heartbeat_at),
-        micros(record.lease_until),
-        record.workers,
-        int(record.paused),
-        plain(record.problem),
-        micros(record.problem_since),
-        dump(list(record.processes)),
-    )
 
 
 def scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:

@@ -2,91 +2,124 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _columns, _rows, _values
+from bgsched.stores._by_column import columns_of, is_same
 from bgsched.stores._sqlite_reader import QUEUED, priorities, schedulers, select_runs
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["SQLiteTransaction"]
 
 _REQUEST = ", ".join(_columns.REQUEST_COLUMNS)
-_RUN = ", ".join(_columns.RUN_COLUMNS)
-_LOG = ", ".join(_columns.LOG_COLUMNS)
-_SCHEDULER = ", ".join(_columns.SCHEDULER_COLUMNS)
 _MOST_LINES = 2_000  # log lines that a purge deletes before it lets others write: some 10 ms
 _ACTIVE = _columns.ACTIVE_STATUS
 _HAS_NEWER = _columns.has_newer("bgsched_runs")
-_CHUNKS = (64, 8, 1)
+_CHUNKS = (256, 64, 8, 1)
+
+# ruff: noqa: S608  statements are put together from names of our own
 
 
-class _Bulk:
-    """A statement over many rows, executed a chunk of rows at a time. In *text*, ``{rows}`` stands for their values.
+_UPDATE = ("id", *_columns.CHANGING_COLUMNS, "kill_asked_at")
+_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
-    Each execution lets go of the interpreter, and waits to have it back while processes run Python code: with one for
-    each row, a batch of a hundred would wait a hundred times. A column that is empty in a whole chunk stands in the
-    text as NULL: to bind ``None`` costs ``sqlite3`` more than all the rest, for it looks for an adapter each time.
+
+class _Shape(NamedTuple):
+    """What a statement over many rows looks like: in which columns they *differ*, and which have one value for all.
+
+    What is in neither is empty, and stands in the text as NULL: to bind ``None`` costs ``sqlite3`` more than all the
+    rest, for it looks for an adapter each time.
     """
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._spelled: dict[tuple[int, tuple[bool, ...]], str] = {}
+    differ: tuple[str, ...]
+    shared: tuple[str, ...]
 
-    def __call__(self, connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Execute it for *rows*; return what it returns."""
-        found: list[Any] = []
-        place = 0
-        for count in _CHUNKS:
-            while len(rows) - place >= count:
-                columns = list(zip(*rows[place : place + count], strict=True))
-                empty = tuple(column.count(None) == count for column in columns)
-                bound = [column for column, is_empty in zip(columns, empty, strict=True) if not is_empty]
-                values = list(chain.from_iterable(zip(*bound, strict=True)))
-                found += connection.execute(self._spell(count, empty), values).fetchall()
-                place += count
-        return found
+    def said(self, count: int) -> str:
+        """Return the CTE ``said`` with what differs in *count* rows."""
+        if not self.differ:
+            return "WITH said (one) AS (VALUES (1))"
+        first, width = len(self.shared) + 1, len(self.differ)
+        rows = [", ".join(f"?{first + row * width + place}" for place in range(width)) for row in range(count)]
+        return f"WITH said ({', '.join(self.differ)}) AS (VALUES ({'), ('.join(rows)}))"
 
-    def _spell(self, count: int, empty: tuple[bool, ...]) -> str:
-        text = self._spelled.get((count, empty))
-        if text is None:
-            row = ", ".join("NULL" if is_empty else "?" for is_empty in empty)
-            text = self._spelled[count, empty] = self._text.replace("{rows}", ", ".join([f"({row})"] * count))
-        return text
+    def value(self, name: str) -> str:
+        """Return the expression for a column's value."""
+        if name in self.differ:
+            return f"said.{name}"
+        return f"?{self.shared.index(name) + 1}" if name in self.shared else "NULL"
 
+    def values(self, names: Sequence[str]) -> str:
+        """Return the expressions for the values of columns."""
+        return ", ".join(map(self.value, names))
 
-def _settings(names: Sequence[str]) -> str:
-    return ", ".join(f"{name} = said.{name}" for name in names)
+    def settings(self, names: Sequence[str]) -> str:
+        """Return the assignments of an UPDATE."""
+        return ", ".join(f"{name} = {self.value(name)}" for name in names)
 
 
-_ADVANCING = ("status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
-_PUT_REQUESTS = _Bulk(
-    f"INSERT OR REPLACE INTO bgsched_requests ({_REQUEST}) VALUES {{rows}}",  # noqa: S608
-)
-_ADVANCE_REQUESTS = _Bulk(
-    f"WITH said (id, {', '.join(_ADVANCING)}) AS (VALUES {{rows}}) "  # noqa: S608  names of our own
-    f"UPDATE bgsched_requests SET {_settings(_ADVANCING)} FROM said WHERE bgsched_requests.id = said.id",
-)
-_INSERT_RUNS = _Bulk(
-    f"INSERT INTO bgsched_runs ({_RUN}) VALUES {{rows}} "  # noqa: S608
-    "ON CONFLICT (request_id, revision, fire_time) DO NOTHING",
-)
-# The unary plus keeps the planner from any other way to a run than its id.
-_UPDATE_RUNS = _Bulk(
-    f"WITH said (id, held_by, at_attempt, {', '.join(_columns.CHANGING_COLUMNS)}, kill_asked_at) AS (VALUES {{rows}}) "  # noqa: S608
-    f"UPDATE bgsched_runs SET {_settings(_columns.CHANGING_COLUMNS)}, "
-    "kill_asked_at = coalesce(bgsched_runs.kill_asked_at, said.kill_asked_at) FROM said "
-    "WHERE bgsched_runs.id = said.id AND +bgsched_runs.owner IS said.held_by "
-    "AND bgsched_runs.attempt = said.at_attempt AND +bgsched_runs.status IN ('waiting', 'running') "
-    "RETURNING bgsched_runs.id",
-)
-_APPEND_LOG = _Bulk(
-    f"INSERT INTO bgsched_log ({_LOG}) VALUES {{rows}} ON CONFLICT (run_id, seq) DO NOTHING",  # noqa: S608
-)
+_Spell = Callable[[_Shape, int], str]
+
+
+def _execute(connection: sqlite3.Connection, spell: _Spell, columns: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Execute the statement that *spell* writes, over a batch by column, a chunk of rows at a time; return its rows.
+
+    Each execution lets go of the interpreter, and waits to have it back while processes run Python code: with one for
+    each row, a batch of a hundred would wait a hundred times.
+    """
+    differ = tuple(name for name, column in columns.items() if not is_same(column))
+    common = {name: column[0] for name, column in columns.items() if name not in differ and column[0] is not None}
+    shape, shared = _Shape(differ, tuple(common)), tuple(common.values())
+    rows = list(zip(*(columns[name] for name in differ), strict=True)) if differ else [()]
+    found: list[Any] = []
+    place = 0
+    for count in _CHUNKS:
+        while len(rows) - place >= count:
+            bound = (*shared, *chain.from_iterable(rows[place : place + count]))
+            found += connection.execute(spell(shape, count), bound).fetchall()
+            place += count
+    return found
+
+
+def _inserting(words: str, table: str, names: tuple[str, ...], unless: str = "") -> _Spell:
+    """Return how to write an INSERT. *unless*: which conflict makes it do nothing."""
+
+    @lru_cache(maxsize=256)
+    def spell(shape: _Shape, count: int) -> str:
+        inserted = f"{words} INTO {table} ({', '.join(names)}) SELECT {shape.values(names)} FROM said WHERE true"
+        return f"{shape.said(count)} {inserted}{f' ON CONFLICT ({unless}) DO NOTHING' if unless else ''}"
+
+    return spell
+
+
+_put_requests = _inserting("INSERT OR REPLACE", "bgsched_requests", _columns.REQUEST_COLUMNS)
+_insert_runs = _inserting("INSERT", "bgsched_runs", _columns.RUN_COLUMNS, "request_id, revision, fire_time")
+_put_scheduler = _inserting("INSERT OR REPLACE", "bgsched_schedulers", _columns.SCHEDULER_COLUMNS)
+_append_log = _inserting("INSERT", "bgsched_log", _columns.LOG_COLUMNS, "run_id, seq")
+
+
+@lru_cache(maxsize=256)
+def _advance_requests(shape: _Shape, count: int) -> str:
+    id = shape.value("id")
+    changed = f"UPDATE bgsched_requests SET {shape.settings(_ADVANCE[1:])} FROM said WHERE bgsched_requests.id = {id}"
+    return f"{shape.said(count)} {changed}"
+
+
+@lru_cache(maxsize=256)
+def _update_runs(shape: _Shape, count: int) -> str:
+    """Return the fenced UPDATE. The unary plus keeps the planner from any other way to a run than its id."""
+    return (
+        f"{shape.said(count)} UPDATE bgsched_runs SET {shape.settings(_columns.CHANGING_COLUMNS)}, "
+        f"kill_asked_at = coalesce(bgsched_runs.kill_asked_at, {shape.value('kill_asked_at')}) FROM said "
+        f"WHERE bgsched_runs.id = {shape.value('id')} AND +bgsched_runs.owner IS {shape.value('held_by')} "
+        f"AND bgsched_runs.attempt = {shape.value('at_attempt')} "
+        "AND +bgsched_runs.status IN ('waiting', 'running') RETURNING bgsched_runs.id"
+    )
 
 
 class SQLiteTransaction:
@@ -99,13 +132,14 @@ class SQLiteTransaction:
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
         rows = self._connection.execute(
-            f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
+            f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(ids)),),
         )
         return [_rows.request_from_row(row) for row in rows]
 
     def put_requests(self, requests: Sequence[Request]) -> None:
-        _PUT_REQUESTS(self._connection, [_rows.request_to_row(request) for request in requests])
+        if requests:
+            _execute(self._connection, _put_requests, columns_of(requests, _columns.REQUEST_COLUMNS))
 
     def delete_request(self, id: str) -> None:
         self._connection.execute(
@@ -119,7 +153,7 @@ class SQLiteTransaction:
         due: list[Request] = []
         for priority in priorities(self._connection):
             rows = self._connection.execute(
-                f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at <= ? "  # noqa: S608
+                f"SELECT {_REQUEST} FROM bgsched_requests WHERE priority = ? AND due_at <= ? "
                 "AND process IN (SELECT value FROM json_each(?)) ORDER BY due_at, id LIMIT ?",
                 (priority, _values.micros(now), names, limit - len(due)),
             )
@@ -129,24 +163,14 @@ class SQLiteTransaction:
         return due
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
-        rows = [
-            (
-                request.id,
-                request.status.value,
-                request.revision,
-                _values.micros(request.next_fire_time),
-                _values.micros(request.due_at),
-                _values.micros(request.last_fire_time),
-                request.reason,
-                _values.micros(request.unscheduled_at),
-            )
-            for request in requests
-        ]
-        _ADVANCE_REQUESTS(self._connection, rows)
+        if requests:
+            _execute(self._connection, _advance_requests, columns_of(requests, _ADVANCE))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
+        if not runs:
+            return []
         newest = self._connection.execute("SELECT recorded_at FROM bgsched_runs ORDER BY id DESC LIMIT 1").fetchone()
         last = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bgsched_runs'").fetchone()
         first = 1 + (last[0] if last else 0)
@@ -156,7 +180,7 @@ class SQLiteTransaction:
             for place, run in enumerate(runs)
         ]
         before = self._connection.total_changes
-        _INSERT_RUNS(self._connection, [_rows.run_to_row(run) for run in numbered])
+        _execute(self._connection, _insert_runs, columns_of(numbered, _columns.RUN_COLUMNS))
         if self._connection.total_changes - before == len(numbered):
             return numbered
         kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
@@ -176,7 +200,7 @@ class SQLiteTransaction:
         return keys
 
     def active_runs(self, keys: Collection[str]) -> list[Run]:
-        where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"  # noqa: S608  our own names
+        where = f"overlap_key IN (SELECT value FROM json_each(?)) AND {_ACTIVE} ORDER BY id"
         return self._select_runs(where, json.dumps(list(keys)))
 
     def child_runs(self, parent_id: int) -> list[Run]:
@@ -189,7 +213,7 @@ class SQLiteTransaction:
         ids: list[int] = []
         keys: set[str] = set()
         rows = self._connection.execute(
-            f"SELECT id, overlap_key FROM bgsched_runs AS run WHERE {QUEUED} AND due_at <= ? ORDER BY due_at, id",  # noqa: S608
+            f"SELECT id, overlap_key FROM bgsched_runs AS run WHERE {QUEUED} AND due_at <= ? ORDER BY due_at, id",
             (json.dumps(list(processes)), _values.micros(now)),
         )
         for id, key in rows:
@@ -206,20 +230,22 @@ class SQLiteTransaction:
         return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
-        rows = [
-            (run.id, owner, run.attempt - (owner is None and run.owner is not None), *_rows.changes_to_row(run))
-            for run in runs
-        ]
-        return {row[0] for row in _UPDATE_RUNS(self._connection, rows)}
+        if not runs:
+            return set()
+        columns = columns_of(runs, _UPDATE)
+        columns["held_by"] = [owner] * len(runs)
+        columns["at_attempt"] = [run.attempt - (owner is None and run.owner is not None) for run in runs]
+        return {row[0] for row in _execute(self._connection, _update_runs, columns)}
 
     def ask_kill(self, ids: Collection[int], now: datetime) -> None:
         self._connection.executemany(
-            f"UPDATE bgsched_runs SET kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND {_ACTIVE}",  # noqa: S608
+            f"UPDATE bgsched_runs SET kill_asked_at = coalesce(kill_asked_at, ?) WHERE id = ? AND {_ACTIVE}",
             [(_values.micros(now), id) for id in ids],
         )
 
     def append_log(self, lines: Sequence[LogLine]) -> None:
-        _APPEND_LOG(self._connection, [_rows.line_to_row(line) for line in lines])
+        if lines:
+            _execute(self._connection, _append_log, columns_of(lines, _columns.LOG_COLUMNS))
 
     def trim_log(self, trim: LogTrim) -> None:
         self._connection.execute(
@@ -243,11 +269,7 @@ class SQLiteTransaction:
         return found is not None
 
     def put_scheduler(self, record: SchedulerRecord) -> None:
-        self._connection.execute(
-            f"INSERT OR REPLACE INTO bgsched_schedulers ({_SCHEDULER}) "  # noqa: S608
-            f"VALUES ({', '.join('?' * len(_columns.SCHEDULER_COLUMNS))})",
-            _rows.scheduler_to_row(record),
-        )
+        _execute(self._connection, _put_scheduler, columns_of([record], _columns.SCHEDULER_COLUMNS))
 
     def delete_scheduler(self, owner: str) -> None:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
@@ -269,7 +291,7 @@ class SQLiteTransaction:
         deleted = lines = 0
         for id in ids:
             gone = self._connection.execute(
-                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND {_HAS_NEWER}",  # noqa: S608
+                f"DELETE FROM bgsched_runs AS run WHERE id = ? AND NOT {_ACTIVE} AND {_HAS_NEWER}",
                 (id,),
             ).rowcount
             if gone:
