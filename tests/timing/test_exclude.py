@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bgsched import timing as t
+from bgsched import TimingError, timing as t
 from bgsched._calendar.exclusion import Union
 
 START = datetime(2026, 1, 1, 0, 0, 0, 250, tzinfo=UTC)
@@ -215,7 +215,7 @@ def test_repetitions_beside_exclusions_are_all_there() -> None:
 def test_nothing_is_searched_for_where_nothing_can_be(bounds: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """After its rule's last fire time everything is excluded, up to the year 9999."""
     looked = counted_looks(monkeypatch)
-    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE, exclude=t.Hourly(), **bounds)
+    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE, exclude=EVERY_FULL_HOUR, **bounds)
     after, until = WHOLE - timedelta(days=1), WHOLE.replace(year=2028)
     number = bounds.get("repetitions", 60)
     found = list(schedule.fire_times(after, until))
@@ -227,7 +227,7 @@ def test_nothing_is_searched_for_where_nothing_can_be(bounds: dict[str, Any], mo
 
 def test_where_nothing_is_left_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = counted_looks(monkeypatch)
-    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE.replace(year=9900), exclude=t.Hourly())
+    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE.replace(year=9900), exclude=EVERY_FULL_HOUR)
     last = schedule.last_fire_time(WHOLE.replace(year=9999))
     assert last is not None
     assert schedule.next_fire_time(last) is None
@@ -237,6 +237,25 @@ def test_where_nothing_is_left_is_searched_once(monkeypatch: pytest.MonkeyPatch)
     assert looked[0] - once < 1_000
 
 
+def test_what_is_excluded_for_ever_is_told_by_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counted_looks(monkeypatch)
+    schedule = t.Schedule(EXCLUDED_AFTER_A_WHILE, start=WHOLE, exclude=t.Hourly())
+    last = schedule.last_fire_time(WHOLE.replace(year=2028))
+    assert last is not None
+    assert schedule.next_fire_time(last) is None
+    assert looked[0] < 20_000
+    with pytest.raises(TimingError, match="would never fire"):
+        t.Schedule(t.EveryMinutes(90), start=WHOLE, exclude=t.EveryMinutes(45))
+
+
+@pytest.mark.parametrize(("every", "without"), [(90, 60), (60, 90)])
+def test_what_is_excluded_now_and_then_goes_on(every: int, without: int) -> None:
+    schedule = t.Schedule(t.EveryMinutes(every), start=WHOLE, exclude=t.EveryMinutes(without))
+    fires = list(schedule.fire_times(WHOLE - timedelta(days=1), WHOLE + timedelta(hours=6)))
+    assert fires == [WHOLE + timedelta(minutes=m) for m in range(0, 361, every) if m % without]
+
+
+EVERY_FULL_HOUR = t.Cron("0 * * * *")  # unlike Hourly, not told by division to be each of these thirty hours
 EXCLUDED_AFTER_A_WHILE = t.EveryMinutes(30 * 60), t.Recurrence("FREQ=DAILY;COUNT=60;BYHOUR=3;BYMINUTE=30")
 
 

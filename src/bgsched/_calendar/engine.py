@@ -49,6 +49,12 @@ class Elapsed:
             return self.anchor
         return self.anchor + ((after - self.anchor) // self.step + 1) * self.step
 
+    def has_all_of(self, other: Engine) -> bool:
+        """Return whether every instant of *other* is one of these."""
+        if not isinstance(other, Elapsed) or other.anchor < self.anchor:
+            return False
+        return (other.anchor - self.anchor) % self.step == 0 == other.step % self.step
+
     def count(self, after: int, until: int) -> int:
         """Count the instants in ``after < t <= until``."""
         return self._count_to(until) - self._count_to(after)

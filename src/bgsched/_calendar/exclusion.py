@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bgsched._calendar.days import Days
 from bgsched._calendar.effort import Effort
-from bgsched._calendar.engine import Engine, Product
+from bgsched._calendar.engine import Elapsed, Engine, Product
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, HORIZON, MICRO
 from bgsched._calendar.zone import Zone
@@ -126,6 +126,10 @@ class InstantsExcluded:
         """Return None if *instant* is not excluded, else a later instant before which all are."""
         return instant + 1 if self._engine.next(instant - 1) == instant else None
 
+    def covers(self, engine: Engine) -> bool:
+        """Return whether *engine* is known to be excluded for ever; otherwise it takes a search to the horizon."""
+        return isinstance(self._engine, Elapsed) and self._engine.has_all_of(engine)
+
     def bits(self, start: int, end: int, fraction: int) -> int:
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
         return self._engine.bits(start, end) if fraction == self._fraction else 0
@@ -140,6 +144,7 @@ class Union:
         self, engines: tuple[tuple[Engine, int], ...], exclusions: tuple[Exclusion, ...], zone: Zone, effort: Effort
     ) -> None:
         """Take the engines, each with the fraction of a second at which it fires, in microseconds."""
+        engines = tuple((engine, fraction) for engine, fraction in engines if not _is_covered(engine, exclusions))
         self._engines = tuple(engine for engine, _ in engines)
         self._fractions = {at: [engine for engine, other in engines if other == at] for _, at in engines}
         self._exclusions = exclusions
@@ -154,7 +159,7 @@ class Union:
         """
         ahead = [self._ask(engine, after) for engine in self._engines]
         steps, tries, since = 0, 0, after
-        while (instant := min(ahead)) <= until:
+        while (instant := min(ahead, default=HORIZON + 1)) <= until:
             end = self._excluded_until(instant)
             if end is None:
                 break
@@ -232,3 +237,7 @@ class Union:
             for rule in self._exclusions:
                 excluded |= rule.bits(start, end, fraction)
         return bits & ~excluded
+
+
+def _is_covered(engine: Engine, exclusions: tuple[Exclusion, ...]) -> bool:
+    return any(isinstance(rule, InstantsExcluded) and rule.covers(engine) for rule in exclusions)

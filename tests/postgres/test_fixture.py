@@ -49,7 +49,7 @@ def test_server_does_not_outlive_a_killed_session(postgres_dsn: str) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -80,7 +80,7 @@ def test_without_postgres_a_test_fails_where_it_is_required(
 
 def run_without_postgres(pytester: pytest.Pytester) -> pytest.RunResult:
     """Run one test that wants a schema, on a machine where no binaries are found."""
-    tests = Path(__file__).parent
+    tests = Path(__file__).parent.parent
     pytester.makeconftest((tests / "conftest.py").read_text())
     source = (tests / "_postgres.py").read_text()
     pytester.makepyfile(_missing=(tests / "_missing.py").read_text())
