@@ -6,6 +6,7 @@ by its name, whatever table it is in.
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -21,8 +22,13 @@ Column = Sequence[Any]
 
 def columns_of(values: Sequence[Any], names: tuple[str, ...]) -> dict[str, Column]:
     """Return the columns of these *names*, two or more, of requests, runs, lines or schedulers: at least one."""
-    columns = zip(*map(_getter(names), values), strict=True)
-    return {name: _WRITTEN[name](col) if name in _WRITTEN else col for name, col in zip(names, columns, strict=True)}
+    count = len(values)
+    columns: dict[str, Column] = dict(zip(names, zip(*map(_getter(names), values), strict=True), strict=True))
+    for name in _written_among(names):
+        column, write = columns[name], _WRITTEN[name]
+        is_once = count > 1 and name in _ONCE and is_same(column)
+        columns[name] = (write(column[0]),) * count if is_once else tuple(map(write, column))
+    return columns
 
 
 def by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Column]:
@@ -36,31 +42,20 @@ def is_same(column: Column) -> bool:
 
 
 @lru_cache(maxsize=64)
+def _written_among(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in _WRITTEN)
+
+
+@lru_cache(maxsize=64)
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*names)
 
 
-# -- columns ----------------------------------------------------------------------------------------------------------
-
-
-def _of_instants(column: Column) -> Column:
-    return [micros(column[0])] * len(column) if is_same(column) else list(map(micros, column))
-
-
-def _of_spans(column: Column) -> Column:
-    return [None if span is None else span // MICROSECOND for span in column]
-
-
-def _of_statuses(column: Column) -> Column:
-    return [column[0].value] * len(column) if is_same(column) else [status.value for status in column]
-
-
-def _each(written: Callable[[Any], Any]) -> Callable[[Column], Column]:
-    """Return how to write a column of which equal values may be written differently, as ``1`` and ``True`` in JSON."""
-    return lambda column: list(map(written, column))
-
-
 # -- values -----------------------------------------------------------------------------------------------------------
+
+
+def _span(span: timedelta | None) -> int | None:
+    return None if span is None else span // MICROSECOND
 
 
 @lru_cache(maxsize=4096)
@@ -80,19 +75,22 @@ def _names(names: tuple[str, ...]) -> str | None:
     return dump(names) if names else None
 
 
-_WRITTEN: dict[str, Callable[[Column], Column]] = {
-    **dict.fromkeys(("fire_time", "fire_until", "next_fire_time", "last_fire_time", "lease_until"), _of_instants),
-    **dict.fromkeys(("due_at", "recorded_at", "claimed_at", "started_at", "finished_at"), _of_instants),
-    **dict.fromkeys(("kill_asked_at", "created_at", "unscheduled_at", "heartbeat_at", "at"), _of_instants),
-    **dict.fromkeys(("problem_since",), _of_instants),
-    **dict.fromkeys(("duration", "lateness"), _of_spans),
-    **dict.fromkeys(("params", "result"), _each(dump)),
-    **dict.fromkeys(("progress", "error"), _each(_as_dict)),
-    **dict.fromkeys(("reason", "problem", "level", "logger", "text"), _each(plain)),
-    "status": _of_statuses,
-    "timing": _each(_timing),
-    "attempts": _each(_listed),
-    "sensitive": _each(_names),
-    "processes": _each(dump),
-    "paused": _each(int),
+_INSTANTS = ("fire_time", "fire_until", "next_fire_time", "last_fire_time", "lease_until", "problem_since", "at")
+_INSTANTS += ("due_at", "recorded_at", "claimed_at", "started_at", "finished_at", "kill_asked_at")
+_INSTANTS += ("created_at", "unscheduled_at", "heartbeat_at")
+
+_ONCE = frozenset({*_INSTANTS, "status"})
+"""Where what is equal is written alike, and so but once: unlike ``1`` and ``True`` in JSON."""
+
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_INSTANTS, micros),
+    **dict.fromkeys(("duration", "lateness"), _span),
+    **dict.fromkeys(("params", "result", "processes"), dump),
+    **dict.fromkeys(("progress", "error"), _as_dict),
+    **dict.fromkeys(("reason", "problem", "level", "logger", "text"), plain),
+    "status": attrgetter("_value_"),  # what ``value`` returns, at a tenth of its cost
+    "timing": _timing,
+    "attempts": _listed,
+    "sensitive": _names,
+    "paused": int,
 }

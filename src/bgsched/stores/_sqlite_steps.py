@@ -72,10 +72,11 @@ def _execute(connection: sqlite3.Connection, spell: _Spell, columns: Mapping[str
     Each execution lets go of the interpreter, and waits to have it back while processes run Python code: with one for
     each row, a batch of a hundred would wait a hundred times.
     """
-    differ = tuple(name for name, column in columns.items() if not is_same(column))
-    common = {name: column[0] for name, column in columns.items() if name not in differ and column[0] is not None}
+    count = len(next(iter(columns.values())))
+    differ = tuple([name for name, column in columns.items() if not is_same(column)]) if count > 1 else ()
+    common = {name: column[0] for name, column in columns.items() if column[0] is not None and name not in differ}
     shape, shared = _Shape(differ, tuple(common)), tuple(common.values())
-    rows = list(zip(*(columns[name] for name in differ), strict=True)) if differ else [()]
+    rows = list(zip(*(columns[name] for name in differ), strict=True)) or [()]
     found: list[Any] = []
     place = 0
     for count in _CHUNKS:
@@ -91,8 +92,11 @@ def _inserting(words: str, table: str, names: tuple[str, ...], unless: str = "")
 
     @lru_cache(maxsize=256)
     def spell(shape: _Shape, count: int) -> str:
-        inserted = f"{words} INTO {table} ({', '.join(names)}) SELECT {shape.values(names)} FROM said WHERE true"
-        return f"{shape.said(count)} {inserted}{f' ON CONFLICT ({unless}) DO NOTHING' if unless else ''}"
+        into = f"{words} INTO {table} ({', '.join(names)})"
+        otherwise = f" ON CONFLICT ({unless}) DO NOTHING" if unless else ""
+        if not shape.differ:  # one row
+            return f"{into} VALUES ({shape.values(names)}){otherwise}"
+        return f"{shape.said(count)} {into} SELECT {shape.values(names)} FROM said WHERE true{otherwise}"
 
     return spell
 
