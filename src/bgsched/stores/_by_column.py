@@ -75,7 +75,15 @@ def _names(names: tuple[str, ...]) -> str | None:
     return dump(names) if names else None
 
 
-_INSTANTS = ("fire_time", "fire_until", "next_fire_time", "last_fire_time", "lease_until", "problem_since", "at")
+_INSTANTS: tuple[str, ...] = (
+    "fire_time",
+    "fire_until",
+    "next_fire_time",
+    "last_fire_time",
+    "lease_until",
+    "problem_since",
+    "at",
+)
 _INSTANTS += ("due_at", "recorded_at", "claimed_at", "started_at", "finished_at", "kill_asked_at")
 _INSTANTS += ("created_at", "unscheduled_at", "heartbeat_at")
 
