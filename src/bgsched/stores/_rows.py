@@ -14,7 +14,7 @@ from bgsched._evolve import maker
 from bgsched.request import Request, RequestStatus, UnreadableTiming
 from bgsched.run import FINAL, Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.stores._columns import REQUEST_COLUMNS, RUN_COLUMNS
-from bgsched.stores._values import EPOCH, instant, is_whole, lenient, lenient_instant, load, span
+from bgsched.stores._values import EPOCH, instant, is_whole, lenient, lenient_instant, lenient_text, load, span
 from bgsched.stores.base import Aged, SchedulerRecord
 from bgsched.timing import Timing, timing_from_dict
 
@@ -61,7 +61,7 @@ def request_from_row(row: Sequence[Any]) -> Request:
             status=lenient(RequestStatus, row[4], RequestStatus.UNSCHEDULED),
             created_at=EPOCH,
             revision=row[9] if is_whole(row[9]) else 1,
-            reason=None if row[14] is None else str(row[14]),
+            reason=lenient_text(row[14]),
         )
 
 
@@ -87,7 +87,7 @@ def _request_from_row(row: Sequence[Any]) -> Request:
         fire_time if row[11] == row[10] else instant(row[11]),
         instant(row[12]),
         row[13],
-        row[14],
+        lenient_text(row[14]),
         instant(row[15]),
         () if row[16] is None else lenient(_names, row[16], ()),
     )
@@ -142,7 +142,7 @@ def _run_from_row(row: Sequence[Any]) -> Run:
         instant(row[17]),
         span(row[18]),
         RunStatus(row[20]),
-        row[21],
+        lenient_text(row[21]),
         row[22],
         lenient(_attempts, row[23], ()),
         row[24],

@@ -15,6 +15,7 @@ __all__ = [
     "is_whole",
     "lenient",
     "lenient_instant",
+    "lenient_text",
     "load",
     "micros",
     "plain",
@@ -82,6 +83,11 @@ def lenient(read: Callable[[Any], Any], text: str | None, otherwise: Any) -> Any
         return otherwise if text is None else read(text)
     except (ValueError, TypeError, KeyError):
         return otherwise
+
+
+def lenient_text(value: Any) -> str | None:
+    """Return what stands in a column of words; what is no text, as one would write it."""
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def lenient_instant(micros: Any) -> datetime | None:
