@@ -1,8 +1,9 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
 A pass, in this order: end what is over its time; show a heartbeat; report what ended, changed or was written; reap the
-dead; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen
-to be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
+dead; delete what is past its retention, where there is time; claim what is due and hand it to the workers. Claims come
+after reports, so that an overlap that is over is seen to be over. Only one thread passes at a time; workers and callers
+only put things where the next pass finds them.
 
 What is reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
 again, so an error of the store loses nothing. Who was taken for dead goes on under a new name; what its runs still say
@@ -133,9 +134,9 @@ class Engine:
         if self._groups and (self._groups.poked or elapsed >= self._next_groups):
             self._next_groups = elapsed + _REPORT_EVERY
             self._groups.advance()
+        self._purging.go_on(now, self._free)
         if not self.paused:
             self._claim(now, limit)
-        self._purging.go_on(now, self._free)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""

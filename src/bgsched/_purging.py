@@ -20,7 +20,7 @@ _FIRST = 60.0  # seconds after the start: a host that is never up for long delet
 _EVERY = 3600.0
 _REST = 10  # times as long as a bite took, until one may follow: for the disk, to delete is as much as to write
 _LONGEST_REST = 30  # times as long, until one follows wherever it falls
-_ROOM = 1.5  # times as long as the last bite took, that a place for one has
+_ROOM = 1.5  # times as long as the next bite should take, that a place for it has
 _MOST, _LEAST = 200, 10  # runs in a bite
 
 
@@ -32,29 +32,32 @@ class Purging:
         self._retention = retention
         self._clock = clock
         self._next = self._latest = clock.monotonic() + _FIRST
-        self._took = 0.0
+        self._expected = 0.0
         self._after = 0
         self._kept_from: dict[str, int] = {}
         self._size = 5 * _LEAST
 
     def go_on(self, now: datetime, free: Callable[[], float]) -> None:
         """Take a bite, if it is time for one. *free* tells for how many seconds nothing is known to be due."""
-        began = self._clock.monotonic()
-        if began < self._next or (began < self._latest and free() < _ROOM * self._took):
+        elapsed = self._clock.monotonic()
+        if elapsed < self._next or (elapsed < self._latest and free() < _ROOM * self._expected):
             return
+        began = self._clock.monotonic()
         self._next = self._latest = began + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311  no two march in step
         if self._after == 0:
             self._kept_from = {}
-        bite = self._store.purge(self._retention, now, self._size, after=self._after, kept_from=self._kept_from)
+        size = self._size
+        bite = self._store.purge(self._retention, now, size, after=self._after, kept_from=self._kept_from)
         self._after = bite.after or 0
-        self._took = self._clock.monotonic() - began
-        self._size = _fitting(self._size, self._took, self._store.bite)
+        took = self._clock.monotonic() - began
+        self._size = _fitting(size, took, self._store.bite)
+        self._expected = took * self._size / size
         if bite.after is not None:
-            self._next = began + (1 + _REST) * self._took
-            self._latest = began + (1 + _LONGEST_REST) * self._took
+            self._next = began + (1 + _REST) * took
+            self._latest = began + (1 + _LONGEST_REST) * took
 
     def left(self) -> float:
-        """Return for how many seconds nothing is to be done here; between them, others may have the next pass."""
+        """Return for how many seconds there is surely nothing to do here, unless a pass finds room for a bite."""
         elapsed = self._clock.monotonic()
         return max(0.0, (self._next if elapsed < self._next else self._latest) - elapsed)
 

@@ -21,7 +21,7 @@ from bgsched._reports import Reports
 from bgsched.request import Plan, Request, RequestStatus, planning
 from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores import SQLiteStore, base
-from bgsched.stores._memory_tables import Tables, own
+from bgsched.stores._memory_tables import Tables
 from bgsched.stores.base import Report, SchedulerRecord, Store
 from bgsched.testing import simulate
 from bgsched.testing.simulation import BrokenPromiseError
@@ -278,14 +278,14 @@ def drop_what_misfired(patch: pytest.MonkeyPatch) -> None:
 def complete_requests_whose_runs_go_on(patch: pytest.MonkeyPatch) -> None:
     def told(_: Tables, request: Request) -> Request:
         is_over = request.status is RequestStatus.SCHEDULED and request.next_fire_time is None
-        return own(request.completed() if is_over else request)
+        return request.completed() if is_over else request
 
     patch.setattr(Tables, "told", told)
 
 
 @mutation
 def never_complete_a_request(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tables, "told", lambda _, request: own(request))
+    patch.setattr(Tables, "told", lambda _, request: request)
 
 
 @mutation

@@ -4,10 +4,12 @@ from bgsched.run import FINAL
 
 __all__ = [
     "ACTIVE_STATUS",
+    "ADVANCING_COLUMNS",
     "CHANGING_COLUMNS",
     "IS_INSTANT",
     "KEEP_ABSENCES",
     "LOG_COLUMNS",
+    "REPORTED_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
@@ -53,6 +55,21 @@ CHANGING_COLUMNS = (
     "error",
 )
 """What a report may change of a run; ``kill_asked_at`` is only ever set, and kept."""
+
+REPORTED_COLUMNS = (*CHANGING_COLUMNS, "kill_asked_at", "id")
+"""What a report says of a run, its id last."""
+
+ADVANCING_COLUMNS = (
+    "status",
+    "revision",
+    "next_fire_time",
+    "due_at",
+    "last_fire_time",
+    "reason",
+    "unscheduled_at",
+    "id",
+)
+"""What a claim says of a request, its id last."""
 
 RUN_COLUMNS = (
     "id",

@@ -124,14 +124,13 @@ class Tables:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def get_requests(self, ids: Collection[str]) -> list[Request]:
-        return [self.told(self.requests[id]) for id in ids if id in self.requests]
+        return [own(self.told(self.requests[id])) for id in ids if id in self.requests]
 
     def told(self, request: Request) -> Request:
-        """Return a request as it is lent out: complete, if nothing of it is to come and none of its runs goes on."""
+        """Return a request as it stands: complete, if nothing of it is to come and none of its runs goes on."""
         is_scheduled = request.status is RequestStatus.SCHEDULED
-        if is_scheduled and request.next_fire_time is None and request.id not in self._active:
-            request = request.completed()
-        return own(request)
+        is_over = is_scheduled and request.next_fire_time is None and request.id not in self._active
+        return request.completed() if is_over else request
 
     def put_requests(self, requests: Sequence[Request]) -> None:
         for request in requests:

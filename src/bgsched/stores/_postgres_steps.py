@@ -37,8 +37,6 @@ __all__ = ["PostgresTransaction", "renew"]
 _FEW = 10  # runs that INSERT stores as quickly as COPY, in one round trip less
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
 _NEW_RUN = _columns.RUN_COLUMNS[1:]
-_UPDATE = ("id", *_columns.CHANGING_COLUMNS, "kill_asked_at")
-_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
 
 
 # ruff: noqa: S608  statements are put together from names of our own and the schema's, which is checked
@@ -104,10 +102,10 @@ class PostgresTransaction:
         return [_rows.request_from_row(row) for row in rows]
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
-        self._update_requests(_ADVANCE, requests)
+        self._update_requests(_columns.ADVANCING_COLUMNS, requests)
 
     def _update_requests(self, columns: tuple[str, ...], requests: Sequence[Request]) -> None:
-        """Write *columns*, of which the first is the id that the others are written to."""
+        """Write *columns*, among them the id, by which the requests are told."""
         for bite in bites(requests):
             batch = Batch(columns_of(bite, columns), id_is_text=True)
             self._talk.do(_update_requests(self._schema, batch.shape), **batch.values)
@@ -228,7 +226,7 @@ class PostgresTransaction:
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         def statement(bite: Sequence[Run]) -> Statement:
-            columns = columns_of(bite, _UPDATE)
+            columns = columns_of(bite, _columns.REPORTED_COLUMNS)
             columns["held"] = [owner or ""] * len(bite)
             columns["fence"] = [run.attempt - (owner is None and run.owner is not None) for run in bite]
             batch = Batch(columns)
@@ -343,8 +341,9 @@ def _expiry(record: Shape) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _update_requests(schema: str, shape: Shape) -> str:
+    written = [name for name in shape.columns if name != "id"]
     return (
-        f"UPDATE {schema}.requests AS request SET {shape.settings(shape.columns[1:])} "
+        f"UPDATE {schema}.requests AS request SET {shape.settings(written)} "
         f"FROM {shape.rows} WHERE request.id = {shape.value('id')}"
     )
 

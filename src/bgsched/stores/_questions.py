@@ -240,7 +240,10 @@ def _percentile(ordered: Sequence[int], percent: int) -> timedelta | None:
 
 
 class StoreReader(Protocol):
-    """The questions. Asking changes nothing."""
+    """The questions. Asking changes nothing.
+
+    A scheduled request with no fire time left and no active run is COMPLETE to whoever asks: that is told, not written.
+    """
 
     def find_request(self, id: str) -> Request | None:
         """Return the request, or ``None``."""

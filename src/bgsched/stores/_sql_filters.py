@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bgsched.run import ACTIVE, FINAL, RunStatus
+from bgsched.stores._columns import ACTIVE_STATUS
 from bgsched.stores.base import RequestFilter, RunFilter
 
 __all__ = [
@@ -33,8 +34,7 @@ __all__ = [
 LOOK = 100
 LOOK_LINES = 10_000  # more than an attempt's log has
 
-_ACTIVE = "status IN ('waiting', 'running')"
-_RUNNING = "status = 'running'"
+_RUNNING = f"{ACTIVE_STATUS} AND status = 'running'"  # in words of both indexes, of active runs and of running ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def lanes(filter: RunFilter) -> list[Lane]:
 def _active(front: str, values: tuple[Any, ...], wanted: Collection[RunStatus]) -> list[Lane]:
     if not wanted:
         return []
-    condition = _RUNNING if wanted == {RunStatus.RUNNING} else _ACTIVE
+    condition = _RUNNING if wanted == {RunStatus.RUNNING} else ACTIVE_STATUS
     if wanted == {RunStatus.WAITING}:
         condition += " AND status = 'waiting'"
     return [Lane(f"{front}{condition}", values, id="+id")]

@@ -26,15 +26,13 @@ _CHUNKS = (256, 64, 8, 1)
 # ruff: noqa: S608  statements are put together from names of our own
 
 
-_UPDATE = ("id", *_columns.CHANGING_COLUMNS, "kill_asked_at")
-_ADVANCE = ("id", "status", "revision", "next_fire_time", "due_at", "last_fire_time", "reason", "unscheduled_at")
-
-
 class _Shape(NamedTuple):
     """What a statement over many rows looks like: in which columns they *differ*, and which have one value for all.
 
     What is in neither is empty, and stands in the text as NULL: to bind ``None`` costs ``sqlite3`` more than all the
-    rest, for it looks for an adapter each time.
+    rest, for it looks for an adapter each time. What differs is bound first, then what is *shared*, in this order: so a
+    text names each column once, in the order of the batch. (Numbered placeholders would free it of that, but SQLite
+    looks for each among all, and Python 3.12 takes them for names.)
     """
 
     differ: tuple[str, ...]
@@ -44,15 +42,14 @@ class _Shape(NamedTuple):
         """Return the CTE ``said`` with what differs in *count* rows."""
         if not self.differ:
             return "WITH said (one) AS (VALUES (1))"
-        first, width = len(self.shared) + 1, len(self.differ)
-        rows = [", ".join(f"?{first + row * width + place}" for place in range(width)) for row in range(count)]
-        return f"WITH said ({', '.join(self.differ)}) AS (VALUES ({'), ('.join(rows)}))"
+        row = f"({', '.join('?' * len(self.differ))})"
+        return f"WITH said ({', '.join(self.differ)}) AS (VALUES {', '.join([row] * count)})"
 
     def value(self, name: str) -> str:
         """Return the expression for a column's value."""
         if name in self.differ:
             return f"said.{name}"
-        return f"?{self.shared.index(name) + 1}" if name in self.shared else "NULL"
+        return "?" if name in self.shared else "NULL"
 
     def values(self, names: Sequence[str]) -> str:
         """Return the expressions for the values of columns."""
@@ -81,7 +78,7 @@ def _execute(connection: sqlite3.Connection, spell: _Spell, columns: Mapping[str
     place = 0
     for count in _CHUNKS:
         while len(rows) - place >= count:
-            bound = (*shared, *chain.from_iterable(rows[place : place + count]))
+            bound = (*chain.from_iterable(rows[place : place + count]), *shared)
             found += connection.execute(spell(shape, count), bound).fetchall()
             place += count
     return found
@@ -109,9 +106,11 @@ _append_log = _inserting("INSERT", "bgsched_log", _columns.LOG_COLUMNS, "run_id,
 
 @lru_cache(maxsize=256)
 def _advance_requests(shape: _Shape, count: int) -> str:
-    id = shape.value("id")
-    changed = f"UPDATE bgsched_requests SET {shape.settings(_ADVANCE[1:])} FROM said WHERE bgsched_requests.id = {id}"
-    return f"{shape.said(count)} {changed}"
+    changes = shape.settings(_columns.ADVANCING_COLUMNS[:-1])
+    return (
+        f"{shape.said(count)} UPDATE bgsched_requests SET {changes} FROM said "
+        f"WHERE bgsched_requests.id = {shape.value('id')}"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -168,7 +167,7 @@ class SQLiteTransaction:
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
         if requests:
-            _execute(self._connection, _advance_requests, columns_of(requests, _ADVANCE))
+            _execute(self._connection, _advance_requests, columns_of(requests, _columns.ADVANCING_COLUMNS))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -231,12 +230,12 @@ class SQLiteTransaction:
         return self._select_runs(where, json.dumps(ids)) if ids else []
 
     def held_runs(self, owner: str) -> list[Run]:
-        return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY id", owner)
+        return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY +id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         if not runs:
             return set()
-        columns = columns_of(runs, _UPDATE)
+        columns = columns_of(runs, _columns.REPORTED_COLUMNS)
         columns["held_by"] = [owner] * len(runs)
         columns["at_attempt"] = [run.attempt - (owner is None and run.owner is not None) for run in runs]
         return {row[0] for row in _execute(self._connection, _update_runs, columns)}

@@ -70,7 +70,7 @@ class Transaction(Protocol):
         ...
 
     def advance_requests(self, requests: Sequence[Request]) -> None:
-        """Write ``status, revision, next_fire_time, due_at, last_fire_time, reason`` of existing requests."""
+        """Write ``status, revision, next_fire_time, due_at, last_fire_time, reason, unscheduled_at`` of requests."""
         ...
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:

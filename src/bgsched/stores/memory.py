@@ -113,7 +113,7 @@ class _Reader:
     def requests(self, filter: RequestFilter) -> list[Request]:
         with self._lock:
             found = map(self._tables.told, (self._tables.requests[id] for id in sorted(self._tables.requests)))
-            return list(islice((request for request in found if _wanted(request, filter)), filter.limit))
+            return [own(request) for request in islice((r for r in found if _wanted(r, filter)), filter.limit)]
 
     def upcoming(self, limit: int) -> list[Request]:
         with self._lock:
