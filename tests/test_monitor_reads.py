@@ -6,6 +6,7 @@ be reached, it fails.
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class TestTheDatabase:
             store.sign_off("x", NOW)
         store.close()
         assert path.read_bytes() == before
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT count(*) FROM bgsched_runs").fetchone() == (0,)
 
     def test_postgresql_begins_transactions_that_cannot_write(self, postgres_dsn: str, postgres_schema: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -53,7 +54,7 @@ def _pipe(end: IO[str] | None) -> IO[str]:
 
 def _wait_for(size: int, folder: Path) -> None:
     """Wait until so many ends are stored; one row of counts for each owner is read, which disturbs nobody."""
-    with sqlite3.connect(f"file:{folder}/bgsched.db?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{folder}/bgsched.db?mode=ro", uri=True)) as connection:
         while connection.execute("SELECT total(count) FROM bgsched_ended").fetchone()[0] < size:
             threading.Event().wait(0.01)
 
