@@ -1,0 +1,197 @@
+"""Requests that are changed: unscheduled, rescheduled, run now, deleted, declared by the code."""
+
+from datetime import timedelta
+
+import pytest
+from scheduler._asked import T0, runs_of, statuses
+
+from bgsched import (
+    Daily,
+    EveryMinutes,
+    EverySeconds,
+    Immediate,
+    Later,
+    Monitor,
+    ParamsError,
+    ProcessRegistry,
+    RequestStatus,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    Store,
+    UnknownRequestError,
+)
+from bgsched.testing import ManualClock
+
+
+class TestChanging:
+    def test_unscheduling_stops_what_is_to_come_and_keeps_the_record(
+        self, scheduler: Scheduler, clock: ManualClock
+    ) -> None:
+        scheduler.process("p")(lambda: None)
+        request = scheduler.schedule("p", Schedule(EverySeconds(10)))
+        scheduler.run_pending()
+        gone = scheduler.unschedule(request.id)
+        assert (gone.status, gone.next_fire_time) == (RequestStatus.UNSCHEDULED, None)
+        clock.advance(60)
+        assert scheduler.run_pending() is None
+        assert statuses(scheduler, request.id) == [RunStatus.SUCCESS]
+        assert scheduler.unschedule(request.id).revision == gone.revision
+
+    def test_unscheduling_leaves_the_running_run_alone(self, scheduler: Scheduler) -> None:
+        def unschedule_myself() -> str:
+            scheduler.unschedule("mine")
+            return "went on"
+
+        scheduler.process("p")(unschedule_myself)
+        scheduler.schedule("p", Schedule(EverySeconds(10)), id="mine")
+        scheduler.run_until_idle()
+        (run,) = runs_of(scheduler, "mine")
+        assert (run.status, run.result) == (RunStatus.SUCCESS, "went on")
+
+    def test_rescheduling_keeps_the_id_and_appends_runs(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p")(lambda: None)
+        request = scheduler.schedule("p", Immediate())
+        for _ in range(3):
+            scheduler.run_pending()
+            again = scheduler.reschedule(request.id)
+            assert again.id == request.id
+        scheduler.run_pending()
+        assert statuses(scheduler, request.id) == [RunStatus.SUCCESS] * 4
+        scheduler.reschedule(request.id, Later(T0 + timedelta(days=1)))
+        clock.advance(timedelta(days=1))
+        scheduler.run_pending()
+        assert len(runs_of(scheduler, request.id)) == 5
+
+    def test_an_unscheduled_request_can_be_rescheduled(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p")(lambda: None)
+        request = scheduler.schedule("p", Schedule(EverySeconds(10)))
+        scheduler.unschedule(request.id)
+        clock.advance(5)
+        again = scheduler.reschedule(request.id)
+        assert again.status is RequestStatus.SCHEDULED
+        assert again.next_fire_time == T0 + timedelta(seconds=10)
+
+    def test_rescheduling_may_change_the_params(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda n: n)
+        request = scheduler.schedule("p", Immediate(), {"n": 1})
+        scheduler.reschedule(request.id, params={"n": 2})
+        scheduler.run_pending()
+        assert [run.result for run in runs_of(scheduler, request.id)] == [2]
+        with pytest.raises(ParamsError, match="no param 'm'"):
+            scheduler.reschedule(request.id, params={"m": 2})
+
+    def test_an_immediate_request_can_be_rescheduled_while_it_runs(self, scheduler: Scheduler) -> None:
+        def once_more() -> None:
+            if len(runs_of(scheduler, "again")) == 1:
+                scheduler.reschedule("again", Immediate())
+                scheduler.reschedule("again", Immediate())
+
+        scheduler.process("p")(once_more)
+        scheduler.schedule("p", Immediate(), id="again")
+        scheduler.run_until_idle()
+        assert statuses(scheduler, "again") == [RunStatus.SUCCESS] * 2
+
+    def test_run_now_of_a_process_is_a_new_request(self, scheduler: Scheduler) -> None:
+        process = scheduler.process("p")(lambda: None)
+        first, second = scheduler.run_now("p"), scheduler.run_now(process)
+        assert first.id != second.id
+        scheduler.run_until_idle()
+        assert statuses(scheduler, first.id) == statuses(scheduler, second.id) == [RunStatus.SUCCESS]
+
+    def test_run_now_of_a_request_leaves_its_fire_times(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p")(lambda: None)
+        request = scheduler.schedule("p", Later(T0 + timedelta(hours=1)))
+        assert scheduler.run_now(request.id).next_fire_time == T0 + timedelta(hours=1)
+        scheduler.run_pending()
+        clock.advance(timedelta(hours=1))
+        scheduler.run_pending()
+        assert [run.fire_time for run in runs_of(scheduler, request.id)] == [T0, T0 + timedelta(hours=1)]
+
+    def test_a_deleted_request_is_gone(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        request = scheduler.schedule("p", Immediate())
+        scheduler.run_pending()
+        scheduler.delete(request.id)
+        assert scheduler.monitor.runs() == []
+        with pytest.raises(UnknownRequestError, match="no request"):
+            scheduler.monitor.request(request.id)
+
+    @pytest.mark.parametrize("change", ["unschedule", "reschedule", "delete"])
+    def test_what_is_not_there_cannot_be_changed(self, scheduler: Scheduler, change: str) -> None:
+        with pytest.raises(UnknownRequestError, match="no request 'x' in the store"):
+            getattr(scheduler, change)("x")
+
+    def test_many_are_filed_all_or_none(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda n=0: n)
+        with pytest.raises(ParamsError):
+            scheduler.schedule_many([("p", Immediate(), {"n": 1}), ("p", Immediate(), {"m": 1})])
+        assert scheduler.monitor.requests() == []
+        filed = scheduler.schedule_many([("p", Immediate(), {"n": n}) for n in range(5)])
+        scheduler.run_until_idle()
+        assert [runs_of(scheduler, request.id)[0].result for request in filed] == [0, 1, 2, 3, 4]
+
+
+class TestDeclared:
+    @staticmethod
+    def make(store: Store, clock: ManualClock, timing: Schedule | None, timezone: str = "UTC") -> Scheduler:
+        registry = ProcessRegistry()
+        registry.process("nightly", timing=timing)(lambda: None)
+        return Scheduler(store, processes=registry, clock=clock, timezone=timezone)
+
+    def test_a_declared_timing_is_filed_once_whatever_restarts(self, store: Store, clock: ManualClock) -> None:
+        timing = Schedule(EveryMinutes(50))
+        for _ in range(5):
+            scheduler = self.make(store, clock, timing)
+            scheduler.run_pending()
+            scheduler.shutdown()
+            clock.advance(timedelta(minutes=20))
+        monitor = Monitor(store)
+        assert [run.fire_time for run in monitor.runs()[::-1]] == [T0, T0 + timedelta(minutes=50)]
+        assert len(monitor.requests()) == 1
+
+    def test_what_was_changed_at_run_time_stays(self, store: Store, clock: ManualClock) -> None:
+        timing = Schedule(EveryMinutes(50))
+        first = self.make(store, clock, timing)
+        first.run_pending()
+        first.unschedule("nightly")
+        first.shutdown()
+        second = self.make(store, clock, timing)
+        second.run_pending()
+        assert second.monitor.request("nightly").status is RequestStatus.UNSCHEDULED
+        second.reschedule("nightly", Schedule(EveryMinutes(7)))
+        second.shutdown()
+        third = self.make(store, clock, timing)
+        third.run_pending()
+        assert "7 minutes" in third.monitor.request("nightly").timing.describe()
+
+    def test_changed_code_wins(self, store: Store, clock: ManualClock) -> None:
+        first = self.make(store, clock, Schedule(EveryMinutes(50)))
+        first.run_pending()
+        first.unschedule("nightly")
+        first.shutdown()
+        second = self.make(store, clock, Schedule(EveryMinutes(20)))
+        assert second.run_pending() == T0 + timedelta(minutes=20)
+        assert "20 minutes" in second.monitor.request("nightly").timing.describe()
+
+    def test_another_time_zone_of_the_scheduler_is_changed_code(self, store: Store, clock: ManualClock) -> None:
+        timing = Schedule(Daily(at="12:00"))
+        zones = []
+        for timezone in ("UTC", "Europe/Madrid", "Europe/Madrid"):
+            scheduler = self.make(store, clock, timing, timezone)
+            scheduler.run_pending()
+            request = scheduler.monitor.request("nightly")
+            scheduler.shutdown()
+            assert isinstance(request.timing, Schedule)
+            zones.append((request.timing.timezone, request.revision))
+        assert zones == [("UTC", 1), ("Europe/Madrid", 2), ("Europe/Madrid", 2)]
+
+    def test_a_timing_that_left_the_code_stops(self, store: Store, clock: ManualClock) -> None:
+        first = self.make(store, clock, Schedule(EveryMinutes(50)))
+        first.run_pending()
+        first.shutdown()
+        second = self.make(store, clock, None)
+        assert second.run_pending() is None
+        request = second.monitor.request("nightly")
+        assert request.status is RequestStatus.UNSCHEDULED
+        assert "no longer declared" in (request.reason or "")

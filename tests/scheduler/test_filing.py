@@ -1,0 +1,238 @@
+"""Processes and requests as they are registered and filed, and what is refused."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scheduler._asked import T0, runs_of
+
+from bgsched import (
+    Daily,
+    EveryMinutes,
+    Immediate,
+    MemoryStore,
+    Monitor,
+    ParamsError,
+    ProcessNameError,
+    ProcessRegistry,
+    RequestExistsError,
+    RequestStatus,
+    Schedule,
+    Scheduler,
+    SchedulerStateError,
+    SQLiteStore,
+    Store,
+    StoreSchemaError,
+    StoreUnavailableError,
+    StoreURLError,
+    TimingError,
+    UnknownProcessError,
+    UnknownRunError,
+    open_store,
+)
+from bgsched.testing import ManualClock
+
+
+class TestProcesses:
+    def test_the_function_stays_a_function(self, scheduler: Scheduler) -> None:
+        @scheduler.process
+        def add(a: int, b: int = 1) -> int:
+            """Add."""
+            return a + b
+
+        assert add(1, 2) == 3
+        assert (add.name, add.__doc__) == ("add", "Add.")
+        request = add.schedule(Immediate(), 1, b=5)
+        assert request.params == {"a": 1, "b": 5}
+        scheduler.run_pending()
+        assert runs_of(scheduler, request.id)[0].result == 6
+
+    def test_a_registry_needs_no_scheduler(self, clock: ManualClock) -> None:
+        registry = ProcessRegistry()
+
+        @registry.process
+        def work() -> None: ...
+
+        with pytest.raises(SchedulerStateError, match="belongs to no scheduler yet"):
+            work.schedule(Immediate())
+        scheduler = Scheduler(processes=registry, clock=clock)
+        assert work.schedule(Immediate()).id == scheduler.monitor.requests()[0].id
+
+    def test_a_name_is_taken_once(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(ProcessNameError, match="'p' is registered already"):
+            scheduler.process("p")(lambda: None)
+
+    def test_what_params_cannot_reach_is_refused(self, scheduler: Scheduler) -> None:
+        with pytest.raises(ProcessNameError, match="by position"):
+            scheduler.process("p")(lambda *args: args)
+
+    def test_an_unknown_option_is_refused(self, scheduler: Scheduler) -> None:
+        with pytest.raises(TypeError, match="did you mean 'misfire'"):
+            scheduler.process("p", misfyre=1)  # type: ignore[call-overload]
+
+    def test_a_process_that_left_the_code_waits_in_sight(self, store: Store, clock: ManualClock) -> None:
+        first = Scheduler(store, clock=clock)
+        first.process("old")(lambda: None)
+        request = first.run_now("old")
+        second = Scheduler(store, clock=clock)
+        assert second.run_pending() is None
+        assert second.monitor.request(request.id).status is RequestStatus.SCHEDULED
+        second.process("old")(lambda: "back")
+        second.run_pending()
+        assert runs_of(second, request.id)[0].result == "back"
+
+
+class TestBadInput:
+    def test_an_unknown_process(self, scheduler: Scheduler) -> None:
+        scheduler.process("send-invoices")(lambda: None)
+        with pytest.raises(UnknownProcessError, match="no process 'send-invoice'; did you mean 'send-invoices'"):
+            scheduler.schedule("send-invoice", Immediate())
+
+    def test_a_function_that_is_no_process(self, scheduler: Scheduler) -> None:
+        def send() -> None: ...
+
+        with pytest.raises(UnknownProcessError, match="no process 'send'; none is registered yet: decorate one"):
+            scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
+        scheduler.process("send")(send)
+        with pytest.raises(
+            UnknownProcessError, match="function 'send' is not the process 'send'; give the name, or what"
+        ):
+            scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"compny": "a"}, "no param 'compny'; did you mean 'company'"),
+            ({}, "missing a required argument: 'company'"),
+            ({"company": object()}, "company is of type object, which is not JSON; write a string"),
+            ({"company": {"a": [1, {2}]}}, r"company.a\[1\] is of type set, which is not JSON; write a list"),
+            ({"company": {1: 2}}, "company has the key 1, which is no string"),
+            ({"company": float("nan")}, "company is nan, which JSON does not have"),
+            ({"company": T0}, "company is of type datetime, which is not JSON"),
+        ],
+    )
+    def test_params_that_do_not_fit(self, scheduler: Scheduler, params: dict[str, Any], message: str) -> None:
+        scheduler.process("p")(lambda company, day="today": (company, day))
+        with pytest.raises(ParamsError, match=message):
+            scheduler.schedule("p", Immediate(), params)
+        assert scheduler.monitor.requests() == []
+
+    def test_a_timing_that_is_none(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(TimingError, match="timing must be Immediate"):
+            scheduler.schedule("p", "tomorrow")  # type: ignore[arg-type]
+
+    def test_a_finish_that_is_over(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(TimingError, match=r"finish 2025-12-24 00:00:00.* is over, it is .*; give a later finish"):
+            scheduler.schedule("p", Schedule(Daily(at="09:00"), finish=datetime(2025, 12, 24, tzinfo=UTC)))
+
+    @pytest.mark.parametrize(
+        ("timing", "message"),
+        [("daily", "timing must be Immediate.*got 'daily'"), (EveryMinutes(5), r"write Schedule\(EveryMinutes\(5\)\)")],
+    )
+    def test_a_declared_timing_that_is_none(self, scheduler: Scheduler, timing: Any, message: str) -> None:
+        with pytest.raises(TimingError, match=message):
+            scheduler.process("p", timing=timing)(lambda: None)
+
+    def test_a_declared_timing_for_a_process_that_needs_params(self, scheduler: Scheduler) -> None:
+        with pytest.raises(
+            ProcessNameError, match=r"runs by its own timing, without params, but .*'company'.* default"
+        ):
+            scheduler.process("p", timing=Schedule(EveryMinutes(5)))(lambda company: company)
+
+    def test_a_timing_that_is_over(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(TimingError, match="no fire time is left"):
+            scheduler.schedule(
+                "p", Schedule(Daily(at="09:00"), start=T0 - timedelta(days=9), finish=T0 - timedelta(days=5))
+            )
+
+    def test_an_unknown_zone(self) -> None:
+        with pytest.raises(TimingError, match="Europe/Madrid"):
+            Scheduler(timezone="Europe/Madird")
+
+    def test_an_id_that_is_taken(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.schedule("p", Immediate(), id="mine")
+        with pytest.raises(RequestExistsError, match="reschedule"):
+            scheduler.schedule("p", Immediate(), id="mine")
+
+    def test_no_workers(self) -> None:
+        with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
+            Scheduler(workers=0)
+
+    def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
+        path = tmp_path / "notes.txt"
+        path.write_text("these are only notes, but long enough to be read as a header of a file" * 9)
+        with pytest.raises(StoreSchemaError, match=r"notes\.txt is not an SQLite database"):
+            SQLiteStore(path)
+        assert path.read_text().startswith("these are only notes")
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreUnavailableError, match="nowhere is no folder"):
+            SQLiteStore(tmp_path / "nowhere" / "app.db")
+
+    def test_a_folder_that_cannot_be_written(self) -> None:
+        with pytest.raises(StoreUnavailableError, match="cannot be written"):
+            SQLiteStore("/proc/app.db")
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("sqllite:///app.db", "unknown store 'sqllite'.*did you mean 'sqlite'"),
+            ("app.db", "has no scheme; for a file write 'sqlite:///app.db'"),
+            ("", "has no scheme; for a file write 'sqlite:///app.db'"),
+            ("sqlite://", "names no file"),
+            ("sqlite:app.db", "names no file; write 'sqlite:///app.db'"),
+            ("sqlite:///:memory:", "write 'memory://'"),
+            ("sqlite:///app.db?timeout=3", "has options, and there are none for a file"),
+            ("sqlite:///app#1.db", "write [?] as %3F and # as %23"),
+            ("mysql://ann:secret@host/db", r"unknown store 'mysql' in 'mysql://ann:\*\*\*@host/db'"),
+            ("postgresql//ann:secret@host/db", r"'postgresql//ann:\*\*\*@host/db' has no scheme; for PostgreSQL write"),
+            (
+                "host=h dbname=d password=secret",
+                r"'host=h dbname=d password=\*\*\*' has no scheme; for PostgreSQL write",
+            ),
+        ],
+    )
+    def test_a_url_that_names_no_store(self, url: str, message: str) -> None:
+        with pytest.raises(StoreURLError, match=message):
+            open_store(url)
+
+    def test_a_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreUnavailableError, match="it is a folder; name a file in it"):
+            SQLiteStore(tmp_path)
+
+    @pytest.mark.parametrize("make", [Scheduler, Monitor])
+    @pytest.mark.parametrize(
+        ("store", "message"),
+        [
+            (Path("app.db"), r"got .*Path\('app.db'\); for a file write SQLiteStore\('app.db'\)"),
+            (MemoryStore, "store must be a Store or a URL such as 'sqlite:///app.db', got <class"),
+        ],
+    )
+    def test_what_is_no_store(self, make: Callable[[Any], object], store: object, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make(store)
+
+    def test_a_monitor_makes_no_database(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreUnavailableError, match="no database"):
+            Monitor(f"sqlite:///{tmp_path}/app.db")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_questions_that_cannot_be_answered(self, scheduler: Scheduler) -> None:
+        monitor = scheduler.monitor
+        with pytest.raises(UnknownRunError, match="no run 7"):
+            monitor.run(7)
+        with pytest.raises(UnknownRunError):
+            monitor.log(7)
+        with pytest.raises(ValueError, match="no status 'sucess'; did you mean 'success'"):
+            monitor.runs(status="sucess")
+        with pytest.raises(ValueError, match="limit must be 1 or more, got 0"):
+            monitor.runs(limit=0)
+        with pytest.raises(ValueError, match="since must be aware"):
+            monitor.runs(since=datetime(2026, 1, 1))

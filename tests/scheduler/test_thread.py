@@ -1,0 +1,250 @@
+"""The thread of a started scheduler: how it starts, goes on, stops, and leaves with its host."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scheduler._asked import PATIENCE, runs_of, statuses
+
+from bgsched import (
+    Immediate,
+    Overlap,
+    ProcessRegistry,
+    RequestStatus,
+    RunFinished,
+    RunStatus,
+    Scheduler,
+    SchedulerStateError,
+    Store,
+    StoreUnavailableError,
+    current_run,
+)
+from bgsched._loop import Loop
+from bgsched.testing import ManualClock
+
+
+class TestThread:
+    """With the scheduler's own thread; every wait is for a signal."""
+
+    @pytest.fixture
+    def scheduler(self, store: Store) -> Iterator[Scheduler]:
+        scheduler = Scheduler(store)
+        yield scheduler
+        scheduler.shutdown(timeout=5)
+
+    def test_it_runs_what_is_filed(self, scheduler: Scheduler) -> None:
+        done = threading.Event()
+        scheduler.process("p")(done.set)
+        with scheduler:
+            scheduler.run_now("p")
+            assert done.wait(PATIENCE)
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+        assert not scheduler.running
+
+    def test_starting_twice_is_once_and_it_can_start_again(self, scheduler: Scheduler) -> None:
+        assert scheduler.start() is scheduler.start()
+        assert len(scheduler.monitor.schedulers()) == 1
+        scheduler.shutdown()
+        scheduler.shutdown()
+        assert scheduler.monitor.schedulers() == []
+        done = threading.Event()
+        scheduler.process("p")(done.set)
+        with scheduler:
+            scheduler.run_now("p")
+            assert done.wait(PATIENCE)
+
+    def test_a_run_that_ends_before_start_returns_is_heard_of(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler = Scheduler(store, clock=ManualClock())  # no time passes: nothing is reported by and by
+        ended, began = threading.Event(), threading.Event()
+        scheduler.process("p")(began.set)
+        scheduler.on(RunFinished, lambda _: ended.set())
+        scheduler.run_now("p")
+        start = Loop.start
+
+        def start_and_wait(loop: Loop) -> None:
+            start(loop)
+            assert ended.wait(PATIENCE)
+
+        monkeypatch.setattr(Loop, "start", start_and_wait)
+        with scheduler:
+            assert began.is_set()
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+
+    def test_shutting_down_waits_for_what_runs(self, scheduler: Scheduler) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def work() -> str:
+            started.set()
+            release.wait(PATIENCE)
+            return "done"
+
+        scheduler.process("p")(work)
+        scheduler.start()
+        scheduler.run_now("p")
+        assert started.wait(PATIENCE)
+        stopper = threading.Thread(target=scheduler.shutdown)
+        stopper.start()
+        release.set()
+        stopper.join(PATIENCE)
+        assert [run.result for run in scheduler.monitor.runs()] == ["done"]
+
+    def test_shutting_down_in_a_hurry_reports_what_is_left(self, scheduler: Scheduler) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        scheduler.process("p")(work)
+        scheduler.start()
+        request = scheduler.run_now("p")
+        assert started.wait(PATIENCE)
+        report = scheduler.shutdown(timeout=0)
+        release.set()
+        assert [run.request_id for run in report.left] == [request.id]
+        assert statuses(scheduler, request.id) == [RunStatus.ABANDONED]
+
+    def test_a_kill_reaches_a_process_that_looks(self, scheduler: Scheduler) -> None:
+        started = threading.Event()
+        ended = threading.Event()
+
+        def work() -> None:
+            started.set()
+            try:
+                current_run().sleep(PATIENCE)
+            finally:
+                ended.set()
+
+        scheduler.process("p")(work)
+        with scheduler:
+            request = scheduler.run_now("p")
+            assert started.wait(PATIENCE)
+            (run,) = runs_of(scheduler, request.id)
+            scheduler.kill(run.id)
+            assert ended.wait(PATIENCE)
+        (run,) = runs_of(scheduler, request.id)
+        assert run.status is RunStatus.KILLED
+        assert run.kill_asked_at is not None
+
+    def test_a_run_that_takes_too_long_is_timed_out_and_another_thread_takes_its_place(self, store: Store) -> None:
+        started, release, other = threading.Event(), threading.Event(), threading.Event()
+
+        def hang() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        scheduler = Scheduler(store, workers=1)
+        scheduler.process("hang", timeout=timedelta(milliseconds=50))(hang)
+        scheduler.process("other")(other.set)
+        with scheduler:
+            request = scheduler.run_now("hang")
+            assert started.wait(PATIENCE)
+            scheduler.run_now("other")
+            assert other.wait(PATIENCE)
+            release.set()
+        (run,) = runs_of(scheduler, request.id)
+        assert run.status is RunStatus.TIMED_OUT
+        assert "release.wait" in "".join(line.text for line in scheduler.monitor.log(run.id))
+
+    def test_pausing_runs_nothing_until_it_resumes(self, scheduler: Scheduler) -> None:
+        done = threading.Event()
+        scheduler.process("p")(done.set)
+        scheduler.pause()
+        with scheduler:
+            request = scheduler.run_now("p")
+            assert scheduler.monitor.request(request.id).status is RequestStatus.SCHEDULED
+            assert runs_of(scheduler, request.id) == []
+            scheduler.resume()
+            assert done.wait(PATIENCE)
+
+    def test_run_pending_is_for_a_scheduler_without_a_thread(self, scheduler: Scheduler) -> None:
+        with scheduler, pytest.raises(SchedulerStateError, match="own thread"):
+            scheduler.run_pending()
+
+    def test_two_schedulers_share_the_work(self, store: Store) -> None:
+        registry = ProcessRegistry()
+        both = threading.Barrier(2)
+        registry.process("p", overlap=Overlap.ALLOW)(lambda: both.wait(PATIENCE))
+        first = Scheduler(store, processes=registry, workers=1)
+        second = Scheduler(store, processes=registry, workers=1)
+        with first, second:
+            first.run_now("p")
+            second.run_now("p")
+            while any(run.is_active for run in first.monitor.runs()) or len(first.monitor.runs()) < 2:
+                threading.Event().wait(0.01)
+        runs = first.monitor.runs()
+        assert [run.status for run in runs] == [RunStatus.SUCCESS] * 2
+        assert len({run.owner for run in runs}) == 2
+
+    def test_it_survives_a_store_that_fails(self, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+        class Flaky:
+            fails = 3
+
+        claim = store.claim
+
+        def flaky(*args: Any) -> Any:
+            if Flaky.fails:
+                Flaky.fails -= 1
+                raise StoreUnavailableError("the disk is on fire")
+            return claim(*args)
+
+        store.claim = flaky  # type: ignore[assignment,method-assign]
+        done = threading.Event()
+        scheduler = Scheduler(store)
+        scheduler.process("p")(done.set)
+        with scheduler:
+            scheduler.run_now("p")
+            assert done.wait(PATIENCE)
+        assert sum("the disk is on fire" in record.getMessage() for record in caplog.records) == 1
+
+
+class TestExit:
+    """What a program that ends too early is told."""
+
+    SCRIPT = """
+from bgsched import EverySeconds, Immediate, Schedule, Scheduler
+scheduler = Scheduler({store!r})
+scheduler.process("hello")(lambda: None)
+scheduler.process("beat", timing=Schedule(EverySeconds(1)))(lambda: None)
+{how}
+"""
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "scheduler.schedule('hello', Immediate())",
+            "scheduler.start().pause(); scheduler.schedule('hello', Immediate())",
+            "import os; scheduler.schedule('hello', Immediate()); os.fork() and os.wait()",
+        ],
+        ids=["never started", "ended before it ran", "not once more in a forked child"],
+    )
+    @pytest.mark.parametrize(("store", "told"), [("memory://", 1), ("sqlite:///app.db", 0)])
+    def test_a_request_that_is_forgotten_is_named(self, tmp_path: Path, how: str, store: str, told: int) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", self.SCRIPT.format(store=store, how=how)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == ""
+        assert done.stderr.count("of process 'hello' was due, has not run, and is forgotten") == told
+        assert len(done.stderr.splitlines()) == told
+
+
+class TestAsync:
+    def test_an_async_process_runs(self, scheduler: Scheduler) -> None:
+        @scheduler.process("p")
+        async def work(n: int) -> int:
+            return n + 1
+
+        request = scheduler.schedule(work, Immediate(), {"n": 1})
+        scheduler.run_pending()
+        assert runs_of(scheduler, request.id)[0].result == 2
