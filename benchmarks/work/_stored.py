@@ -1,5 +1,6 @@
 """SQLite files that hold much already: made once in a session, in an OS process of its own, and copied for each use."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,11 @@ def stored_runs(count: int, session: Path) -> Path:
 
 
 def copy_of(file: Path, folder: Path) -> None:
-    """Put a copy where a work of bgsched has its store."""
-    shutil.copyfile(file, folder / "bgsched.db")
+    """Put a copy where a work of bgsched has its store, and on the disk, or the first checkpoint pays for that."""
+    copy = folder / "bgsched.db"
+    shutil.copyfile(file, copy)
+    with copy.open("rb+") as written:
+        os.fsync(written.fileno())
 
 
 def _made(what: str, count: int, session: Path) -> Path:
