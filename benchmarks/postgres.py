@@ -8,6 +8,7 @@ its own that runs ten at once; one more files what wakes them. Both keep a recor
 - Idle load: statements that reach the server, BEGIN and COMMIT among them, as its own log counts them.
 """
 
+import argparse
 import asyncio
 import json
 import random
@@ -280,13 +281,23 @@ def main(words: Sequence[str]) -> None:
         case ["wake", name, dsn, count]:
             CONTENDERS[name].wake(dsn, int(count))
         case _:
-            rounds = int(words[0]) if words else ROUNDS
-            figures: dict[str, dict[str, list[float]]] = {name: {} for name in CONTENDERS}
-            for _ in range(rounds):
-                for name in CONTENDERS:  # in turn, so that both suffer what else the machine does
-                    for figure, values in measure(name).items():
-                        figures[name].setdefault(figure, []).extend(values)
-            report(figures)
+            parser = argparse.ArgumentParser(
+                prog="python -m benchmarks.postgres",
+                description=__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"{ROUNDS} by default, two minutes each")
+            measure_all(parser.parse_args(words).rounds)
+
+
+def measure_all(rounds: int) -> None:
+    """Take all figures of all contenders, in turn, so that both suffer what else the machine does."""
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in CONTENDERS}
+    for _ in range(rounds):
+        for name in CONTENDERS:
+            for figure, values in measure(name).items():
+                figures[name].setdefault(figure, []).extend(values)
+    report(figures)
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> None:
