@@ -1,13 +1,17 @@
-"""What every test may ask for: PostgreSQL, and Hypothesis that is repeatable in CI."""
+"""What every test may ask for: a scheduler with a clock to set, PostgreSQL, and Hypothesis that is repeatable in CI."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from _missing import no_postgres
 from hypothesis import settings
+
+from bgsched import MemoryStore, Scheduler, SQLiteStore, Store
+from bgsched.testing import ManualClock
 
 pytest_plugins = ["pytester"]
 
@@ -49,3 +53,25 @@ def postgres_database(postgres_dsn: str) -> Iterator[str]:
 
     with temporary_database(postgres_dsn) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test sets: it begins at the begin of 2026, UTC."""
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of one machine; where the server matters as well, folders have a fixture of this name of their own."""
+    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
+    """A scheduler that runs what the test lets it run."""
+    scheduler = Scheduler(store, clock=clock)
+    yield scheduler
+    scheduler.shutdown(timeout=0)

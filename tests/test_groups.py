@@ -1,8 +1,6 @@
 """Groups, and processes that follow others: in order, each member with a run of its own, whatever restarts."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +22,6 @@ from bgsched import (
     Schedule,
     Scheduler,
     SchedulerStateError,
-    SQLiteStore,
     Store,
     UnknownProcessError,
     current_run,
@@ -33,25 +30,6 @@ from bgsched.testing import ManualClock
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 S = RunStatus
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(T0)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
-    scheduler = Scheduler(store, clock=clock)
-    yield scheduler
-    scheduler.shutdown(timeout=0)
 
 
 @pytest.fixture

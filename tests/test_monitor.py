@@ -40,18 +40,6 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(T0)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
     scheduler = Scheduler(store, clock=clock)
     scheduler.process("p")(lambda: None)

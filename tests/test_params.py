@@ -17,7 +17,6 @@ from hypothesis import given, strategies as st
 
 from bgsched import (
     Immediate,
-    MemoryStore,
     OnAbandon,
     ParamsError,
     ProcessNameError,
@@ -25,7 +24,6 @@ from bgsched import (
     Retry,
     RunStatus,
     Scheduler,
-    SQLiteStore,
     Store,
     current_run,
 )
@@ -164,25 +162,6 @@ class TestCodecs:
             "points": [{"x": 1, "y": "0"}],
             "p": {"first": "2026-01-01", "last": None, "parts": []},
         }
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
-    scheduler = Scheduler(store, clock=clock)
-    yield scheduler
-    scheduler.shutdown(timeout=0)
 
 
 class TestProcesses:

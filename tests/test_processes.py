@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from bgsched import (
     CurrentRun,
     Event,
     EveryMinutes,
-    MemoryStore,
     RequestScheduled,
     RequestUnscheduled,
     Retry,
@@ -29,7 +27,6 @@ from bgsched import (
     RunStatus,
     Schedule,
     Scheduler,
-    SQLiteStore,
     Store,
     current_run,
 )
@@ -38,26 +35,6 @@ from bgsched.testing import ManualClock
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 S = RunStatus
 PATIENCE = 20.0  # seconds until a signal that never comes fails a test
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(T0)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
-    """A scheduler that runs what the test lets it run."""
-    scheduler = Scheduler(store, clock=clock)
-    yield scheduler
-    scheduler.shutdown(timeout=0)
 
 
 def only_run(scheduler: Scheduler, work: Callable[..., Any], **options: Any) -> Run:

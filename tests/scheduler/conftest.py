@@ -4,21 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scheduler._asked import T0
 
 from bgsched import (
     MemoryStore,
     PostgresStore,
-    Scheduler,
     SQLiteStore,
     Store,
 )
-from bgsched.testing import ManualClock
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(T0)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -31,10 +23,3 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "app.db")
     yield store
     store.close()
-
-
-@pytest.fixture
-def scheduler(store: Store, clock: ManualClock) -> Iterator[Scheduler]:
-    scheduler = Scheduler(store, clock=clock)
-    yield scheduler
-    scheduler.shutdown(timeout=0)
