@@ -549,6 +549,7 @@ class Elsewhere(Executor):
 class TestElsewhere:
     def test_one_that_gives_a_run_away_twice_has_it_run_once(self) -> None:
         """As Dask does when a worker died."""
+        workers: list[threading.Thread] = []
 
         def twice(future: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
             def work_twice() -> None:
@@ -556,11 +557,13 @@ class TestElsewhere:
                 function(*given)
                 future.set_result(None)
 
-            threading.Thread(target=work_twice).start()
+            workers.append(threading.Thread(target=work_twice))
+            workers[0].start()
 
         bench = Bench(MemoryStore(), Elsewhere(twice))
         with bench.scheduler:
             run = bench.run(work.plus, one=1)
+            workers[0].join(PATIENCE)  # a scheduler that is gone answers nobody
         assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
 
     def test_a_connection_is_closed_when_nobody_reads_from_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
