@@ -69,8 +69,8 @@ def _execute(connection: sqlite3.Connection, spell: _Spell, columns: Mapping[str
     Each execution lets go of the interpreter, and waits to have it back while processes run Python code: with one for
     each row, a batch of a hundred would wait a hundred times.
     """
-    count = len(next(iter(columns.values())))
-    differ = tuple([name for name, column in columns.items() if not is_same(column)]) if count > 1 else ()
+    size = len(next(iter(columns.values())))
+    differ = tuple([name for name, column in columns.items() if not is_same(column)]) if size > 1 else ()
     common = {name: column[0] for name, column in columns.items() if column[0] is not None and name not in differ}
     shape, shared = _Shape(differ, tuple(common)), tuple(common.values())
     rows = list(zip(*(columns[name] for name in differ), strict=True)) or [()]
