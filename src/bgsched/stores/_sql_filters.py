@@ -34,8 +34,6 @@ __all__ = [
 LOOK = 100
 LOOK_LINES = 10_000  # more than an attempt's log has
 
-_RUNNING = f"{ACTIVE_STATUS} AND status = 'running'"  # in words of both indexes, of active runs and of running ones
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -52,7 +50,10 @@ class Lane:
 
 
 def lanes(filter: RunFilter) -> list[Lane]:
-    """Return the lanes of a filter: one for each status that a run may end in, and one for those that go on."""
+    """Return the lanes of a filter: by what it names, for the statuses of what has ended and of what goes on.
+
+    What goes on and is not of anybody named is read whole, by an index of those that run or of all that go on.
+    """
     if filter.parent is not None:
         return [Lane("parent_id = ?", (filter.parent,))]
     named = _named(filter)
@@ -62,16 +63,10 @@ def lanes(filter: RunFilter) -> list[Lane]:
     statuses = filter.status or frozenset(RunStatus)
     ended = tuple(sorted(status.value for status in FINAL & statuses))
     found = [Lane(f"{front}finished_at IS NOT NULL", values, ended)] if ended else []
-    return found + _active(front, values, ACTIVE & statuses)
-
-
-def _active(front: str, values: tuple[Any, ...], wanted: Collection[RunStatus]) -> list[Lane]:
-    if not wanted:
-        return []
-    condition = _RUNNING if wanted == {RunStatus.RUNNING} else ACTIVE_STATUS
-    if wanted == {RunStatus.WAITING}:
-        condition += " AND status = 'waiting'"
-    return [Lane(f"{front}{condition}", values, id="+id")]
+    active = tuple(sorted(status.value for status in ACTIVE & statuses))
+    if not named:
+        return found + [Lane(f"{ACTIVE_STATUS} AND status = '{status}'", id="+id") for status in active]
+    return [*found, Lane(f"{front}{ACTIVE_STATUS}", values, active)] if active else found
 
 
 def _named(filter: RunFilter) -> list[tuple[str, str]]:
