@@ -77,12 +77,13 @@ QUESTIONS: dict[str, Ask] = {
     "summary": lambda m: m.summary(since=NOW - timedelta(hours=3)),
     "summary of a process": lambda m: m.summary("p1", since=NOW - timedelta(hours=3)),
     "histogram": lambda m: m.histogram(since=NOW - timedelta(days=1), until=NOW),
+    "histogram of a process": lambda m: m.histogram("p1", since=NOW - timedelta(days=1), until=NOW),
     "totals": lambda m: m.totals(NOW - timedelta(hours=2)),
 }
 
 
 OTHERS = 4_000
-ALL_THAT_GOES_ON = {"running", "status and what is going on"}
+OF_ALL = {"running", "status and what is going on", "summary", "histogram", "totals"}
 
 
 def fill(store: Store, runs: int) -> None:
@@ -180,22 +181,25 @@ def quiet_and_crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     stores = SQLiteStore(tmp_path_factory.mktemp("quiet") / "a"), SQLiteStore(tmp_path_factory.mktemp("crowded") / "a")
     for store, others in zip(stores, (100, OTHERS), strict=True):
         fill(store, 2_000)
-        go_on(store, others)
+        crowd(store, others)
     yield stores
     for store in stores:
         store.close()
 
 
-def go_on(store: Store, others: int) -> None:
-    """Add runs that wait and runs that go on: a few of those that the questions name, *others* of nobody named."""
+def crowd(store: Store, others: int) -> None:
+    """Add runs that wait, run and have ended: a few of those that the questions name, *others* of nobody named."""
     named = Run(request_id="r1", process="p1", user="ann", fire_time=NOW, recorded_at=NOW, due_at=NOW, revision=9)
     other = replace(named, request_id="other", process="other", user="other")
     going_on = {"attempt": 1, "owner": "x", "due_at": None, "claimed_at": NOW, "started_at": NOW}
+    end = {"finished_at": NOW, "duration": timedelta(0), "status": RunStatus.SUCCESS}
     with store.transaction() as tx:
         for run, count in ((named, 20), (other, others)):
             runs = [replace(run, fire_time=NOW + timedelta(seconds=n)) for n in range(count)]
             tx.insert_runs(runs)
             tx.insert_runs([replace(run, revision=10, status=RunStatus.RUNNING, **going_on) for run in runs])
+            tx.insert_runs([replace(run, revision=11, **going_on | end) for run in runs])
+        tx.count_ended([Ended(NOW, f"other {n}", RunStatus.SUCCESS, 1) for n in range(others)], "x")
 
 
 class TestGrowth:
@@ -208,7 +212,10 @@ class TestGrowth:
             ASKED[name](Monitor(store, clock=ManualClock(NOW)))
             return sum(steps for (steps,) in taken)
 
-    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in {"histogram", "totals", "next due"}])
+    @pytest.mark.parametrize(
+        "name",
+        [name for name in QUESTIONS if name not in {"histogram", "histogram of a process", "totals", "next due"}],
+    )
     def test_steps_do_not_grow_with_the_store(
         self, small_and_big: tuple[SQLiteStore, SQLiteStore], name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -216,8 +223,8 @@ class TestGrowth:
         small, big = (self.steps(store, name) for store in small_and_big)
         assert big <= 1.3 * small + 500
 
-    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ALL_THAT_GOES_ON])
-    def test_steps_do_not_grow_with_what_goes_on_elsewhere(
+    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in OF_ALL])
+    def test_steps_do_not_grow_with_what_is_of_others(
         self, quiet_and_crowded: tuple[SQLiteStore, SQLiteStore], name: str
     ) -> None:
         quiet, crowded = (self.steps(store, name) for store in quiet_and_crowded)
@@ -304,13 +311,13 @@ def postgres_store(postgres_dsn: str, request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture(scope="module", params=["analyzed", "never analyzed"])
 def crowded_postgres_store(postgres_dsn: str, request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
-    """Lend a store in which many runs of nobody who is asked for wait and run."""
+    """Lend a store in which many runs of nobody who is asked for wait, run and have ended."""
 
-    def crowd(store: PostgresStore) -> None:
+    def fill_and_crowd(store: PostgresStore) -> None:
         fill(store, 2_000)
-        go_on(store, OTHERS)
+        crowd(store, OTHERS)
 
-    with planned_store(postgres_dsn, crowd, analyzed=request.param == "analyzed") as store:
+    with planned_store(postgres_dsn, fill_and_crowd, analyzed=request.param == "analyzed") as store:
         yield store
 
 
@@ -341,8 +348,8 @@ class TestPostgres:
         assert [p for p in plans if re.search(r"Seq Scan on (runs|requests|log)\b", p)] == []
         assert [p for p in plans if "Bitmap" in p] == []  # it would collect all that match, however few are wanted
 
-    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ALL_THAT_GOES_ON])
-    def test_a_question_looks_at_nothing_that_goes_on_elsewhere(
+    @pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in OF_ALL])
+    def test_a_question_looks_at_nothing_of_others(
         self, crowded_postgres_store: PostgresStore, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         plans = self.plans(monkeypatch, "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF)")

@@ -1,10 +1,12 @@
 """The questions to a PostgreSQL store, each in one round trip, in a transaction that cannot write."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from psycopg.rows import TupleRow
 
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
@@ -12,7 +14,7 @@ from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._links import LONG, Links
 from bgsched.stores._postgres_pages import page
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
-from bgsched.stores._sql_filters import request_conditions
+from bgsched.stores._sql_filters import of_processes, request_conditions
 from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
 
 __all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
@@ -95,23 +97,24 @@ class PostgresReader:
         return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
-        where = "finished_at IS NOT NULL AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
-        values: list[Any] = [since]
-        if process is not None:
-            where += " AND (process = %s) IS TRUE"  # so that it is read in the index of figures
-            values.append(process)
-        runs = f"FROM {self._schema}.runs WHERE {where}"
+        wanted, values = of_processes(f"{self._schema}.runs WHERE finished_at IS NOT NULL", process)
+        runs = (
+            f"FROM wanted CROSS JOIN LATERAL (SELECT status, fire_count, duration, lateness FROM {self._schema}.runs "
+            "WHERE process = wanted.process AND finished_at IS NOT NULL "
+            "AND recorded_at >= coalesce(%s, '-infinity'::timestamptz) OFFSET 0) AS run"
+        )
+        values.append(since)
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
         spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
-        wanted = RunFilter(process=process, since=since, limit=1)
+        last = RunFilter(process=process, since=since, limit=1)
         with self._links.transaction() as talk:
             talk.patience = LONG
             counts, ((durations, lateness),) = talk.send(
-                (f"SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
-                (f"SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
+                (f"{_spelled(wanted)} SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
+                (f"{_spelled(wanted)} SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
             )
             newest: dict[str, Any] = {
-                name: next(iter(page(talk, self._schema, replace(wanted, status=statuses))), None)
+                name: next(iter(page(talk, self._schema, replace(last, status=statuses))), None)
                 for name, statuses in LAST.items()
             }
         spans: dict[str, Any] = {
@@ -122,25 +125,24 @@ class PostgresReader:
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        names = [] if process is None else [process]
-        rows = self._ask(
-            f"SELECT hour, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour BETWEEN %s AND %s "
-            f"{'AND process = %s ' * len(names)}GROUP BY 1, 2 ORDER BY 1, 2",
-            since.replace(minute=0, second=0, microsecond=0),
-            until,
-            *names,
-        )
+        first = since.replace(minute=0, second=0, microsecond=0)
+        rows = self._counted("hour, status", process, "BETWEEN %s AND %s", (first, until))
         return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _values.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
-        rows = self._ask(
-            f"SELECT process, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour >= %s AND hour < %s "
-            "GROUP BY 1, 2 ORDER BY 1, 2",
-            first,
-            until,
-        )
+        rows = self._counted("process, status", None, ">= %s AND hour < %s", (first, until))
         return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
+
+    def _counted(self, by: str, process: str | None, hours: str, bounds: Sequence[datetime]) -> list[TupleRow]:
+        wanted, names = of_processes(f"{self._schema}.ended WHERE true", process)
+        return self._ask(
+            f"{_spelled(wanted)} SELECT {by}, sum(count)::bigint FROM wanted CROSS JOIN LATERAL ("
+            f"SELECT hour, status, count FROM {self._schema}.ended WHERE ended.process = wanted.process "
+            f"AND hour {hours} OFFSET 0) AS counted GROUP BY {by} ORDER BY {by}",
+            *names,
+            *bounds,
+        )
 
     def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
         """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""

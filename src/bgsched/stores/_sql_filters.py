@@ -26,6 +26,7 @@ __all__ = [
     "lanes",
     "look",
     "mentions",
+    "of_processes",
     "request_conditions",
     "rest",
     "sift",
@@ -165,3 +166,16 @@ def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     return " AND ".join(found), values
+
+
+def of_processes(table: str, process: str | None) -> tuple[str, list[Any]]:
+    """Return the CTE of the processes that are asked for, with its values: the one named, or each that *table* has.
+
+    Each costs a look into the index that begins with the process; so a figure of one reads nothing of the others.
+    *table*: with the condition of that index.
+    """
+    if process is not None:
+        return "WITH wanted(process) AS (VALUES (CAST(? AS text)))", [process]
+    first = f"SELECT min(process) FROM {table}"  # noqa: S608  our own
+    following = f"SELECT ({first} AND process > wanted.process) FROM wanted WHERE wanted.process IS NOT NULL"  # noqa: S608
+    return f"WITH RECURSIVE wanted(process) AS ({first} UNION ALL {following})", []

@@ -192,7 +192,7 @@ class SQLiteTransaction:
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         self._connection.executemany(
             "INSERT INTO bgsched_ended (hour, process, status, owner, count) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (hour, process, status, owner) DO UPDATE SET count = count + excluded.count",
+            "ON CONFLICT (process, hour, status, owner) DO UPDATE SET count = count + excluded.count",
             [(_values.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended],
         )
 

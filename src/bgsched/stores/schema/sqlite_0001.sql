@@ -75,7 +75,7 @@ CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting
 CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, process, status, fire_count, duration, lateness)
+CREATE INDEX bgsched_runs_figures ON bgsched_runs (process, recorded_at, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_user_process ON bgsched_runs (user, process, status, id)
@@ -101,7 +101,7 @@ CREATE TABLE bgsched_ended (
     status  TEXT NOT NULL,
     owner   TEXT NOT NULL,
     count   INTEGER NOT NULL,
-    PRIMARY KEY (hour, process, status, owner)
+    PRIMARY KEY (process, hour, status, owner)
 ) WITHOUT ROWID;
 
 CREATE TABLE bgsched_log (
