@@ -19,7 +19,7 @@ from bgsched.stores._sql_filters import Lane, Mentions
 from bgsched.stores._wire import Statement
 from bgsched.stores.base import Page, RunFilter
 
-__all__ = ["page"]
+__all__ = ["page", "recorded_since"]
 
 _MARGIN = timedelta(seconds=15)
 _NO_END = (1 << 63) - 1
@@ -114,6 +114,12 @@ def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
         where="".join(where for where, *_ in given),
         values=tuple(at for _, at, _ in given),
     )
+
+
+def recorded_since(talk: Talk, schema: str, at: datetime | None) -> tuple[str, list[Any]]:
+    """Return the condition, with its values, of the runs that were recorded at *at* or later: a range of ids."""
+    bounds = _bounds(talk, schema, RunFilter(since=at))
+    return f"id >= %s AND id < %s{bounds.where}", [bounds.first, bounds.end, *bounds.values]
 
 
 def _shifted(at: datetime, margin: timedelta) -> datetime:

@@ -11,8 +11,8 @@ from psycopg.rows import TupleRow
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores import _columns, _rows, _values
-from bgsched.stores._links import LONG, Links
-from bgsched.stores._postgres_pages import page
+from bgsched.stores._links import LONG, Links, Talk
+from bgsched.stores._postgres_pages import page, recorded_since
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
 from bgsched.stores._sql_filters import of_processes, request_conditions
 from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
@@ -97,21 +97,16 @@ class PostgresReader:
         return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
-        wanted, values = of_processes(f"{self._schema}.runs WHERE finished_at IS NOT NULL", process)
-        runs = (
-            f"FROM wanted CROSS JOIN LATERAL (SELECT status, fire_count, duration, lateness FROM {self._schema}.runs "
-            "WHERE process = wanted.process AND finished_at IS NOT NULL "
-            "AND recorded_at >= coalesce(%s, '-infinity'::timestamptz) OFFSET 0) AS run"
-        )
-        values.append(since)
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
         spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
         last = RunFilter(process=process, since=since, limit=1)
         with self._links.transaction() as talk:
             talk.patience = LONG
+            where, values = self._summed_up(talk, process, since)
+            runs = f"FROM {self._schema}.runs WHERE finished_at IS NOT NULL AND {where}"
             counts, ((durations, lateness),) = talk.send(
-                (f"{_spelled(wanted)} SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
-                (f"{_spelled(wanted)} SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
+                (f"SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
+                (f"SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
             )
             newest: dict[str, Any] = {
                 name: next(iter(page(talk, self._schema, replace(last, status=statuses))), None)
@@ -123,6 +118,19 @@ class PostgresReader:
             for percent, value in zip((50, 95, 99), found or (None, None, None), strict=True)
         }
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
+
+    def _summed_up(self, talk: Talk, process: str | None, since: datetime | None) -> tuple[str, list[Any]]:
+        """Return the condition, with its values, of the runs of a summary.
+
+        Those of a process are read in the index of figures, by words that none but it has: no page is read along it.
+        Those of all lie side by side in the table, where reading does not depend on when it was vacuumed.
+        """
+        if process is None:
+            return recorded_since(talk, self._schema, since)
+        return (
+            "process COLLATE \"C\" = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)",
+            [process, since],
+        )
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)

@@ -76,7 +76,7 @@ CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AN
 CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_request ON bgsched.runs (request_id, status, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_figures ON bgsched.runs (process, recorded_at, status, fire_count, duration, lateness)
+CREATE INDEX runs_figures ON bgsched.runs (process COLLATE "C", recorded_at, status, fire_count, duration, lateness)
     WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND finished_at IS NOT NULL;
 CREATE INDEX runs_user_process ON bgsched.runs ("user", process, status, id)
