@@ -85,16 +85,20 @@ def _of_lane(schema: str, lane: Lane, where: str) -> str:
     One for all its statuses, for to plan it costs more than to execute it. It compares pairs: otherwise the planner,
     who does not know how rare a status is, may walk all ids instead of those of the status.
     """
-    key, of, order = lane.id, "", f"{lane.id} DESC"
+    key, of, order = "id", "", "id DESC"
     if lane.statuses:
         key, of, order = "(status, id)", "lane.status, ", "status DESC, id DESC"
     newest = (
-        f"(SELECT id FROM {schema}.runs WHERE {lane.where.replace('?', '%s')}{where} "
-        f"AND {key} >= ({of}%s) AND {key} < ({of}%s) ORDER BY {order} LIMIT %s)"
+        f"(SELECT id FROM {schema}.runs WHERE {lane.where.replace('?', 'wanted.process' if lane.of_each else '%s')}"
+        f"{where} AND {key} >= ({of}%s) AND {key} < ({of}%s) ORDER BY {order} LIMIT %s)"
     )
     if not lane.statuses:
         return newest
-    return f"(SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL {newest} AS one)"
+    with_wanted, wanted = "", ""
+    if lane.of_each:
+        with_wanted, wanted = f"{_sql_filters.going_on(f'{schema}.runs')} ", "CROSS JOIN wanted "
+    lanes = f"unnest(%s::text[]) AS lane(status) {wanted}"
+    return f"({with_wanted}SELECT one.id FROM {lanes}CROSS JOIN LATERAL {newest} AS one)"
 
 
 def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:

@@ -23,6 +23,7 @@ __all__ = [
     "Lane",
     "Mentions",
     "Sifted",
+    "going_on",
     "lanes",
     "look",
     "mentions",
@@ -40,21 +41,17 @@ LOOK_LINES = 10_000  # more than an attempt's log has
 class Lane:
     """A condition and its values; with *statuses*, one lane for each of them.
 
-    *id*: how to write ``id`` beside it. ``+id`` keeps the planner from walking the ids where an index over few rows
-    serves better.
+    *of_each*: one for each process of which something goes on, too; its name is the value.
     """
 
     where: str
     values: tuple[Any, ...] = ()
     statuses: tuple[str, ...] = ()
-    id: str = "id"
+    of_each: bool = False
 
 
 def lanes(filter: RunFilter) -> list[Lane]:
-    """Return the lanes of a filter: by what it names, for the statuses of what has ended and of what goes on.
-
-    What goes on and is not of anybody named is read whole, by an index of those that run or of all that go on.
-    """
+    """Return the lanes of a filter: by what it names, for the statuses of what has ended and of what goes on."""
     if filter.parent is not None:
         return [Lane("parent_id = ?", (filter.parent,))]
     named = _named(filter)
@@ -65,9 +62,11 @@ def lanes(filter: RunFilter) -> list[Lane]:
     ended = tuple(sorted(status.value for status in FINAL & statuses))
     found = [Lane(f"{front}finished_at IS NOT NULL", values, ended)] if ended else []
     active = tuple(sorted(status.value for status in ACTIVE & statuses))
-    if not named:
-        return found + [Lane(f"{ACTIVE_STATUS} AND status = '{status}'", id="+id") for status in active]
-    return [*found, Lane(f"{front}{ACTIVE_STATUS}", values, active)] if active else found
+    if active and named:
+        found.append(Lane(f"{front}{ACTIVE_STATUS}", values, active))
+    elif active:
+        found.append(Lane(f"process = ? AND {ACTIVE_STATUS}", statuses=active, of_each=True))
+    return found
 
 
 def _named(filter: RunFilter) -> list[tuple[str, str]]:
@@ -166,6 +165,11 @@ def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     return " AND ".join(found), values
+
+
+def going_on(table: str) -> str:
+    """Return the CTE of the processes of which something goes on."""
+    return of_processes(f"{table} WHERE {ACTIVE_STATUS}", None)[0]
 
 
 def of_processes(table: str, process: str | None) -> tuple[str, list[Any]]:

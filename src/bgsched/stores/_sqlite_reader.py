@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from bgsched.request import Request
@@ -60,11 +61,17 @@ def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
     bounds, most = _bounds(connection, filter), _sql_filters.look(filter)
     ids: list[int] = []
     for lane in _sql_filters.lanes(filter):
-        where = f"{lane.where} AND {lane.id} BETWEEN ? AND ?{' AND status = ?' * bool(lane.statuses)}"
-        query = f"SELECT id FROM bgsched_runs WHERE {where} ORDER BY {lane.id} DESC LIMIT ?"  # noqa: S608
-        for status in [[status] for status in lane.statuses] or [[]]:
-            ids += [row[0] for row in connection.execute(query, (*lane.values, *bounds, *status, most))]
+        where = f"{lane.where} AND id BETWEEN ? AND ?{' AND status = ?' * bool(lane.statuses)}"
+        query = f"SELECT id FROM bgsched_runs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+        statuses: Sequence[Any] = [[status] for status in lane.statuses] or [[]]
+        for values, status in product(_going_on(connection) if lane.of_each else [lane.values], statuses):
+            ids += [row[0] for row in connection.execute(query, (*values, *bounds, *status, most))]
     return sorted(ids, reverse=True)[:most]
+
+
+def _going_on(connection: sqlite3.Connection) -> list[tuple[str]]:
+    wanted = _sql_filters.going_on("bgsched_runs")
+    return connection.execute(f"{wanted} SELECT process FROM wanted WHERE process IS NOT NULL").fetchall()  # noqa: S608
 
 
 def _fulfilling(

@@ -60,8 +60,7 @@ CREATE TABLE bgsched.runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
 
--- What is going on: mostly few rows, which leave these indexes when they end. Most never enter the one of those that
--- run: they end before it is told that they began.
+-- What is going on: mostly few rows, which leave these indexes when they end.
 CREATE INDEX runs_active ON bgsched.runs (request_id, status, id) WHERE status IN ('waiting', 'running');
 CREATE INDEX runs_active_process ON bgsched.runs (process, status, id) WHERE status IN ('waiting', 'running');
 CREATE INDEX runs_active_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND status IN ('waiting', 'running');
@@ -69,7 +68,6 @@ CREATE INDEX runs_active_user_process ON bgsched.runs ("user", process, status, 
     WHERE "user" IS NOT NULL AND status IN ('waiting', 'running');
 CREATE INDEX runs_key ON bgsched.runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX runs_kill ON bgsched.runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
-CREATE INDEX runs_running ON bgsched.runs (id) WHERE status = 'running';
 CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AND owner IS NULL;
 
 -- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.

@@ -59,15 +59,13 @@ CREATE TABLE bgsched_runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 
--- What is going on: mostly few rows, which leave these indexes when they end. Most never enter the one of those that
--- run: they end before it is told that they began.
+-- What is going on: mostly few rows, which leave these indexes when they end.
 CREATE INDEX bgsched_runs_active ON bgsched_runs (request_id, status, id) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_active_process ON bgsched_runs (process, status, id) WHERE status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_active_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_active_user_process ON bgsched_runs (user, process, status, id)
     WHERE user IS NOT NULL AND status IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_kill ON bgsched_runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
-CREATE INDEX bgsched_runs_running ON bgsched_runs (id) WHERE status = 'running';
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
