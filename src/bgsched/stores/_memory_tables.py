@@ -211,8 +211,8 @@ class Tables:
 
     def _startable(self, processes: Collection[str]) -> Iterator[Run]:
         """Yield the waiting runs that nobody owns and nothing blocks, earliest due first."""
-        blocked = self._held_keys()
         waiting = [self.all_runs[id] for id in self._by_owner.get(None, ())]
+        blocked = self._held_keys() if waiting else ()
         for run in sorted(waiting, key=lambda run: (run.due_at or run.fire_time, run.id)):
             if run.process in processes and run.overlap_key not in blocked:
                 yield run
