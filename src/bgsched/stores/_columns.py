@@ -6,6 +6,9 @@ __all__ = [
     "ACTIVE_STATUS",
     "ADVANCING_COLUMNS",
     "CHANGING_COLUMNS",
+    "ENDED_STATUS",
+    "FIGURES",
+    "FIGURES_OF_PROCESS",
     "IS_INSTANT",
     "KEEP_ABSENCES",
     "LOG_COLUMNS",
@@ -14,6 +17,7 @@ __all__ = [
     "RUN_COLUMNS",
     "SCHEDULER_COLUMNS",
     "WHOLE",
+    "active_by",
     "has_newer",
 ]
 
@@ -102,6 +106,17 @@ IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
 
+ENDED_STATUS = f"status NOT {ACTIVE_STATUS.removeprefix('status ')}"
+"""Of ended runs, in words of the indexes that pages are found by."""
+
+FIGURES = "finished_at IS NOT NULL"
+"""Of ended runs, in words of the index of all figures, and of no other."""
+
+FIGURES_OF_PROCESS = f"{ENDED_STATUS} AND id <> -5"
+"""The same of the index of the figures by process."""
+
+_ACTIVE_INDEXES = (("request_id",), ("process",), ('"user"',), ('"user"', "process"))
+
 _FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
 
 LOG_COLUMNS = ("run_id", "seq", "at", "level", "logger", "text", "attempt")
@@ -121,8 +136,25 @@ SCHEDULER_COLUMNS = (
 )
 
 
+def active_by(*columns: str, of: str = "") -> str:
+    """Return the condition of active runs in the words of the index that begins with *columns*, and of no other.
+
+    *of*: an alias of the table, with its dot.
+    """
+    if not columns:  # of the index that begins with the status
+        return f"{of}finished_at IS NULL"
+    return f"{of}{ACTIVE_STATUS} AND {of}id <> -{1 + _ACTIVE_INDEXES.index(columns)}"
+
+
 def has_newer(runs: str) -> str:
-    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by two looks at most."""
-    newer = f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id AND newer.id > run.id"  # noqa: S608
-    ended = f"newer.finished_at IS NOT NULL AND newer.{_FINAL_STATUS}"
-    return f"({newer} AND {ended}) OR {newer} AND newer.{ACTIVE_STATUS}))"
+    """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by a few looks at most.
+
+    The members of a group are one with it: what is newer is younger than the last of them.
+    """
+    family = f"(SELECT max(member.id) FROM {runs} AS member WHERE member.parent_id = coalesce(run.parent_id, run.id))"  # noqa: S608
+    newer = (
+        f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id "  # noqa: S608
+        f"AND newer.id > coalesce({family}, run.id)"
+    )
+    ended = f"newer.{ENDED_STATUS} AND newer.{_FINAL_STATUS}"
+    return f"({newer} AND {ended}) OR {newer} AND {active_by('request_id', of='newer.')}))"

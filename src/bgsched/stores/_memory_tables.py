@@ -300,7 +300,9 @@ class Tables:
         return run.is_active or (parent is not None and parent.is_active)
 
     def is_newest(self, run: Run) -> bool:
-        return run.id == next(reversed(self._fires[run.request_id].values()))
+        """Return whether its request has no newer run. The members of a group are one with it."""
+        newest = self.all_runs[next(reversed(self._fires[run.request_id].values()))]
+        return (run.parent_id or run.id) == (newest.parent_id or newest.id)
 
 
 def own(value: _V) -> _V:

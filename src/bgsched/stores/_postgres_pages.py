@@ -19,7 +19,7 @@ from bgsched.stores._sql_filters import Lane, Mentions
 from bgsched.stores._wire import Statement
 from bgsched.stores.base import Page, RunFilter
 
-__all__ = ["page", "recorded_since"]
+__all__ = ["page"]
 
 _MARGIN = timedelta(seconds=15)
 _NO_END = (1 << 63) - 1
@@ -89,16 +89,12 @@ def _of_lane(schema: str, lane: Lane, where: str) -> str:
     if lane.statuses:
         key, of, order = "(status, id)", "lane.status, ", "status DESC, id DESC"
     newest = (
-        f"(SELECT id FROM {schema}.runs WHERE {lane.where.replace('?', 'wanted.process' if lane.of_each else '%s')}"
-        f"{where} AND {key} >= ({of}%s) AND {key} < ({of}%s) ORDER BY {order} LIMIT %s)"
+        f"(SELECT id FROM {schema}.runs WHERE {lane.where.replace('?', '%s')}{where} "
+        f"AND {key} >= ({of}%s) AND {key} < ({of}%s) ORDER BY {order} LIMIT %s)"
     )
     if not lane.statuses:
         return newest
-    with_wanted, wanted = "", ""
-    if lane.of_each:
-        with_wanted, wanted = f"{_sql_filters.going_on(f'{schema}.runs')} ", "CROSS JOIN wanted "
-    lanes = f"unnest(%s::text[]) AS lane(status) {wanted}"
-    return f"({with_wanted}SELECT one.id FROM {lanes}CROSS JOIN LATERAL {newest} AS one)"
+    return f"(SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL {newest} AS one)"
 
 
 def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
@@ -118,12 +114,6 @@ def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
         where="".join(where for where, *_ in given),
         values=tuple(at for _, at, _ in given),
     )
-
-
-def recorded_since(talk: Talk, schema: str, at: datetime | None) -> tuple[str, list[Any]]:
-    """Return the condition, with its values, of the runs that were recorded at *at* or later: a range of ids."""
-    bounds = _bounds(talk, schema, RunFilter(since=at))
-    return f"id >= %s AND id < %s{bounds.where}", [bounds.first, bounds.end, *bounds.values]
 
 
 def _shifted(at: datetime, margin: timedelta) -> datetime:
@@ -171,7 +161,12 @@ def _mentioning(talk: Talk, schema: str, ids: Sequence[int], text: str) -> Menti
         wanted,
         _sql_filters.LOOK_LINES,
     )[0]
-    return _sql_filters.mentions(ids, {*(by_end or ()), *(by_line or ())}, lines, last)
+
+    def in_log(id: int) -> bool:
+        line = f"SELECT FROM {schema}.log WHERE run_id = %s AND strpos(lower(text), lower(%s)) > 0 LIMIT 1"
+        return bool(talk.ask(line, id, text))
+
+    return _sql_filters.mentions(ids, {*(by_end or ()), *(by_line or ())}, lines, last, in_log)
 
 
 def _array(ids: Sequence[int]) -> str:

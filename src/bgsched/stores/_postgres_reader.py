@@ -1,20 +1,18 @@
 """The questions to a PostgreSQL store, each in one round trip, in a transaction that cannot write."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import TupleRow
-
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores import _columns, _rows, _values
-from bgsched.stores._links import LONG, Links, Talk
-from bgsched.stores._postgres_pages import page, recorded_since
+from bgsched.stores._links import LONG, Links
+from bgsched.stores._postgres_pages import page
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
-from bgsched.stores._sql_filters import of_processes, request_conditions
+from bgsched.stores._sql_filters import request_conditions
 from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
 
 __all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
@@ -97,19 +95,25 @@ class PostgresReader:
         return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
+        values: list[Any]
+        of, values = (
+            (_columns.FIGURES, [])
+            if process is None
+            else (f"process = %s AND {_columns.FIGURES_OF_PROCESS}", [process])
+        )
+        runs = f"FROM {self._schema}.runs WHERE {of} AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
+        values.append(since)
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
         spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"
-        last = RunFilter(process=process, since=since, limit=1)
+        wanted = RunFilter(process=process, since=since, limit=1)
         with self._links.transaction() as talk:
             talk.patience = LONG
-            where, values = self._summed_up(talk, process, since)
-            runs = f"FROM {self._schema}.runs WHERE finished_at IS NOT NULL AND {where}"
             counts, ((durations, lateness),) = talk.send(
                 (f"SELECT status, sum(fire_count)::bigint {runs} GROUP BY 1 ORDER BY 1", values),
                 (f"SELECT {spread.format('duration')}, {spread.format('lateness')} {runs}", values),
             )
             newest: dict[str, Any] = {
-                name: next(iter(page(talk, self._schema, replace(last, status=statuses))), None)
+                name: next(iter(page(talk, self._schema, replace(wanted, status=statuses))), None)
                 for name, statuses in LAST.items()
             }
         spans: dict[str, Any] = {
@@ -119,38 +123,26 @@ class PostgresReader:
         }
         return Summary(counts={RunStatus(status): count for status, count in counts}, **spans, **newest)
 
-    def _summed_up(self, talk: Talk, process: str | None, since: datetime | None) -> tuple[str, list[Any]]:
-        """Return the condition, with its values, of the runs of a summary.
-
-        Those of a process are read in the index of figures, by words that none but it has: no page is read along it.
-        Those of all lie side by side in the table, where reading does not depend on when it was vacuumed.
-        """
-        if process is None:
-            return recorded_since(talk, self._schema, since)
-        return (
-            "process COLLATE \"C\" = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)",
-            [process, since],
-        )
-
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
-        first = since.replace(minute=0, second=0, microsecond=0)
-        rows = self._counted("hour, status", process, "BETWEEN %s AND %s", (first, until))
+        names = [] if process is None else [process]
+        rows = self._ask(
+            f"SELECT hour, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour BETWEEN %s AND %s "
+            f"{'AND process = %s ' * len(names)}GROUP BY 1, 2 ORDER BY 1, 2",
+            since.replace(minute=0, second=0, microsecond=0),
+            until,
+            *names,
+        )
         return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _values.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
-        rows = self._counted("process, status", None, ">= %s AND hour < %s", (first, until))
-        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
-
-    def _counted(self, by: str, process: str | None, hours: str, bounds: Sequence[datetime]) -> list[TupleRow]:
-        wanted, names = of_processes(f"{self._schema}.ended WHERE true", process)
-        return self._ask(
-            f"{_spelled(wanted)} SELECT {by}, sum(count)::bigint FROM wanted CROSS JOIN LATERAL ("
-            f"SELECT hour, status, count FROM {self._schema}.ended WHERE ended.process = wanted.process "
-            f"AND hour {hours} OFFSET 0) AS counted GROUP BY {by} ORDER BY {by}",
-            *names,
-            *bounds,
+        rows = self._ask(
+            f"SELECT process, status, sum(count)::bigint FROM {self._schema}.ended WHERE hour >= %s AND hour < %s "
+            "GROUP BY 1, 2 ORDER BY 1, 2",
+            first,
+            until,
         )
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
 
     def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
         """Walk the ids; a run from *before* on, whose followers are all younger, ends the walk."""
@@ -159,7 +151,7 @@ class PostgresReader:
             f"SELECT id, request_id, process, status, finished_at, NOT {_columns.has_newer(f'{schema}.runs')}, "
             f"recorded_at < %s FROM (SELECT * FROM {schema}.runs AS old WHERE id > %s AND finished_at IS NOT NULL "
             f"AND NOT EXISTS (SELECT 1 FROM {schema}.runs AS parent WHERE parent.id = old.parent_id "
-            "AND parent.finished_at IS NULL) ORDER BY id LIMIT %s) AS run ORDER BY id",
+            "AND (parent.finished_at IS NULL) IS TRUE) ORDER BY id LIMIT %s) AS run ORDER BY id",
             before,
             after,
             limit,
@@ -171,7 +163,7 @@ class PostgresReader:
         rows = self._ask(
             "SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL ("
             f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = lane.status "
-            "AND finished_at IS NOT NULL ORDER BY id DESC LIMIT %s) AS one ORDER BY one.id DESC LIMIT 1 OFFSET %s",
+            f"AND {_columns.ENDED_STATUS} ORDER BY id DESC LIMIT %s) AS one ORDER BY one.id DESC LIMIT 1 OFFSET %s",
             [status.value for status in FINAL],
             process,
             n,

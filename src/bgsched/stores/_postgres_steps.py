@@ -177,7 +177,9 @@ class PostgresTransaction:
         return self._select_runs("parent_id = %s ORDER BY id FOR UPDATE", parent_id)
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        return self._select_runs(f"request_id = %s AND {ACTIVE} ORDER BY id FOR UPDATE", request_id)
+        return self._select_runs(
+            f"request_id = %s AND {_columns.active_by('request_id')} ORDER BY id FOR UPDATE", request_id
+        )
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         """Look for candidates, hold their keys, then look again: only now is it known that nothing is in their way."""
@@ -222,7 +224,7 @@ class PostgresTransaction:
         return {row[0] for row in self._talk.ask(query, ids)} - locked
 
     def held_runs(self, owner: str) -> list[Run]:
-        return self._select_runs(f"owner = %s AND {ACTIVE} ORDER BY id FOR UPDATE", owner)
+        return self._select_runs(f"owner = %s AND {_columns.active_by()} AND {ACTIVE} ORDER BY id FOR UPDATE", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         def statement(bite: Sequence[Run]) -> Statement:

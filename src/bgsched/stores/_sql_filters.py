@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bgsched.run import ACTIVE, FINAL, RunStatus
-from bgsched.stores._columns import ACTIVE_STATUS
+from bgsched.stores._columns import ENDED_STATUS, active_by
 from bgsched.stores.base import RequestFilter, RunFilter
 
 __all__ = [
@@ -23,31 +23,25 @@ __all__ = [
     "Lane",
     "Mentions",
     "Sifted",
-    "going_on",
     "lanes",
     "look",
     "mentions",
-    "of_processes",
     "request_conditions",
     "rest",
     "sift",
 ]
 
 LOOK = 100
-LOOK_LINES = 10_000  # more than an attempt's log has
+LOOK_LINES = 10_000  # more than an attempt's log has; a run of several may have more
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A condition and its values; with *statuses*, one lane for each of them.
-
-    *of_each*: one for each process of which something goes on, too; its name is the value.
-    """
+    """A condition and its values; with *statuses*, one lane for each of them."""
 
     where: str
     values: tuple[Any, ...] = ()
     statuses: tuple[str, ...] = ()
-    of_each: bool = False
 
 
 def lanes(filter: RunFilter) -> list[Lane]:
@@ -57,16 +51,13 @@ def lanes(filter: RunFilter) -> list[Lane]:
     named = _named(filter)
     if not named and not filter.status:
         return [Lane("1 = 1")]
-    front, values = "".join(f"{column} = ? AND " for column, _ in named), tuple(value for _, value in named)
+    columns = tuple(column for column, _ in named)
+    front, values = "".join(f"{column} = ? AND " for column in columns), tuple(value for _, value in named)
     statuses = filter.status or frozenset(RunStatus)
     ended = tuple(sorted(status.value for status in FINAL & statuses))
-    found = [Lane(f"{front}finished_at IS NOT NULL", values, ended)] if ended else []
     active = tuple(sorted(status.value for status in ACTIVE & statuses))
-    if active and named:
-        found.append(Lane(f"{front}{ACTIVE_STATUS}", values, active))
-    elif active:
-        found.append(Lane(f"process = ? AND {ACTIVE_STATUS}", statuses=active, of_each=True))
-    return found
+    found = [Lane(f"{front}{ENDED_STATUS}", values, ended)] if ended else []
+    return [*found, Lane(f"{front}{active_by(*columns)}", values, active)] if active else found
 
 
 def _named(filter: RunFilter) -> list[tuple[str, str]]:
@@ -105,14 +96,20 @@ class Mentions:
     until: int | None = None
 
 
-def mentions(ids: Sequence[int], found: Collection[int], lines: int, last: int | None) -> Mentions:
+def mentions(
+    ids: Sequence[int], found: Collection[int], lines: int, last: int | None, whole: Callable[[int], bool]
+) -> Mentions:
     """Return which of *ids*, newest first, mention a text: those of them that were *found*.
 
-    *lines*: how many log lines were looked at, from the newest run on; *last*: the run at which that ended.
+    *lines*: how many log lines were looked at, from the newest run on; *last*: the run at which that ended. Its log may
+    be longer, and is left to the next question; but where no run comes before it, *whole* looks into all of it.
     """
     if last is None or lines < LOOK_LINES:
         return Mentions(frozenset(found))
-    return Mentions(frozenset(found), min((id for id in ids if id > last), default=last))  # the last log may be longer
+    before = [id for id in ids if id > last]
+    if before:
+        return Mentions(frozenset(found), min(before))
+    return Mentions(frozenset([*found, last] if whole(last) else found), last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +162,3 @@ def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     return " AND ".join(found), values
-
-
-def going_on(table: str) -> str:
-    """Return the CTE of the processes of which something goes on."""
-    return of_processes(f"{table} WHERE {ACTIVE_STATUS}", None)[0]
-
-
-def of_processes(table: str, process: str | None) -> tuple[str, list[Any]]:
-    """Return the CTE of the processes that are asked for, with its values: the one named, or each that *table* has.
-
-    Each costs a look into the index that begins with the process; so a figure of one reads nothing of the others.
-    *table*: with the condition of that index.
-    """
-    if process is not None:
-        return "WITH wanted(process) AS (VALUES (CAST(? AS text)))", [process]
-    first = f"SELECT min(process) FROM {table}"  # noqa: S608  our own
-    following = f"SELECT ({first} AND process > wanted.process) FROM wanted WHERE wanted.process IS NOT NULL"  # noqa: S608
-    return f"WITH RECURSIVE wanted(process) AS ({first} UNION ALL {following})", []

@@ -3,9 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
-from itertools import product
 from typing import Any
 
 from bgsched.request import Request
@@ -63,15 +63,9 @@ def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
     for lane in _sql_filters.lanes(filter):
         where = f"{lane.where} AND id BETWEEN ? AND ?{' AND status = ?' * bool(lane.statuses)}"
         query = f"SELECT id FROM bgsched_runs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
-        statuses: Sequence[Any] = [[status] for status in lane.statuses] or [[]]
-        for values, status in product(_going_on(connection) if lane.of_each else [lane.values], statuses):
-            ids += [row[0] for row in connection.execute(query, (*values, *bounds, *status, most))]
+        for status in [[status] for status in lane.statuses] or [[]]:
+            ids += [row[0] for row in connection.execute(query, (*lane.values, *bounds, *status, most))]
     return sorted(ids, reverse=True)[:most]
-
-
-def _going_on(connection: sqlite3.Connection) -> list[tuple[str]]:
-    wanted = _sql_filters.going_on("bgsched_runs")
-    return connection.execute(f"{wanted} SELECT process FROM wanted WHERE process IS NOT NULL").fetchall()  # noqa: S608
 
 
 def _fulfilling(
@@ -100,7 +94,12 @@ def _mentioning(connection: sqlite3.Connection, ids: Sequence[int], text: str) -
         "GROUP BY run_id)",
         (text.lower(), json.dumps([id for id in ids if id not in found]), _sql_filters.LOOK_LINES),
     ).fetchone()
-    return _sql_filters.mentions(ids, found.union(json.loads(logged)), lines or 0, last)
+
+    def in_log(id: int) -> bool:
+        line = "SELECT 1 FROM bgsched_log WHERE run_id = ? AND bgsched_mentions(text, ?) LIMIT 1"
+        return connection.execute(line, (id, text.lower())).fetchone() is not None
+
+    return _sql_filters.mentions(ids, found.union(json.loads(logged)), lines or 0, last, in_log)
 
 
 def look_into(connection: sqlite3.Connection) -> None:
@@ -152,6 +151,14 @@ class SQLiteReader:
     def __init__(self, reading: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
         self._reading = reading
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection whose statements all see the same runs: one that begins between two is not missed."""
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
     def find_request(self, id: str) -> Request | None:
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_REQUEST} FROM bgsched_known_requests WHERE id = ?", (id,))  # noqa: S608
@@ -183,16 +190,19 @@ class SQLiteReader:
             return next(iter(select_runs(connection, "id = ?", (id,))), None)
 
     def runs(self, filter: RunFilter) -> Page:
+        with self._snapshot() as connection:
+            return self._page(connection, filter)
+
+    def _page(self, connection: sqlite3.Connection, filter: RunFilter) -> Page:
         rest, values = _sql_filters.rest(filter)
-        with self._reading() as connection:
-            sifted = _sql_filters.sift(
-                filter,
-                _candidates(connection, filter),
-                lambda ids: _fulfilling(connection, ids, rest, values),
-                lambda ids: _mentioning(connection, ids, filter.text or ""),
-            )
-            where = "id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
-            return Page(select_runs(connection, where, [json.dumps(sifted.ids)]), sifted.before)
+        sifted = _sql_filters.sift(
+            filter,
+            _candidates(connection, filter),
+            lambda ids: _fulfilling(connection, ids, rest, values),
+            lambda ids: _mentioning(connection, ids, filter.text or ""),
+        )
+        where = "id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
+        return Page(select_runs(connection, where, [json.dumps(sifted.ids)]), sifted.before)
 
     def log(self, run_id: int, after: int, limit: int) -> list[LogLine]:
         with self._reading() as connection:
@@ -204,45 +214,44 @@ class SQLiteReader:
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
-        wanted, names = _sql_filters.of_processes("bgsched_runs WHERE finished_at IS NOT NULL", process)
-        source = (
-            "FROM wanted CROSS JOIN bgsched_runs AS run INDEXED BY bgsched_runs_figures "
-            "ON run.process = wanted.process WHERE finished_at IS NOT NULL AND recorded_at >= ?"
+        values: list[Any]
+        of, values = (
+            (_columns.FIGURES, []) if process is None else (f"process = ? AND {_columns.FIGURES_OF_PROCESS}", [process])
         )
-        values = (*names, _values.micros(since) if since else 0)
-        with self._reading() as connection:
-            connection.execute("BEGIN")  # both see the same runs
-            counts = connection.execute(
-                f"{wanted} SELECT status, sum(fire_count) {source} GROUP BY status", values
-            ).fetchall()
+        source = f"FROM bgsched_runs WHERE {of} AND recorded_at >= ?"
+        values.append(_values.micros(since) if since else 0)
+        wanted = RunFilter(process=process, since=since, limit=1)
+        with self._snapshot() as connection:
+            counts = connection.execute(f"SELECT status, sum(fire_count) {source} GROUP BY status", values).fetchall()
             spans = connection.execute(
-                f"{wanted} SELECT json_group_array(duration), json_group_array(lateness) {source}", values
+                f"SELECT json_group_array(duration), json_group_array(lateness) {source}", values
             ).fetchone()
-            connection.execute("COMMIT")
-        newest = {
-            name: next(iter(self.runs(RunFilter(process=process, since=since, status=statuses, limit=1))), None)
-            for name, statuses in LAST.items()
-        }
+            newest = {
+                name: next(iter(self._page(connection, replace(wanted, status=statuses))), None)
+                for name, statuses in LAST.items()
+            }
         return summarize(dict(counts), json.loads(spans[0]), json.loads(spans[1]), newest)
 
     def ended(self, process: str | None, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
-        rows = self._counted("hour, status", process, "BETWEEN ? AND ?", (first, until))
+        where, names = ("", []) if process is None else ("process = ? AND ", [process])
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT hour, status, sum(count) FROM bgsched_ended WHERE {where}hour BETWEEN ? AND ? "  # noqa: S608
+                "GROUP BY hour, status ORDER BY hour, status",
+                (*names, _values.micros(first), _values.micros(until)),
+            ).fetchall()
         return [Ended(hour, process, RunStatus(row[1]), row[2]) for row in rows if (hour := _values.instant(row[0]))]
 
     def totals(self, since: datetime, until: datetime) -> list[Ended]:
         first = since.replace(minute=0, second=0, microsecond=0)
-        rows = self._counted("process, status", None, ">= ? AND hour < ?", (first, until))
-        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
-
-    def _counted(self, by: str, process: str | None, hours: str, bounds: Sequence[datetime]) -> list[Any]:
-        wanted, names = _sql_filters.of_processes("bgsched_ended WHERE true", process)
         with self._reading() as connection:
-            return connection.execute(
-                f"{wanted} SELECT {by}, sum(count) FROM wanted CROSS JOIN bgsched_ended USING (process) "  # noqa: S608
-                f"WHERE hour {hours} GROUP BY {by} ORDER BY {by}",
-                (*names, *map(_values.micros, bounds)),
+            rows = connection.execute(
+                "SELECT process, status, sum(count) FROM bgsched_ended WHERE hour >= ? AND hour < ? "
+                "GROUP BY process, status ORDER BY process, status",
+                (_values.micros(first), _values.micros(until)),
             ).fetchall()
+        return [Ended(first, process, RunStatus(status), count) for process, status, count in rows]
 
     def aged(self, after: int, before: datetime, limit: int) -> list[Aged]:
         with self._reading() as connection:
@@ -258,8 +267,8 @@ class SQLiteReader:
 
     def nth_newest(self, process: str, n: int) -> int | None:
         newest = (
-            "SELECT id FROM (SELECT id FROM bgsched_runs WHERE process = ? AND status = ? AND finished_at IS NOT NULL "
-            "ORDER BY id DESC LIMIT ?)"
+            "SELECT id FROM (SELECT id FROM bgsched_runs WHERE process = ? AND status = ? "  # noqa: S608  our own
+            f"AND {_columns.ENDED_STATUS} ORDER BY id DESC LIMIT ?)"
         )
         lanes = " UNION ALL ".join([newest] * len(FINAL))
         values = [value for status in FINAL for value in (process, status.value, n)]

@@ -192,7 +192,7 @@ class SQLiteTransaction:
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         self._connection.executemany(
             "INSERT INTO bgsched_ended (hour, process, status, owner, count) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (process, hour, status, owner) DO UPDATE SET count = count + excluded.count",
+            "ON CONFLICT (hour, process, status, owner) DO UPDATE SET count = count + excluded.count",
             [(_values.micros(item.hour), item.process, item.status.value, owner, item.count) for item in ended],
         )
 
@@ -210,7 +210,7 @@ class SQLiteTransaction:
         return self._select_runs("parent_id = ? ORDER BY id", parent_id)
 
     def active_runs_of(self, request_id: str) -> list[Run]:
-        return self._select_runs(f"request_id = ? AND {_ACTIVE} ORDER BY id", request_id)
+        return self._select_runs(f"request_id = ? AND {_columns.active_by('request_id')} ORDER BY id", request_id)
 
     def queued_runs(self, now: datetime, processes: Collection[str], limit: int) -> list[Run]:
         ids: list[int] = []
@@ -230,7 +230,7 @@ class SQLiteTransaction:
         return self._select_runs(where, json.dumps(ids)) if ids else []
 
     def held_runs(self, owner: str) -> list[Run]:
-        return self._select_runs(f"owner = ? AND {_ACTIVE} ORDER BY +id", owner)
+        return self._select_runs(f"owner = ? AND {_columns.active_by()} AND {_ACTIVE} ORDER BY +id", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
         if not runs:

@@ -59,25 +59,30 @@ CREATE TABLE bgsched_runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 
--- What is going on: mostly few rows, which leave these indexes when they end.
-CREATE INDEX bgsched_runs_active ON bgsched_runs (request_id, status, id) WHERE status IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_active_process ON bgsched_runs (process, status, id) WHERE status IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_active_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND status IN ('waiting', 'running');
+-- What is going on: mostly few rows, which leave these indexes when they end. Where several would do, each says a word of
+-- its own (true of every id) that the questions which it is for say too: so a question goes along the index that is meant
+-- for it, even while the planner believes that there is nothing in any of them.
+CREATE INDEX bgsched_runs_active_request ON bgsched_runs (request_id, status, id) WHERE status IN ('waiting', 'running') AND id <> -1;
+CREATE INDEX bgsched_runs_active_process ON bgsched_runs (process, status, id) WHERE status IN ('waiting', 'running') AND id <> -2;
+CREATE INDEX bgsched_runs_active_user ON bgsched_runs (user, status, id) WHERE status IN ('waiting', 'running') AND id <> -3 AND user IS NOT NULL;
 CREATE INDEX bgsched_runs_active_user_process ON bgsched_runs (user, process, status, id)
-    WHERE user IS NOT NULL AND status IN ('waiting', 'running');
+    WHERE status IN ('waiting', 'running') AND id <> -4 AND user IS NOT NULL;
+CREATE INDEX bgsched_runs_active ON bgsched_runs (status, id) WHERE finished_at IS NULL;
 CREATE INDEX bgsched_runs_kill ON bgsched_runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
--- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
-CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_figures ON bgsched_runs (process, recorded_at, status, fire_count, duration, lateness)
-    WHERE finished_at IS NOT NULL;
-CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND finished_at IS NOT NULL;
+-- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends. Those for
+-- pages and those for figures say so in other words, so that none is taken for another.
+CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE status NOT IN ('waiting', 'running');
+CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE status NOT IN ('waiting', 'running');
+CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE status NOT IN ('waiting', 'running');
+CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, status, fire_count, duration, lateness) WHERE finished_at IS NOT NULL;
+CREATE INDEX bgsched_runs_process_figures ON bgsched_runs (process, recorded_at, status, fire_count, duration, lateness)
+    WHERE status NOT IN ('waiting', 'running') AND id <> -5;
+CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND status NOT IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_user_process ON bgsched_runs (user, process, status, id)
-    WHERE user IS NOT NULL AND finished_at IS NOT NULL;
+    WHERE user IS NOT NULL AND status NOT IN ('waiting', 'running');
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
@@ -86,7 +91,7 @@ CREATE VIEW bgsched_known_requests AS
 SELECT id, process, params, timing,
        CASE WHEN status = 'scheduled' AND next_fire_time IS NULL AND NOT EXISTS (
                 SELECT 1 FROM bgsched_runs AS run
-                WHERE run.request_id = bgsched_requests.id AND run.status IN ('waiting', 'running'))
+                WHERE run.request_id = bgsched_requests.id AND run.status IN ('waiting', 'running') AND run.id <> -1)
             THEN 'complete' ELSE status END AS status,
        user, channel, priority, created_at, revision, next_fire_time, due_at, last_fire_time, declared, reason,
        unscheduled_at, sensitive
@@ -99,8 +104,9 @@ CREATE TABLE bgsched_ended (
     status  TEXT NOT NULL,
     owner   TEXT NOT NULL,
     count   INTEGER NOT NULL,
-    PRIMARY KEY (process, hour, status, owner)
+    PRIMARY KEY (hour, process, status, owner)
 ) WITHOUT ROWID;
+CREATE INDEX bgsched_ended_process ON bgsched_ended (process, hour);
 
 CREATE TABLE bgsched_log (
     run_id  INTEGER NOT NULL,
