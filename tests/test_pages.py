@@ -5,9 +5,11 @@ pages, and is complete all the same.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +117,42 @@ def test_pages_hold_what_is_asked_for(store: Store, names: frozenset[str], monke
 
 def _stored(n: int) -> Run:
     return replace(_run(n), id=n)
+
+
+def test_a_log_longer_than_one_question_looks_at_is_looked_into_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sql_filters, "LOOK_LINES", 3)
+    with store.transaction() as tx:
+        tx.append_log([LogLine(RUNS, seq, NOW, "INFO", "x", f"line {seq}") for seq in range(10, 20)])
+        tx.append_log([LogLine(RUNS - 1, seq, NOW, "INFO", "x", f"row {seq}") for seq in range(10, 20)])
+    page = Monitor(store).runs(text="line 19", limit=1)
+    assert [run.id for run in page] == [RUNS]
+    found: list[int] = []
+    before = None
+    while before is None or before > RUNS - 10:
+        page = Monitor(store).runs(text="row 19", before=before)
+        found += [run.id for run in page]
+        before = page.before or 0
+    assert found == [RUNS - 1]
+
+
+def test_a_run_that_begins_while_sqlite_reads_a_page_is_on_it(tmp_path: Path) -> None:
+    with closing(SQLiteStore(tmp_path / "app.db")) as store:
+        waiting = Run(request_id="r", process="p", fire_time=NOW, recorded_at=NOW, claimed_at=NOW, attempt=1, owner="x")
+        with store.transaction() as tx:
+            (run,) = tx.insert_runs([waiting])
+        store.reader().find_run(run.id)
+        (reading,) = store._open.idle
+        began: list[Run] = []
+
+        def begin(statement: str) -> None:
+            if "status = 'waiting'" in statement and not began:  # those that run have been looked for
+                began.append(run)
+                with store.transaction() as tx:
+                    tx.update_runs([run.started(NOW)], "x")
+
+        reading.set_trace_callback(begin)
+        assert [found.id for found in Monitor(store).runs("p")] == [run.id]
+        reading.set_trace_callback(None)
+        assert began

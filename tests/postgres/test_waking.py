@@ -209,6 +209,6 @@ def test_things_take_the_room_that_the_page_on_postgresql_says(store: PostgresSt
         sql(f"VACUUM FULL {store.schema}.{table}")
         return float(sql("SELECT pg_total_relation_size(%s)", f"{store.schema}.{table}")[0][0] / count)
 
-    assert 600 < bytes_of("runs") < 800
+    assert 700 < bytes_of("runs") < 950
     assert 130 < bytes_of("log") < 170
     assert 170 < bytes_of("requests") < 290

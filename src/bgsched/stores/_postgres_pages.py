@@ -163,7 +163,7 @@ def _mentioning(talk: Talk, schema: str, ids: Sequence[int], text: str) -> Menti
     )[0]
 
     def in_log(id: int) -> bool:
-        line = f"SELECT FROM {schema}.log WHERE run_id = %s AND strpos(lower(text), lower(%s)) > 0 LIMIT 1"
+        line = f"SELECT 1 FROM {schema}.log WHERE run_id = %s AND strpos(lower(text), lower(%s)) > 0 LIMIT 1"
         return bool(talk.ask(line, id, text))
 
     return _sql_filters.mentions(ids, {*(by_end or ()), *(by_line or ())}, lines, last, in_log)

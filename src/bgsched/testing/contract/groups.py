@@ -86,6 +86,9 @@ class Groups(Chapter):
         everything = Retention(success=timedelta(0), other=timedelta(0), per_process=1)
         assert store.purge(everything, T0 + timedelta(days=99)) == Bite()
         store.record("a", T0, Report([succeeded(parent)]))
+        assert store.purge(everything, T0 + timedelta(days=99)) == Bite()  # it is the newest of its request
+        with store.transaction() as tx:
+            tx.insert_runs([Run(request_id="r", process="p", fire_time=T0 + SECOND, recorded_at=T0, due_at=T0)])
         assert store.purge(everything, T0 + timedelta(days=99)).runs == 2
         assert ends() == [RunStatus.RUNNING]
 

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
+from bgsched._evolve import evolve
 from bgsched.request import (
     Overlap,
     Retention,
 )
-from bgsched.run import LogLine, RunStatus
+from bgsched.run import LogLine, Run, RunStatus
 from bgsched.stores.base import Bite, Report, RequestFilter, RunFilter, Store
 from bgsched.testing.contract._tools import (
     SECOND,
@@ -40,6 +41,19 @@ class Purging(Chapter):
         (kept,) = store.reader().runs(RunFilter())
         assert kept.fire_time == T0 + 30 * SECOND
         assert store.reader().log(kept.id - 1, 0, 10) == []
+
+    def test_the_newest_run_of_a_group_is_kept_with_its_members(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        kept: set[int] = set()
+        for step in range(2):
+            (group,) = claim(store, T0 + step * 10 * SECOND)
+            member = succeeded(Run(request_id="r", parent_id=group.id, process="m", fire_time=T0, recorded_at=T0))
+            members = [evolve(member, revision=-group.id, fire_time=T0 + n * SECOND) for n in range(3)]
+            with store.transaction() as tx:
+                kept = {group.id, *(run.id for run in tx.insert_runs(members))}
+            store.record("a", T0, Report([succeeded(group)]))
+        assert store.purge(Retention(success=timedelta(days=1)), T0 + timedelta(days=2)).runs == 4
+        assert {run.id for run in store.reader().runs(RunFilter())} == kept
 
     def test_runs_are_purged_by_count(self, store: Store) -> None:
         store.file([make_request(timing=Schedule(EverySeconds(10)))])
