@@ -6,7 +6,6 @@ __all__ = [
     "ACTIVE_STATUS",
     "ADVANCING_COLUMNS",
     "CHANGING_COLUMNS",
-    "ENDED_STATUS",
     "FIGURES",
     "FIGURES_OF_PROCESS",
     "IS_INSTANT",
@@ -18,6 +17,7 @@ __all__ = [
     "SCHEDULER_COLUMNS",
     "WHOLE",
     "active_by",
+    "ended_by",
     "has_newer",
 ]
 
@@ -106,16 +106,13 @@ IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
 
-ENDED_STATUS = f"status NOT {ACTIVE_STATUS.removeprefix('status ')}"
-"""Of ended runs, in words of the indexes that pages are found by."""
-
 FIGURES = "finished_at IS NOT NULL"
-"""Of ended runs, in words of the index of all figures, and of no other."""
+"""Of ended runs, in words of the index of the figures of all, and of no other."""
 
-FIGURES_OF_PROCESS = f"{ENDED_STATUS} AND id <> -5"
+FIGURES_OF_PROCESS = f"status NOT {ACTIVE_STATUS.removeprefix('status ')} AND id <> -6"
 """The same of the index of the figures by process."""
 
-_ACTIVE_INDEXES = (("request_id",), ("process",), ('"user"',), ('"user"', "process"))
+_BEGINNINGS = (("request_id",), ("process",), ('"user"',), ('"user"', "process"), ())
 
 _FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
 
@@ -141,9 +138,18 @@ def active_by(*columns: str, of: str = "") -> str:
 
     *of*: an alias of the table, with its dot.
     """
-    if not columns:  # of the index that begins with the status
+    if not columns:  # to say which statuses there are would have each looked up in that index, which begins with them
         return f"{of}finished_at IS NULL"
-    return f"{of}{ACTIVE_STATUS} AND {of}id <> -{1 + _ACTIVE_INDEXES.index(columns)}"
+    return f"{of}{ACTIVE_STATUS} AND {of}{_word(columns)}"
+
+
+def ended_by(*columns: str, of: str = "") -> str:
+    """Return the same of ended runs."""
+    return f"{of}status NOT {ACTIVE_STATUS.removeprefix('status ')} AND {of}{_word(columns)}"
+
+
+def _word(columns: tuple[str, ...]) -> str:
+    return f"id <> -{1 + _BEGINNINGS.index(columns)}"
 
 
 def has_newer(runs: str) -> str:
@@ -156,5 +162,5 @@ def has_newer(runs: str) -> str:
         f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id "  # noqa: S608
         f"AND newer.id > coalesce({family}, run.id)"
     )
-    ended = f"newer.{ENDED_STATUS} AND newer.{_FINAL_STATUS}"
+    ended = f"{ended_by('request_id', of='newer.')} AND newer.{_FINAL_STATUS}"
     return f"({newer} AND {ended}) OR {newer} AND {active_by('request_id', of='newer.')}))"

@@ -163,7 +163,8 @@ class PostgresReader:
         rows = self._ask(
             "SELECT one.id FROM unnest(%s::text[]) AS lane(status) CROSS JOIN LATERAL ("
             f"SELECT id FROM {self._schema}.runs WHERE process = %s AND status = lane.status "
-            f"AND {_columns.ENDED_STATUS} ORDER BY id DESC LIMIT %s) AS one ORDER BY one.id DESC LIMIT 1 OFFSET %s",
+            f"AND {_columns.ended_by('process')} ORDER BY id DESC LIMIT %s) AS one "
+            "ORDER BY one.id DESC LIMIT 1 OFFSET %s",
             [status.value for status in FINAL],
             process,
             n,

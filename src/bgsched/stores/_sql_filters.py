@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bgsched.run import ACTIVE, FINAL, RunStatus
-from bgsched.stores._columns import ENDED_STATUS, active_by
+from bgsched.stores._columns import active_by, ended_by
 from bgsched.stores.base import RequestFilter, RunFilter
 
 __all__ = [
@@ -56,7 +56,7 @@ def lanes(filter: RunFilter) -> list[Lane]:
     statuses = filter.status or frozenset(RunStatus)
     ended = tuple(sorted(status.value for status in FINAL & statuses))
     active = tuple(sorted(status.value for status in ACTIVE & statuses))
-    found = [Lane(f"{front}{ENDED_STATUS}", values, ended)] if ended else []
+    found = [Lane(f"{front}{ended_by(*columns)}", values, ended)] if ended else []
     return [*found, Lane(f"{front}{active_by(*columns)}", values, active)] if active else found
 
 

@@ -268,7 +268,7 @@ class SQLiteReader:
     def nth_newest(self, process: str, n: int) -> int | None:
         newest = (
             "SELECT id FROM (SELECT id FROM bgsched_runs WHERE process = ? AND status = ? "  # noqa: S608  our own
-            f"AND {_columns.ENDED_STATUS} ORDER BY id DESC LIMIT ?)"
+            f"AND {_columns.ended_by('process')} ORDER BY id DESC LIMIT ?)"
         )
         lanes = " UNION ALL ".join([newest] * len(FINAL))
         values = [value for status in FINAL for value in (process, status.value, n)]

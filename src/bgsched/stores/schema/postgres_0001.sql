@@ -60,9 +60,10 @@ CREATE TABLE bgsched.runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX runs_fire ON bgsched.runs (request_id, revision, fire_time);
 
--- What is going on: mostly few rows, which leave these indexes when they end. Where several would do, each says a word of
--- its own (true of every id) that the questions which it is for say too: so a question goes along the index that is meant
--- for it, even while the planner believes that there is nothing in any of them.
+-- Where several of the indexes of runs would do, each says a word of its own (true of every id) that the questions which
+-- it is for say too: so a question goes along the index that is meant for it, whatever the planner believes to be in it.
+
+-- What is going on: mostly few rows, which leave these indexes when they end.
 CREATE INDEX runs_active_request ON bgsched.runs (request_id, status, id) WHERE status IN ('waiting', 'running') AND id <> -1;
 CREATE INDEX runs_active_process ON bgsched.runs (process, status, id) WHERE status IN ('waiting', 'running') AND id <> -2;
 CREATE INDEX runs_active_user ON bgsched.runs ("user", status, id) WHERE status IN ('waiting', 'running') AND id <> -3 AND "user" IS NOT NULL;
@@ -73,17 +74,16 @@ CREATE INDEX runs_key ON bgsched.runs (overlap_key, owner) WHERE status IN ('wai
 CREATE INDEX runs_kill ON bgsched.runs (owner) WHERE status IN ('waiting', 'running') AND kill_asked_at IS NOT NULL;
 CREATE INDEX runs_queue ON bgsched.runs (due_at, id) WHERE status = 'waiting' AND owner IS NULL;
 
--- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends. Those for
--- pages and those for figures say so in other words, so that none is taken for another.
-CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE status NOT IN ('waiting', 'running');
-CREATE INDEX runs_request ON bgsched.runs (request_id, status, id) WHERE status NOT IN ('waiting', 'running');
-CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE status NOT IN ('waiting', 'running');
+-- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
+CREATE INDEX runs_status ON bgsched.runs (status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -5;
+CREATE INDEX runs_request ON bgsched.runs (request_id, status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -1;
+CREATE INDEX runs_process ON bgsched.runs (process, status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -2;
 CREATE INDEX runs_figures ON bgsched.runs (recorded_at, status, fire_count, duration, lateness) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_process_figures ON bgsched.runs (process, recorded_at, status, fire_count, duration, lateness)
-    WHERE status NOT IN ('waiting', 'running') AND id <> -5;
-CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE "user" IS NOT NULL AND status NOT IN ('waiting', 'running');
+    WHERE status NOT IN ('waiting', 'running') AND id <> -6;
+CREATE INDEX runs_user ON bgsched.runs ("user", status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -3 AND "user" IS NOT NULL;
 CREATE INDEX runs_user_process ON bgsched.runs ("user", process, status, id)
-    WHERE "user" IS NOT NULL AND status NOT IN ('waiting', 'running');
+    WHERE status NOT IN ('waiting', 'running') AND id <> -4 AND "user" IS NOT NULL;
 CREATE INDEX runs_parent ON bgsched.runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not

@@ -59,9 +59,10 @@ CREATE TABLE bgsched_runs (
 -- The second guard of exactly-once: a fire time of a revision has one record.
 CREATE UNIQUE INDEX bgsched_runs_fire ON bgsched_runs (request_id, revision, fire_time);
 
--- What is going on: mostly few rows, which leave these indexes when they end. Where several would do, each says a word of
--- its own (true of every id) that the questions which it is for say too: so a question goes along the index that is meant
--- for it, even while the planner believes that there is nothing in any of them.
+-- Where several of the indexes of runs would do, each says a word of its own (true of every id) that the questions which
+-- it is for say too: so a question goes along the index that is meant for it, whatever the planner believes to be in it.
+
+-- What is going on: mostly few rows, which leave these indexes when they end.
 CREATE INDEX bgsched_runs_active_request ON bgsched_runs (request_id, status, id) WHERE status IN ('waiting', 'running') AND id <> -1;
 CREATE INDEX bgsched_runs_active_process ON bgsched_runs (process, status, id) WHERE status IN ('waiting', 'running') AND id <> -2;
 CREATE INDEX bgsched_runs_active_user ON bgsched_runs (user, status, id) WHERE status IN ('waiting', 'running') AND id <> -3 AND user IS NOT NULL;
@@ -72,17 +73,16 @@ CREATE INDEX bgsched_runs_kill ON bgsched_runs (owner) WHERE status IN ('waiting
 CREATE INDEX bgsched_runs_key ON bgsched_runs (overlap_key, owner) WHERE status IN ('waiting', 'running') AND overlap_key IS NOT NULL;
 CREATE INDEX bgsched_runs_queue ON bgsched_runs (due_at) WHERE status = 'waiting' AND owner IS NULL;
 
--- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends. Those for
--- pages and those for figures say so in other words, so that none is taken for another.
-CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE status NOT IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE status NOT IN ('waiting', 'running');
-CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE status NOT IN ('waiting', 'running');
+-- What has ended, for the monitor's pages and figures: a row enters these indexes once, when it ends.
+CREATE INDEX bgsched_runs_status ON bgsched_runs (status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -5;
+CREATE INDEX bgsched_runs_request ON bgsched_runs (request_id, status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -1;
+CREATE INDEX bgsched_runs_process ON bgsched_runs (process, status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -2;
 CREATE INDEX bgsched_runs_figures ON bgsched_runs (recorded_at, status, fire_count, duration, lateness) WHERE finished_at IS NOT NULL;
 CREATE INDEX bgsched_runs_process_figures ON bgsched_runs (process, recorded_at, status, fire_count, duration, lateness)
-    WHERE status NOT IN ('waiting', 'running') AND id <> -5;
-CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE user IS NOT NULL AND status NOT IN ('waiting', 'running');
+    WHERE status NOT IN ('waiting', 'running') AND id <> -6;
+CREATE INDEX bgsched_runs_user ON bgsched_runs (user, status, id) WHERE status NOT IN ('waiting', 'running') AND id <> -3 AND user IS NOT NULL;
 CREATE INDEX bgsched_runs_user_process ON bgsched_runs (user, process, status, id)
-    WHERE user IS NOT NULL AND status NOT IN ('waiting', 'running');
+    WHERE status NOT IN ('waiting', 'running') AND id <> -4 AND user IS NOT NULL;
 CREATE INDEX bgsched_runs_parent ON bgsched_runs (parent_id, id) WHERE parent_id IS NOT NULL;
 
 -- A request is complete once it has no fire time left and none of its runs goes on. That is told by what is there, not
