@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,10 @@ class TestSchema:
         page = Path(__file__).parents[2] / "docs" / "how-to" / "sql.md"
         asked = re.findall(r'"""(.*?)"""', page.read_text(), re.DOTALL)
         questions = [question for question in asked if "process_monitor" in question]
-        old = succeeded(Run(request_id="r", process="p", fire_time=T0, recorded_at=T0))
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        old = succeeded(Run(request_id="r", process="p", fire_time=long_ago, recorded_at=long_ago))
         with store.transaction() as tx:
-            tx.insert_runs([replace(old, fire_time=T0 + n * SECOND) for n in range(2_000)])
+            tx.insert_runs([replace(old, fire_time=long_ago + n * SECOND) for n in range(2_000)])
         sql(f"VACUUM ANALYZE {store.schema}.runs")
         for question in questions:
             plan = str(sql(f"EXPLAIN ANALYZE {question}".replace("bgsched.", f"{store.schema}.")))
