@@ -115,7 +115,7 @@ class TestSchema:
     ) -> None:
         page = Path(__file__).parents[2] / "docs" / "how-to" / "sql.md"
         asked = re.findall(r'"""(.*?)"""', page.read_text(), re.DOTALL)
-        questions = [question for question in asked if "process_monitor" in question]
+        questions = [question for question in asked if re.search("process_monitor\\s+WHERE", question)]
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
         old = succeeded(Run(request_id="r", process="p", fire_time=long_ago, recorded_at=long_ago))
         with store.transaction() as tx:
