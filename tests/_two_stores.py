@@ -33,6 +33,7 @@ def everything(store: Store) -> tuple[Any, ...]:
         [reader.log(run.id, 0, 1000) for run in runs],
         [replace(record, clock_skew=None) for record in reader.schedulers()],  # a server has a clock of its own
         reader.next_due(["p"]),
+        reader.first_waiting(),
         reader.summary(None, None),
         reader.upcoming(1000) and sorted(reader.upcoming(1000), key=lambda r: r.id),
     )

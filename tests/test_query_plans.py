@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from bgsched import LogLine, Monitor, PostgresStore, Retention, Run, RunStatus, SQLiteStore, Store
-from bgsched.stores import _sql_filters
+from bgsched.stores import _columns, _sql_filters
 from bgsched.stores._sqlite_reader import look_into
 from bgsched.stores._steps import Transaction
 from bgsched.stores.base import Ended
@@ -78,6 +78,8 @@ QUESTIONS: dict[str, Ask] = {
     "one request": lambda m: m.request("r1"),
     "upcoming": lambda m: m.upcoming(),
     "next due": lambda m: m.next_due("p1"),
+    "first that waits": lambda m: m._reader.first_waiting(),
+    "holder of a key": lambda m: m._reader.holder("held"),
     "why": lambda m: m.why("r1"),
     "health": lambda m: m.health(),
     "summary": lambda m: m.summary(since=NOW - timedelta(hours=3)),
@@ -290,6 +292,30 @@ class TestQueue:
         assert self.steps(tmp_path / "b", 800) < 5 * self.steps(tmp_path / "a", 200)
 
 
+class TestBlocked:
+    """Runs that all wait for one: how many of them are looked at, for one that waits for nothing, is bounded."""
+
+    def test_steps_do_not_grow_with_what_is_blocked(self, tmp_path: Path) -> None:
+        few, many = (self.steps(tmp_path / str(count), count) for count in (_columns.LOOK_WAITING, OTHERS))
+        assert 0 < many <= 1.1 * few
+
+    def steps(self, path: Path, waiting: int) -> int:
+        with closing(SQLiteStore(path)) as store:
+            block(store, waiting)
+            assert store.reader().first_waiting() is None
+            (connection,) = store._open.idle
+            with counting(connection) as taken:
+                store.reader().first_waiting()
+            return taken[0]
+
+
+def block(store: Store, waiting: int) -> None:
+    run = Run(request_id="r", process="p", fire_time=NOW, recorded_at=NOW, due_at=NOW, overlap_key="request:r")
+    held = replace(run, owner="x", attempt=1, claimed_at=NOW, due_at=None)
+    with store.transaction() as tx:
+        tx.insert_runs([held, *(replace(run, fire_time=NOW + n * timedelta(seconds=1)) for n in range(1, waiting + 1))])
+
+
 ASKED = QUESTIONS | {
     # as many of the bigger store's runs, which lie closer together
     "summary": lambda m: m.summary(since=_after_the_last(m, 100)),
@@ -407,6 +433,16 @@ class TestPostgres:
         QUESTIONS[name](Monitor(crowded_postgres_store))
         assert 0 < sum(_pages(plan) for (plan,) in plans) < 2 * quiet + 15
         assert sum(_removed(plan["Plan"]) for (plan,) in plans) < OTHERS / 4
+
+    @pytest.mark.parametrize("analyzed", [True, False])
+    def test_it_looks_at_no_more_of_what_is_blocked_than_it_must(
+        self, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, *, analyzed: bool
+    ) -> None:
+        with planned_store(postgres_dsn, lambda store: block(store, OTHERS), analyzed=analyzed) as store:
+            plans = self.plans(monkeypatch, "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF)")
+            assert store.reader().first_waiting() is None
+        counted = [int(count) for plan in plans for count in re.findall(r"(?:rows=|Filter: )(\d+)", plan)]
+        assert 0 < max(counted) <= _columns.LOOK_WAITING
 
     def plans(self, monkeypatch: pytest.MonkeyPatch, explain: str = "EXPLAIN") -> list[Any]:
         """Have each question explained where it is asked, inside its transaction: that says how to plan."""

@@ -103,6 +103,9 @@ WHOLE = 1 << 53
 IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
 """What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
 
+LOOK_WAITING = 1_000
+"""At how many waiting runs a question looks for one that nothing is in the way of."""
+
 ACTIVE_STATUS = "status IN ('waiting', 'running')"
 """Written as the partial indexes say it, or they are not used."""
 

@@ -7,7 +7,6 @@ never what is kept: values are frozen, and their JSON parts are copied on the wa
 from collections.abc import Callable, Collection, Iterable, Iterator, Reversible, Sequence
 from copy import deepcopy
 from datetime import datetime
-from itertools import islice
 from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
@@ -146,7 +145,7 @@ class Tables:
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
         """Return the earliest instant at which a request or waiting run of *processes* is due."""
-        due = [run.due_at or run.fire_time for run in islice(self._startable(processes), 1)]
+        due = [run.due_at or run.fire_time for run in self._startable(processes)[:1]]
         earliest = self._due.earliest(processes)
         return min(due if earliest is None else [*due, earliest], default=None)
 
@@ -209,12 +208,18 @@ class Tables:
                     keys.add(run.overlap_key)
         return found
 
-    def _startable(self, processes: Collection[str]) -> Iterator[Run]:
-        """Yield the waiting runs that nobody owns and nothing blocks, earliest due first."""
-        waiting = [self.all_runs[id] for id in self._by_owner.get(None, ())]
+    def _startable(self, processes: Collection[str]) -> list[Run]:
+        """Return the waiting runs that nobody owns and nothing blocks, earliest due first."""
+        return sorted((run for run in self._unblocked() if run.process in processes), key=_turn)
+
+    def first_waiting(self) -> Run | None:
+        return min(self._unblocked(), key=_turn, default=None)
+
+    def _unblocked(self) -> Iterator[Run]:
+        waiting = self._by_owner.get(None, ())
         blocked = self._held_keys() if waiting else ()
-        for run in sorted(waiting, key=lambda run: (run.due_at or run.fire_time, run.id)):
-            if run.process in processes and run.overlap_key not in blocked:
+        for run in (self.all_runs[id] for id in waiting):
+            if run.overlap_key not in blocked:
                 yield run
 
     def _held_keys(self) -> set[str]:
@@ -303,6 +308,10 @@ class Tables:
         """Return whether its request has no newer run. The members of a group are one with it."""
         newest = self.all_runs[next(reversed(self._fires[run.request_id].values()))]
         return (run.parent_id or run.id) == (newest.parent_id or newest.id)
+
+
+def _turn(run: Run) -> tuple[datetime, int]:
+    return run.due_at or run.fire_time, run.id
 
 
 def own(value: _V) -> _V:

@@ -196,6 +196,26 @@ class PostgresReader:
         )
         return frozenset(row[0] for row in rows)
 
+    def first_waiting(self) -> Run | None:
+        """Look for the holder of each by itself; NOT EXISTS may read all that goes on."""
+        schema = self._schema
+        rows = self._ask(
+            f"SELECT {RUN} FROM {schema}.runs WHERE id = (SELECT run.id FROM (SELECT id, due_at, overlap_key "
+            f"FROM {schema}.runs WHERE status = 'waiting' AND owner IS NULL AND due_at IS NOT NULL "
+            f"ORDER BY due_at, id LIMIT {_columns.LOOK_WAITING}) AS run LEFT JOIN LATERAL ("
+            f"SELECT o.id FROM {schema}.runs AS o WHERE o.overlap_key = run.overlap_key AND o.{ACTIVE} "
+            "AND o.owner IS NOT NULL LIMIT 1) AS holder ON true WHERE holder.id IS NULL "
+            "ORDER BY run.due_at, run.id LIMIT 1)"
+        )
+        return next((_rows.run_from_row(row) for row in rows), None)
+
+    def holder(self, overlap_key: str) -> Run | None:
+        rows = self._ask(
+            f"SELECT {RUN} FROM {self._schema}.runs WHERE overlap_key = %s AND {ACTIVE} AND owner IS NOT NULL LIMIT 1",
+            overlap_key,
+        )
+        return next((_rows.run_from_row(row) for row in rows), None)
+
     def next_due(self, processes: Collection[str]) -> datetime | None:
         names = list(processes)
         rows = self._links.once(

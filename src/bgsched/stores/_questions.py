@@ -314,6 +314,17 @@ class StoreReader(Protocol):
         """Return the ids of the owner's active runs that were asked to stop."""
         ...
 
+    def first_waiting(self) -> Run | None:
+        """Return the run with the earliest ``due_at`` that waits, that nobody owns and nothing is in the way of.
+
+        Of any process, also of one that nobody has registered. A store may look at the thousand that are due first.
+        """
+        ...
+
+    def holder(self, overlap_key: str) -> Run | None:
+        """Return the run that the others of an overlap key wait for: one that goes on and that somebody owns."""
+        ...
+
     def next_due(self, processes: Collection[str]) -> datetime | None:
         """Return when the earliest request or waiting run of *processes* becomes due; ``None`` when nothing is."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from bgsched.request import Request
@@ -54,6 +55,11 @@ def priorities(connection: sqlite3.Connection) -> Iterator[int]:
 def select_runs(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Run]:
     rows = connection.execute(f"SELECT {_RUN} FROM bgsched_runs AS run WHERE {where}", values)  # noqa: S608
     return [_rows.run_from_row(row) for row in rows]
+
+
+def _holder(connection: sqlite3.Connection, overlap_key: str) -> Run | None:
+    where = f"overlap_key = ? AND {_ACTIVE} AND owner IS NOT NULL LIMIT 1"
+    return next(iter(select_runs(connection, where, (overlap_key,))), None)
 
 
 def _candidates(connection: sqlite3.Connection, filter: RunFilter) -> list[int]:
@@ -297,6 +303,21 @@ class SQLiteReader:
                 (owner,),
             )
             return frozenset(row[0] for row in rows)
+
+    def first_waiting(self) -> Run | None:
+        """Walk along the index; many that wait mostly do so for one and the same, which is looked for once."""
+        with self._reading() as connection:
+            waiting = connection.execute(
+                "SELECT id, overlap_key FROM bgsched_runs WHERE status = 'waiting' AND owner IS NULL "  # noqa: S608  our own
+                f"AND due_at {_columns.IS_INSTANT} ORDER BY due_at, id LIMIT {_columns.LOOK_WAITING}"
+            )
+            is_free = cache(lambda key: _holder(connection, key) is None)
+            first = next((id for id, key in waiting if key is None or is_free(key)), None)
+            return None if first is None else next(iter(select_runs(connection, "id = ?", (first,))), None)
+
+    def holder(self, overlap_key: str) -> Run | None:
+        with self._reading() as connection:
+            return _holder(connection, overlap_key)
 
     def next_due(self, processes: Collection[str]) -> datetime | None:
         names = json.dumps(list(processes))

@@ -223,6 +223,15 @@ class _Reader:
         with self._lock:
             return frozenset(run.id for run in self._tables.held_runs(owner) if run.kill_asked_at is not None)
 
+    def first_waiting(self) -> Run | None:
+        with self._lock:
+            first = self._tables.first_waiting()
+            return None if first is None else own(first)
+
+    def holder(self, overlap_key: str) -> Run | None:
+        with self._lock:
+            return next((run for run in self._tables.active_runs([overlap_key]) if run.owner is not None), None)
+
     def next_due(self, processes: Collection[str]) -> datetime | None:
         with self._lock:
             return self._tables.next_due(processes)

@@ -133,12 +133,32 @@ class Asking(Chapter):
         assert store.reader().ended("other", T0, T0 + hour) == []
         assert store.reader().ended(None, T0 + hour, T0 + 2 * hour) == []
 
+    def test_the_first_that_waits_is_one_that_nobody_owns_and_nothing_blocks(self, store: Store) -> None:
+        waiting = Run(request_id="r", process="nowhere registered", fire_time=T0, recorded_at=T0, due_at=T0)
+        held = replace(waiting, overlap_key="k")
+        owned = replace(held, owner="a", attempt=1, claimed_at=T0)
+        reader = store.reader()
+        assert (reader.first_waiting(), reader.holder("k")) == (None, None)
+        with store.transaction() as tx:
+            holder, *_ = tx.insert_runs([_at(owned, 0), *(_at(held, n) for n in range(1, 6))])
+        assert reader.first_waiting() is None
+        assert reader.holder("k") == holder
+        with store.transaction() as tx:
+            early, *_ = tx.insert_runs([_at(waiting, 7), _at(waiting, 9), _at(replace(held, overlap_key="l"), 8)])
+        assert reader.first_waiting() == early
+        assert reader.holder("l") is None
+
     def test_records_grow_even_when_a_clock_is_set_back(self, store: Store) -> None:
         store.file([make_request("a"), make_request("b")])
         first = claim(store, T0 + SECOND, limit=1)[0]
         second = claim(store, T0, limit=1)[0]
         assert second.id > first.id
         assert second.recorded_at == first.recorded_at == T0 + SECOND
+
+
+def _at(run: Run, seconds: int) -> Run:
+    at = T0 + seconds * SECOND
+    return replace(run, fire_time=at, due_at=at)
 
 
 def _ended(at: datetime, **fields: Any) -> Run:
