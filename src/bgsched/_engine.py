@@ -83,6 +83,7 @@ class Engine:
         self._renewed = 0.0
         self._leases_count_from = clock.monotonic() + LEASE.total_seconds()  # it cannot know of jumps before its time
         self._next_heartbeat = 0.0
+        self._shown_paused = False
         self._next_look = 0.0
         self._next_kills = 0.0
         self._next_groups = 0.0
@@ -96,8 +97,10 @@ class Engine:
     def sign_on(self) -> None:
         """Announce this owner."""
         asked_at = self._clock.monotonic()
-        self._store.sign_on(self._record())
+        record = self._record()
+        self._store.sign_on(record)
         self._renew(asked_at)
+        self._shown_paused = record.paused
 
     def sign_off(self) -> list[Run]:
         """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
@@ -108,7 +111,7 @@ class Engine:
 
     def show_life(self) -> None:
         """Show a heartbeat if it is time for one, between two passes."""
-        if self._clock.monotonic() >= self._next_heartbeat:
+        if self._is_time_to_beat(self._clock.monotonic()):
             self._beat()
 
     def let_go(self) -> None:
@@ -122,7 +125,7 @@ class Engine:
         self._compare_clocks(now, elapsed)
         self._end_overdue(elapsed)
         self._fence(elapsed)
-        if elapsed >= self._next_heartbeat:
+        if self._is_time_to_beat(elapsed):
             self._beat()
         self.report()
         if elapsed >= self._next_look:
@@ -290,10 +293,16 @@ class Engine:
         if live is not None:
             live.ask_to_stop(StopCause.REAPED)
 
+    def _is_time_to_beat(self, elapsed: float) -> bool:
+        """Whether the lease is to be renewed, or others do not know yet that this scheduler was paused or resumed."""
+        return elapsed >= self._next_heartbeat or self.paused != self._shown_paused
+
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
-        if self._store.heartbeat(self._record()):
+        record = self._record()
+        if self._store.heartbeat(record):
             self._renew(asked_at)
+            self._shown_paused = record.paused
         else:
             self._start_over()
 

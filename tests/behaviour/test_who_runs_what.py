@@ -62,7 +62,6 @@ class TestNoExecute:
         assert host.end_of(going).status is S.SUCCESS  # what runs goes on
         host.pass_time(1)
         assert host.monitor.runs(request=request.id) == []
-        host.pass_time(5)  # with the next heartbeat, the monitor knows
         assert host.monitor.schedulers()[0].paused
         scheduler.resume()
         assert host.end_of(request).status is S.SUCCESS
