@@ -22,6 +22,7 @@ from bgsched import (
     Monitor,
     RequestStatus,
     Retry,
+    Run,
     RunStatus,
     Schedule,
     Scheduler,
@@ -298,6 +299,17 @@ class TestTheWhole:
         scheduler.shutdown()
         assert "no scheduler is signed on" in say("health", code=1)
         assert json.loads(say("health", "--json", code=1))["ok"] is False
+
+    def test_health_is_1_while_a_run_waits_that_nobody_can_take_up(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store, ago = SQLiteStore(tmp_path / "app.db"), datetime.now(UTC) - timedelta(minutes=5)
+        with store.transaction() as tx:
+            tx.insert_runs([Run(request_id="r", process="p", fire_time=ago, recorded_at=ago, due_at=ago)])
+        with Scheduler(store):
+            assert main(["health", "--store", f"sqlite:///{store.path}"]) == 1
+            assert "run 1 of process 'p' is 5 minutes overdue: none of the 1 living" in capsys.readouterr().out
+        store.close()
 
     def test_health_is_1_without_a_database(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["health", "--store", f"sqlite:///{tmp_path}/none.db"]) == 1

@@ -21,6 +21,7 @@ from bgsched import (
 )
 from bgsched._health import Health, Signs, judge
 from bgsched._why import Facts, explain, in_words
+from bgsched.run import Attempt, RunError
 from bgsched.stores import MemoryStore
 from bgsched.stores.base import Absence
 from bgsched.testing import ManualClock
@@ -47,6 +48,15 @@ def due(ago: timedelta) -> Request:
     return replace(make_request("x"), next_fire_time=NOW - ago, due_at=NOW - ago)
 
 
+def waiting(ago: timedelta) -> Run:
+    return Run(id=1, request_id="x", process="p", fire_time=NOW - ago, recorded_at=NOW - ago, due_at=NOW - ago)
+
+
+def ended(id: int, status: RunStatus = RunStatus.SUCCESS, **fields: Any) -> Run:
+    plain: dict[str, Any] = {"fire_time": NOW - HOUR, "recorded_at": NOW - HOUR, "finished_at": NOW}
+    return Run(id=id, request_id="x", process="p", status=status, **plain | fields)
+
+
 def health(*records: SchedulerRecord, **signs: Any) -> Health:
     plain: dict[str, Any] = {"now": NOW, "schedulers": records, "absences": (), "first": None, "recorded_at": None}
     return judge(Signs(**plain | signs))
@@ -68,9 +78,8 @@ class TestHealth:
 
     def test_a_request_is_overdue_though_others_are_claimed(self) -> None:
         found = health(scheduler_record(), first=due(3 * MINUTE), recorded_at=NOW - SECOND)
-        assert found.problems == (
-            "request 'x' of process 'p' is 3 minutes overdue: all workers are busy with what was due before it",
-        )
+        why = "all workers are busy with what was due before it, or the limit of its process is reached"
+        assert found.problems == (f"request 'x' of process 'p' is 3 minutes overdue: {why}",)
 
     @pytest.mark.parametrize(
         ("fields", "why"),
@@ -81,6 +90,22 @@ class TestHealth:
     )
     def test_an_overdue_request_says_what_is_in_its_way(self, fields: dict[str, Any], why: str) -> None:
         assert health(scheduler_record(**fields), first=due(5 * MINUTE)).problems[-1].endswith(f"overdue: {why}")
+
+    def test_a_waiting_run_is_overdue(self) -> None:
+        found = health(scheduler_record(), waiting=waiting(3 * MINUTE), recorded_at=NOW - 3 * MINUTE)
+        assert (found.ok, found.overdue_by) == (False, 3 * MINUTE)
+        assert found.problems[0].startswith("run 1 of process 'p' is 3 minutes overdue: all workers are busy")
+        assert health(scheduler_record(), waiting=waiting(40 * SECOND)).ok
+        assert health(scheduler_record(), waiting=waiting(-MINUTE)).overdue_by == timedelta(0)
+
+    def test_a_waiting_run_that_nobody_can_take_up_is_told_sooner(self) -> None:
+        found = health(scheduler_record(processes=()), waiting=waiting(40 * SECOND))
+        why = "none of the 1 living schedulers has a process 'p' registered"
+        assert found.problems == (f"run 1 of process 'p' is 40 s overdue: {why}",)
+
+    def test_what_is_most_overdue_counts(self) -> None:
+        assert health(first=due(MINUTE), waiting=waiting(HOUR)).overdue_by == HOUR
+        assert health(first=due(HOUR), waiting=waiting(MINUTE)).overdue_by == HOUR
 
     def test_no_scheduler_is_there(self) -> None:
         assert health().problems == ("no scheduler is signed on",)
@@ -162,6 +187,35 @@ class TestWhy:
             in why(request)
         )
 
+    def test_what_passed_while_it_was_unscheduled_is_not_excluded(self) -> None:
+        timing = Schedule(Daily(at="02:00"), start=NOW - 99 * 24 * HOUR, exclude=(date(2026, 12, 25),))
+        request = replace(make_request("x", timing, NOW - 99 * 24 * HOUR), last_fire_time=NOW - 12 * 24 * HOUR)
+        again = request.unscheduled(NOW - 10 * 24 * HOUR).rescheduled(timing, NOW)
+        assert again.revision == 3
+        assert "exclu" not in why(again, ended(1, revision=1, fire_time=NOW - 12 * 24 * HOUR))
+
+    def test_what_passed_before_it_had_its_timing_is_not_excluded_by_it(self) -> None:
+        timing = Schedule(Daily(at="02:00"), start=NOW - 99 * 24 * HOUR)
+        other = Schedule(Daily(at="03:00"), start=NOW - 99 * 24 * HOUR, exclude=(date(2026, 2, 25), date(2026, 3, 4)))
+        request = replace(make_request("x", timing, NOW - 99 * 24 * HOUR), last_fire_time=NOW - 9 * 24 * HOUR)
+        changed = request.rescheduled(other, NOW)
+        assert "exclu" not in why(changed, ended(1, revision=1, fire_time=NOW - 9 * 24 * HOUR))
+        fired = datetime(2026, 3, 3, 3, tzinfo=UTC)
+        ahead = replace(changed, last_fire_time=fired, next_fire_time=fired + 48 * HOUR, due_at=fired + 48 * HOUR)
+        said = why(ahead, ended(2, revision=2, fire_time=fired), now=fired + HOUR)
+        assert "The fire time 2026-03-04 03:00:00 UTC is excluded by its timing." in said
+
+    def test_what_is_excluded_is_told_when_nothing_is_left(self) -> None:
+        timing = Schedule(
+            Daily(at="06:00"),
+            start=NOW - 9 * 24 * HOUR,
+            finish=NOW,
+            exclude=(date(2026, 2, 28), date(2026, 3, 1)),
+        )
+        request = replace(make_request("x", timing, NOW - 9 * 24 * HOUR), next_fire_time=None, due_at=None)
+        request = replace(request, last_fire_time=datetime(2026, 2, 27, 6, tzinfo=UTC))
+        assert "2 fire times from 2026-02-28 06:00:00 UTC to 2026-03-01 06:00:00 UTC are excluded" in why(request)
+
     def test_misfired_while_no_scheduler_lived(self) -> None:
         fire_time = NOW.replace(hour=2, minute=30)
         run = Run(
@@ -175,10 +229,47 @@ class TestWhy:
         )
         absences = [Absence(NOW - 99 * HOUR, NOW - 98 * HOUR), Absence(NOW.replace(hour=2, minute=10), NOW)]
         assert why(make_request("x"), run, absences=absences).endswith(
-            "The fire time 2026-03-01 02:30:00 UTC misfired at 2026-03-01 07:45:00 UTC: too late; "
-            "no scheduler lived from 2026-03-01 02:10:00 UTC to 2026-03-01 07:45:00 UTC."
+            "The fire time 2026-03-01 02:30:00 UTC misfired while no scheduler lived "
+            "from 2026-03-01 02:10:00 UTC to 2026-03-01 07:45:00 UTC: too late."
         )
         assert "no scheduler lived" not in why(make_request("x"), run, absences=absences[:1])
+
+    def test_misfired_and_no_scheduler_lived_for_a_part_of_it(self) -> None:
+        run = ended(
+            1,
+            RunStatus.MISFIRED,
+            fire_time=NOW - 5 * HOUR,
+            fire_until=NOW - HOUR,
+            fire_count=5,
+            recorded_at=NOW,
+            reason="too late",
+        )
+        assert why(make_request("x"), run, absences=[Absence(NOW - 3 * HOUR, NOW - 2 * HOUR)]).endswith(
+            "5 fire times from 2026-03-01 02:45:00 UTC to 2026-03-01 06:45:00 UTC misfired at 2026-03-01 07:45:00 UTC: "
+            "too late; no scheduler lived from 2026-03-01 04:45:00 UTC to 2026-03-01 05:45:00 UTC."
+        )
+
+    def test_late_for_no_scheduler_lived(self) -> None:
+        run = ended(1, fire_time=NOW - 5 * HOUR, claimed_at=NOW, started_at=NOW)
+        assert why(make_request("x"), run, absences=[Absence(NOW - 6 * HOUR, NOW)]).endswith(
+            "Run 1 for the fire time 2026-03-01 02:45:00 UTC, late, for no scheduler lived "
+            "from 2026-03-01 01:45:00 UTC to 2026-03-01 07:45:00 UTC, ended at 2026-03-01 07:45:00 UTC, success."
+        )
+
+    def test_back_to_the_last_success_and_what_was_missed_before_it(self) -> None:
+        success, misfired = RunStatus.SUCCESS, RunStatus.MISFIRED
+
+        def told(*statuses: RunStatus) -> list[str]:
+            runs = [ended(len(statuses) - place, status, reason="so") for place, status in enumerate(statuses)]
+            words = ("misfired", "skipped", "success", "error")
+            said = why(make_request("x"), *runs).split(". ")[1:]
+            return [word for sentence in said for word in words if word in sentence]
+
+        assert told(success, misfired, success) == ["success", "misfired"]
+        assert told(success, misfired, RunStatus.SKIPPED, misfired) == ["success", "misfired", "skipped"]
+        assert told(success, success, misfired) == ["success"]
+        assert told(success, RunStatus.ERROR, misfired) == ["success"]
+        assert told(RunStatus.ERROR, success, misfired) == ["error", "success", "misfired"]
 
     def test_misfired_while_no_scheduler_lived_from_a_store(self) -> None:
         clock = ManualClock(NOW)
@@ -195,6 +286,39 @@ class TestWhy:
         assert "4 fire times from 2026-03-01 07:46:00 UTC to 2026-03-01 09:16:00 UTC misfired" in said
         assert "no scheduler lived from 2026-03-01 07:45:00 UTC to 2026-03-01 09:20:00 UTC" in said
         second.shutdown()
+
+    @pytest.mark.parametrize(
+        ("ago", "fields", "cause"),
+        [
+            (HOUR, {"lease_until": NOW - MINUTE}, "no scheduler is alive; one was last heard of at"),
+            (HOUR, {"processes": ()}, "none of the 1 living schedulers has a process 'p' registered"),
+            (HOUR, {"paused": True}, "every scheduler that could run it is paused"),
+            (SECOND, {}, "a scheduler is about to look for it"),
+            (HOUR, {}, "all workers are busy with what was due before it, or the limit of its process is reached"),
+        ],
+    )
+    def test_what_is_in_the_way_of_a_waiting_run_and_of_a_request_alike(
+        self, ago: timedelta, fields: dict[str, Any], cause: str
+    ) -> None:
+        schedulers = [scheduler_record(**fields)]
+        assert f", but {cause}" in why(due(ago), schedulers=schedulers)
+        said = why(make_request("x"), waiting(ago), schedulers=schedulers)
+        assert said.startswith("Run 1 waits, and has been due since ")
+        assert f", but {cause}" in said
+
+    def test_a_waiting_run_says_how_its_last_attempt_ended_and_no_more_when_the_next_was_to_begin(self) -> None:
+        failed = Attempt(1, RunStatus.ERROR, "o", NOW - HOUR, NOW - HOUR, RunError("OSError", "no line"))
+        run = replace(waiting(HOUR), attempts=(failed,), reason="attempt 1 of 3 failed; the next one waits 0:00:10")
+        assert "after attempt 1 ended as error (OSError: no line), but no" in why(make_request("x"), run)
+        assert "waits 0:00:10" not in why(make_request("x"), run)
+
+    def test_a_run_that_waits_for_another_names_it(self) -> None:
+        holder = replace(waiting(HOUR), id=7, owner="o")
+        said = why(make_request("x"), waiting(MINUTE), holder=holder, schedulers=[scheduler_record()])
+        assert said == "Run 1 waits until run 7 has ended."
+        holder = replace(holder, request_id="y")
+        said = why(make_request("x"), waiting(MINUTE), holder=holder, schedulers=[scheduler_record()])
+        assert said == "Run 1 waits until run 7 of request 'y' has ended."
 
     def test_due_and_nobody_there(self) -> None:
         said = why(due(MINUTE), absences=[Absence(NOW - HOUR)])

@@ -1,7 +1,8 @@
 """Whether the work gets done. Pure: signs come in, a judgement with its reasons goes out.
 
 Two alarms do not trust what schedulers say of themselves: something is due and nothing has been claimed for a while,
-and a request is long overdue. They also ring where every scheduler is there, and none does its work.
+and a request, or a run that waits for nothing but a scheduler, is long overdue. They also ring where every scheduler is
+there, and none does its work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bgsched._why import Facts, hindrance, in_words
+from bgsched._why import hindrance, in_words, obstacle
 from bgsched.request import Request
+from bgsched.run import Run
 from bgsched.stores.base import Absence, SchedulerRecord
 
 __all__ = ["Health", "Signs", "judge"]
@@ -24,8 +26,8 @@ _SKEW = timedelta(seconds=5)
 class Health:
     """Whether the work gets done: *ok*, and if not, the *problems* in words.
 
-    *overdue_by*: how long the most overdue request has waited for a claim; zero when none does. *last_heartbeat*: when
-    a scheduler was last heard of.
+    *overdue_by*: how long the most overdue request or waiting run has waited for a claim; zero when none does.
+    *last_heartbeat*: when a scheduler was last heard of.
     """
 
     ok: bool
@@ -47,29 +49,35 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
-    """What there is to judge by. *first*: the request with the earliest due time; *recorded_at*: of the newest run."""
+    """What there is to judge by. *recorded_at*: of the newest run.
+
+    *first*: the request with the earliest due time; *waiting*: that of the runs that nobody owns and nothing blocks.
+    """
 
     now: datetime
     schedulers: tuple[SchedulerRecord, ...]
     absences: Sequence[Absence]
     first: Request | None
     recorded_at: datetime | None
+    waiting: Run | None = None
+
+    def overdue(self, due_at: datetime | None) -> timedelta:
+        """Return for how long something has been due; zero if it is not."""
+        return timedelta(0) if due_at is None else max(timedelta(0), self.now - due_at)
 
 
 def judge(signs: Signs, witness: Sequence[str] = ()) -> Health:
     """Return the health. *witness*: problems that somebody here knows of, and that the store may not tell."""
-    due_at = None if signs.first is None else signs.first.due_at
-    overdue_by = timedelta(0) if due_at is None else max(timedelta(0), signs.now - due_at)
     problems = [problem for record in signs.schedulers for problem in _of_scheduler(record, signs.now)]
     problems += () if any(record.problem for record in signs.schedulers) else witness
     if not signs.schedulers:
         since = f" since {_at(signs.absences[-1].since)}" if signs.absences else ""
         problems.append(f"no scheduler is signed on{since}")
-    problems += _overdue(signs, overdue_by)
+    problems += [*_overdue_request(signs), *_overdue_run(signs)]
     return Health(
         ok=not problems,
         problems=tuple(problems),
-        overdue_by=overdue_by,
+        overdue_by=max(signs.overdue(what.due_at) if what else timedelta(0) for what in (signs.first, signs.waiting)),
         last_heartbeat=max((record.heard_at for record in signs.schedulers), default=None),
         schedulers=signs.schedulers,
     )
@@ -95,17 +103,31 @@ def _side(skew: timedelta) -> str:
     return f"{in_words(abs(skew))} {'ahead of' if skew > timedelta(0) else 'behind'}"
 
 
-def _overdue(signs: Signs, overdue_by: timedelta) -> Iterator[str]:
-    """Say for how long nothing has been claimed while something is due, and what is late, and why."""
+def _overdue_request(signs: Signs) -> Iterator[str]:
+    """Say for how long nothing has been claimed while a request is due, and what is late, and why."""
     first = signs.first
-    if first is None or overdue_by <= _IDLE:
+    if first is None or first.due_at is None or (overdue_by := signs.overdue(first.due_at)) <= _IDLE:
         return
     idle = min(overdue_by, signs.now - signs.recorded_at) if signs.recorded_at is not None else overdue_by
     if idle > _IDLE:
         yield f"nothing has been claimed for {in_words(idle)}, though something is due"
     if overdue_by > _OVERDUE:
-        why = hindrance(Facts(first, (), signs.schedulers, signs.now, signs.absences))
+        why = hindrance(first.process, first.due_at, signs)
         yield f"request {first.id!r} of process {first.process!r} is {in_words(overdue_by)} overdue: {why}"
+
+
+def _overdue_run(signs: Signs) -> Iterator[str]:
+    """Say which waiting run is late, and why; sooner where no scheduler can take it up.
+
+    That runs are claimed which were recorded long ago is not seen, so nothing is said of how long none was.
+    """
+    run = signs.waiting
+    if run is None or run.due_at is None:
+        return
+    overdue_by = signs.overdue(run.due_at)
+    if overdue_by > (_OVERDUE if obstacle(run.process, signs) is None else _IDLE):
+        why = hindrance(run.process, run.due_at, signs)
+        yield f"run {run.id} of process {run.process!r} is {in_words(overdue_by)} overdue: {why}"
 
 
 def _at(instant: datetime) -> str:

@@ -6,7 +6,8 @@ Pure: facts come in, sentences go out. The most immediate cause comes first, the
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice, takewhile
+from itertools import islice
+from typing import Protocol
 
 from bgsched.errors import TimingError
 from bgsched.request import Request, RequestStatus, UnreadableTiming
@@ -14,17 +15,21 @@ from bgsched.run import Run, RunStatus
 from bgsched.stores.base import Absence, SchedulerRecord
 from bgsched.timing import Schedule
 
-__all__ = ["Facts", "explain", "hindrance", "in_words"]
+__all__ = ["Facts", "explain", "going_on", "hindrance", "in_words", "obstacle"]
 
 _TELL = 3
 _MOST_EXCLUDED = 1_000
+_SOON = timedelta(seconds=2)  # an idle scheduler looks every second
+_LATE = timedelta(minutes=1)
+_WITHOUT_RUN = frozenset({RunStatus.SKIPPED, RunStatus.MISFIRED})
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known: the request, its newest runs (newest first), the schedulers, and the present instant.
 
-    *absences*: when no scheduler lived, as far back as the oldest of the runs.
+    *runs*: those of its own, without the members of a group; *absences*: when no scheduler lived, as far back as the
+    oldest of the runs; *holder*: which run the one that goes on waits for, if it does.
     """
 
     request: Request
@@ -32,6 +37,18 @@ class Facts:
     schedulers: Sequence[SchedulerRecord]
     now: datetime
     absences: Sequence[Absence] = ()
+    holder: Run | None = None
+
+
+class Present(Protocol):
+    """What is known of the schedulers at an instant."""
+
+    @property
+    def now(self) -> datetime: ...
+    @property
+    def schedulers(self) -> Sequence[SchedulerRecord]: ...
+    @property
+    def absences(self) -> Sequence[Absence]: ...
 
 
 def explain(facts: Facts) -> str:
@@ -40,16 +57,36 @@ def explain(facts: Facts) -> str:
     return " ".join(f"{cause[0].upper()}{cause[1:]}." for cause in causes if cause)
 
 
+def going_on(runs: Sequence[Run]) -> Run | None:
+    """Return the newest of the runs that have not ended."""
+    return next((run for run in runs if run.is_active), None)
+
+
 def _going_on(facts: Facts) -> str | None:
-    for run in facts.runs:
-        if run.status is RunStatus.RUNNING:
-            return f"run {run.id} has been running since {_at(run.started_at)}"
-        if run.status is RunStatus.WAITING and run.owner is not None:
-            return f"run {run.id} was claimed at {_at(run.claimed_at)} and waits for a free worker"
-        if run.status is RunStatus.WAITING:
-            until = f" until {_at(run.due_at)}" if run.due_at and run.due_at > facts.now else ""
-            return f"run {run.id} waits{until}: {run.reason}"
-    return None
+    run = going_on(facts.runs)
+    if run is None:
+        return None
+    if run.status is RunStatus.RUNNING:
+        return f"run {run.id} has been running since {_at(run.started_at)}"
+    if run.owner is not None:
+        return f"run {run.id} was claimed at {_at(run.claimed_at)} and waits for a free worker"
+    due_at = run.due_at or run.fire_time
+    if due_at > facts.now:
+        return f"run {run.id} waits until {_at(due_at)}{f': {run.reason}' if run.reason else ''}"
+    if facts.holder is not None:
+        of = f" of request {facts.holder.request_id!r}" if facts.holder.request_id != run.request_id else ""
+        return f"run {run.id} waits until run {facts.holder.id}{of} has ended"
+    why = hindrance(run.process, due_at, facts)
+    return f"run {run.id} waits, and has been due since {_at(due_at)}{_tried(run)}, but {why}"
+
+
+def _tried(run: Run) -> str:
+    """Return how the last attempt ended. What a run says of itself as it waits is of the time when that began."""
+    if not run.attempts:
+        return ""
+    last = run.attempts[-1]
+    said = f" ({last.error.type}: {last.error.message})" if last.error else ""
+    return f" after attempt {last.number} ended as {last.status.value}{said}"
 
 
 def _standing(facts: Facts) -> str:
@@ -69,35 +106,67 @@ def _standing(facts: Facts) -> str:
     if request.due_at > facts.now:
         wait = timedelta(seconds=(request.due_at - facts.now) // timedelta(seconds=1))
         return f"it is not due yet: {request.timing.describe()}; the next fire time is {_at(request.due_at)}, in {wait}"
-    return f"it has been due since {_at(request.due_at)}, but {hindrance(facts)}"
+    return f"it has been due since {_at(request.due_at)}, but {hindrance(request.process, request.due_at, facts)}"
 
 
 def _excluded(facts: Facts) -> str | None:
-    """Return which fire times its exclusions took, between the last one that it had and the next."""
+    """Return which fire times its exclusions took, between the last one that it had and the next, if there is one."""
     request, timing = facts.request, facts.request.timing
-    if not isinstance(timing, Schedule) or not timing.exclude or request.next_fire_time is None:
+    if not isinstance(timing, Schedule) or not timing.exclude or request.status is RequestStatus.UNSCHEDULED:
         return None
-    after = request.last_fire_time or request.created_at
+    if request.next_fire_time is None and timing.repetitions is not None:
+        return None  # it may have had all of them
     try:
-        nominal = replace(timing, exclude=(), repetitions=None).fire_times(after)
-        missing = list(islice(takewhile(request.next_fire_time.__gt__, nominal), _MOST_EXCLUDED))
+        missing, are_all = _taken_by_exclusions(timing, _timed_since(facts), request.next_fire_time)
     except TimingError:
         return None
     if not missing:
         return None
-    if len(missing) == 1:
+    if len(missing) == 1 and are_all:
         return f"the fire time {_at(missing[0])} is excluded by its timing"
-    count = f"{_MOST_EXCLUDED} or more" if len(missing) == _MOST_EXCLUDED else str(len(missing))
+    count = f"{len(missing)}{'' if are_all else ' or more'}"
     return f"{count} fire times from {_at(missing[0])} to {_at(missing[-1])} are excluded by its timing"
 
 
-def hindrance(facts: Facts) -> str:
-    """Return what keeps a due request from being claimed."""
-    process = facts.request.process
-    living = [record for record in facts.schedulers if record.is_alive(facts.now)]
+def _timed_since(facts: Facts) -> datetime:
+    """Return since when the request is known to have the timing that it has, after its last fire time.
+
+    When a later revision than the first began is not written anywhere; it had begun when its first run was recorded.
+    """
+    request = facts.request
+    if request.revision == 1:
+        return request.last_fire_time or request.created_at
+    begun = min((run.fire_time for run in facts.runs if run.revision == request.revision), default=facts.now)
+    return max(begun, request.last_fire_time or begun)
+
+
+def _taken_by_exclusions(timing: Schedule, after: datetime, until: datetime | None) -> tuple[list[datetime], bool]:
+    """Return what would be a fire time between the two, but for the exclusions, and whether that is all of it."""
+    endless = replace(timing, repetitions=None)
+    last = None if until is None else until - timedelta(microseconds=1)
+    nominal = list(islice(replace(endless, exclude=()).fire_times(after, last), _MOST_EXCLUDED))
+    if not nominal:
+        return [], True
+    left = set(islice(endless.fire_times(after, nominal[-1]), _MOST_EXCLUDED))
+    return [instant for instant in nominal if instant not in left], len(nominal) < _MOST_EXCLUDED
+
+
+def hindrance(process: str, due_at: datetime, present: Present) -> str:
+    """Return what keeps something of *process*, due since *due_at*, from being claimed."""
+    found = obstacle(process, present)
+    if found is not None:
+        return found
+    if present.now - due_at < _SOON:
+        return "a scheduler is about to look for it"
+    return "all workers are busy with what was due before it, or the limit of its process is reached"
+
+
+def obstacle(process: str, present: Present) -> str | None:
+    """Return why no scheduler can take up anything of *process*; ``None`` if one can."""
+    living = [record for record in present.schedulers if record.is_alive(present.now)]
     if not living:
-        last = max((record.heard_at for record in facts.schedulers), default=None)
-        gone = [absence.since for absence in facts.absences if absence.until is None]
+        last = max((record.heard_at for record in present.schedulers), default=None)
+        gone = [absence.since for absence in present.absences if absence.until is None]
         heard = f"; one was last heard of at {_at(last or gone[-1])}" if last or gone else ""
         return f"no scheduler is alive{heard}"
     able = [record for record in living if process in record.processes]
@@ -108,40 +177,56 @@ def hindrance(facts: Facts) -> str:
     troubled = next((record for record in able if record.problem), None)
     if troubled is not None:
         return f"its scheduler cannot work since {_at(troubled.problem_since)}: {troubled.problem}"
-    return "all workers are busy with what was due before it"
+    return None
 
 
 def _past(facts: Facts) -> list[str]:
-    told = []
+    """Tell how it went, back to the last success, and what was missed just before that: it may have run for those."""
+    told: list[str] = []
+    has_succeeded = False
+    stood_in = {run.claimed_at for run in facts.runs if run.status is RunStatus.MISFIRED}
     for run in facts.runs:
         if run.is_active:
             continue
-        told.append(_outcome(run, facts.absences))
-        if run.status is RunStatus.SUCCESS or len(told) == _TELL:
+        if len(told) == _TELL or (has_succeeded and run.status not in _WITHOUT_RUN):
             break
+        if run.status in _WITHOUT_RUN:
+            told.append(_without_run(run, facts.absences))
+        else:
+            told.append(_ended(run, () if run.claimed_at in stood_in else facts.absences))
+        has_succeeded |= run.status is RunStatus.SUCCESS
     return told
 
 
-def _outcome(run: Run, absences: Sequence[Absence]) -> str:
-    fires = f"the fire time {_at(run.fire_time)}"
-    if run.fire_count > 1:
-        fires = f"{run.fire_count} fire times from {_at(run.fire_time)} to {_at(run.fire_until)}"
-    if run.status in (RunStatus.SKIPPED, RunStatus.MISFIRED):
-        verb = "were" if run.fire_count > 1 else "was"
-        how = f"{verb} skipped" if run.status is RunStatus.SKIPPED else "misfired"
-        alone = _alone(run, absences) if run.status is RunStatus.MISFIRED else ""
-        return f"{fires} {how} at {_at(run.recorded_at)}: {run.reason}{alone}"
+def _without_run(run: Run, absences: Sequence[Absence]) -> str:
+    several = run.fire_count > 1
+    if run.status is RunStatus.SKIPPED:
+        return f"{_fires(run)} {'were' if several else 'was'} skipped at {_at(run.recorded_at)}: {run.reason}"
+    first, last = run.fire_time, run.fire_until or run.fire_time
+    found = [absence for absence in absences if absence.since <= last and (absence.until or last) >= first]
+    alone = " and ".join(_span(absence, run) for absence in found[-_TELL:])
+    if any(absence.since <= first and (absence.until or last) >= last for absence in found):
+        return f"{_fires(run)} misfired while no scheduler lived {alone}: {run.reason}"
+    return f"{_fires(run)} misfired at {_at(run.recorded_at)}: {run.reason}{alone and f'; no scheduler lived {alone}'}"
+
+
+def _ended(run: Run, absences: Sequence[Absence]) -> str:
+    late = run.lateness is not None and run.lateness > _LATE
+    alone = [absence for absence in absences if absence.since <= run.fire_time <= (absence.until or run.recorded_at)]
+    why = f", late, for no scheduler lived {_span(alone[-1], run)}," if late and alone else ""
     said = run.reason or (f"{run.error.type}: {run.error.message}" if run.error else None)
-    ended = run.status.value.replace("_", " ")
-    return f"run {run.id} for {fires} ended at {_at(run.finished_at)}, {ended}{f': {said}' if said else ''}"
+    ended = f"{run.status.value.replace('_', ' ')}{f': {said}' if said else ''}"
+    return f"run {run.id} for {_fires(run)}{why} ended at {_at(run.finished_at)}, {ended}"
 
 
-def _alone(run: Run, absences: Sequence[Absence]) -> str:
-    """Return when no scheduler lived that could have seen to the fire times of a run."""
-    last = run.fire_until or run.fire_time
-    found = [absence for absence in absences if absence.since <= last and (absence.until or last) >= run.fire_time]
-    spans = [f"from {_at(absence.since)} to {_at(absence.until or run.recorded_at)}" for absence in found[-_TELL:]]
-    return f"; no scheduler lived {' and '.join(spans)}" if spans else ""
+def _fires(run: Run) -> str:
+    if run.fire_count > 1:
+        return f"{run.fire_count} fire times from {_at(run.fire_time)} to {_at(run.fire_until)}"
+    return f"the fire time {_at(run.fire_time)}"
+
+
+def _span(absence: Absence, run: Run) -> str:
+    return f"from {_at(absence.since)} to {_at(absence.until or run.recorded_at)}"
 
 
 def in_words(span: timedelta) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from bgsched._health import Health, Signs, judge
 from bgsched._runlog import clean
-from bgsched._why import Facts, explain
+from bgsched._why import Facts, explain, going_on
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import StoreError, UnknownRequestError, UnknownRunError, did_you_mean
 from bgsched.request import Request, RequestStatus, UnreadableTiming
@@ -36,6 +36,9 @@ __all__ = ["Bucket", "Health", "Monitor"]
 S = TypeVar("S", RunStatus, RequestStatus)
 
 _POLL = 0.25
+_OWN = 10  # runs of a request that a question about it looks at
+_MOST_PAGES = 10
+_ACTIVE = frozenset({RunStatus.WAITING, RunStatus.RUNNING})
 _MOST = (1 << 63) - 1  # of a number, in every store
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
@@ -234,9 +237,29 @@ class Monitor:
             UnknownRequestError: there is no such request.
         """
         request, now = self.request(id), self._clock.now()
-        runs = self._reader.runs(RunFilter(request=request.id, limit=10))
+        runs = self._own_runs(request.id)
+        last = going_on(runs)
+        key = last.overlap_key if last is not None and last.owner is None else None
+        holder = self._reader.holder(key) if key is not None else None
         absences = self._reader.absences(min((run.fire_time for run in runs), default=now), now)
-        return explain(Facts(request, runs, self._reader.schedulers(), now, absences))
+        return explain(Facts(request, runs, self._reader.schedulers(), now, absences, holder))
+
+    def _own_runs(self, request: str) -> list[Run]:
+        """Return the newest runs of a request, and what goes on however old it is; without the members of groups.
+
+        Those are looked over, up to a thousand.
+        """
+        active = self._reader.runs(RunFilter(request=request, status=_ACTIVE, limit=_OWN))
+        found = {run.id: run for run in active if run.parent_id is None}
+        before, limit, own = None, _OWN, 0
+        for _ in range(_MOST_PAGES):
+            page = self._reader.runs(RunFilter(request=request, before=before, limit=limit))
+            newest = {run.id: run for run in page if run.parent_id is None}
+            found |= newest
+            before, limit, own = page.before, 100, own + len(newest)
+            if before is None or own >= _OWN:
+                break
+        return [found[id] for id in sorted(found, reverse=True)]
 
     # -- the whole -----------------------------------------------------------------------------------------------
 
@@ -292,12 +315,14 @@ class Monitor:
         now = self._clock.now()
         try:
             first = next(iter(self._reader.upcoming(1)), None)
+            waiting = self._reader.first_waiting()
             newest = next(iter(self._reader.runs(RunFilter(limit=1))), None)
             facts = Signs(
                 now=now,
                 schedulers=tuple(self._reader.schedulers()),
                 absences=self._reader.absences(now, now),
                 first=first,
+                waiting=waiting,
                 recorded_at=newest.recorded_at if newest is not None else None,
             )
         except StoreError as error:
