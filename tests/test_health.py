@@ -306,6 +306,12 @@ class TestWhy:
         assert said.startswith("Run 1 waits, and has been due since ")
         assert f", but {cause}" in said
 
+    def test_a_scheduler_that_cannot_work_is_in_the_way_if_no_other_can(self) -> None:
+        troubled, well = scheduler_record(problem="the disk is full", problem_since=NOW - MINUTE), scheduler_record()
+        cause = "its scheduler cannot work since 2026-03-01 07:44:00 UTC: the disk is full"
+        assert cause in why(due(HOUR), schedulers=[troubled, scheduler_record(paused=True)])
+        assert "all workers are busy" in why(due(HOUR), schedulers=[troubled, well])
+
     def test_a_waiting_run_says_how_its_last_attempt_ended_and_no_more_when_the_next_was_to_begin(self) -> None:
         failed = Attempt(1, RunStatus.ERROR, "o", NOW - HOUR, NOW - HOUR, RunError("OSError", "no line"))
         run = replace(waiting(HOUR), attempts=(failed,), reason="attempt 1 of 3 failed; the next one waits 0:00:10")

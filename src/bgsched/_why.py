@@ -172,11 +172,11 @@ def obstacle(process: str, present: Present) -> str | None:
     able = [record for record in living if process in record.processes]
     if not able:
         return f"none of the {len(living)} living schedulers has a process {process!r} registered"
-    if all(record.paused for record in able):
+    ready = [record for record in able if not record.paused]
+    if not ready:
         return "every scheduler that could run it is paused"
-    troubled = next((record for record in able if record.problem), None)
-    if troubled is not None:
-        return f"its scheduler cannot work since {_at(troubled.problem_since)}: {troubled.problem}"
+    if all(record.problem for record in ready):
+        return f"its scheduler cannot work since {_at(ready[0].problem_since)}: {ready[0].problem}"
     return None
 
 
