@@ -37,6 +37,7 @@ from bgsched import (
     Weekly,
     current_run,
 )
+from bgsched.integrations import opentelemetry
 from bgsched.integrations.opentelemetry import span_per_run
 from bgsched.integrations.ping import ping
 from bgsched.integrations.prometheus import ProcessCollector
@@ -262,13 +263,14 @@ class TestOpenTelemetry:
             assert span.end_time / 1e9 == pytest.approx(run.finished_at.timestamp(), abs=1)
         scheduler.shutdown()
 
-    def test_a_tracer_that_fails_breaks_no_run(self) -> None:
+    @pytest.mark.parametrize("problem", [OSError("no disk"), SystemExit(1)])
+    def test_a_tracer_that_fails_breaks_no_run(self, problem: BaseException) -> None:
         class Broken(SpanProcessor):
             def on_start(self, span: object, parent_context: object = None) -> None:
-                raise OSError("no disk")
+                raise problem
 
             def on_end(self, span: ReadableSpan) -> None:
-                raise OSError("no disk")
+                raise problem
 
         provider = TracerProvider()
         provider.add_span_processor(Broken())
@@ -278,6 +280,62 @@ class TestOpenTelemetry:
         scheduler.run_until_idle()
         scheduler.shutdown()
         assert scheduler.monitor.runs()[0].status is RunStatus.SUCCESS
+
+    def test_where_no_thread_can_be_had_the_run_goes_on_and_the_next_one_brings_its_span(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(opentelemetry, "_ending", opentelemetry._Ending())
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        ended = threading.Semaphore(0)
+        provider.add_span_processor(Telling(ended))
+        scheduler = Scheduler(around=span_per_run(provider))
+        scheduler.process("fine")(lambda: None)
+        with monkeypatch.context() as limit:
+            limit.setattr(threading.Thread, "start", refuse_threads_for_spans)
+            scheduler.run_now("fine")
+            scheduler.run_until_idle()
+        assert exporter.get_finished_spans() == ()
+        scheduler.run_now("fine")
+        scheduler.run_until_idle()
+        for _ in range(2):
+            assert ended.acquire(timeout=30)
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS] * 2
+        assert len(exporter.get_finished_spans()) == 2
+        scheduler.shutdown()
+
+    def test_after_the_thread_was_ended_by_a_span_another_one_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Interrupted(SpanProcessor):
+            def on_end(self, span: ReadableSpan) -> None:
+                if not ended:
+                    ended.append(span)
+                    raise KeyboardInterrupt
+                ended.append(span)
+
+        ended: list[ReadableSpan] = []
+        ending = opentelemetry._Ending()
+        monkeypatch.setattr(opentelemetry, "_ending", ending)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        provider = TracerProvider()
+        provider.add_span_processor(Interrupted())
+        scheduler = Scheduler(around=span_per_run(provider))
+        scheduler.process("fine")(lambda: None)
+        for expected in (1, 2):
+            scheduler.run_now("fine")
+            scheduler.run_until_idle()
+            ending.settle(30)
+            assert len(ended) == expected
+            if expected == 1:
+                assert ending._thread is not None
+                ending._thread.join(30)
+        scheduler.shutdown()
+
+
+def refuse_threads_for_spans(thread: threading.Thread, start: Any = threading.Thread.start) -> None:
+    if thread.name == "bgsched-spans":
+        raise RuntimeError("can't start new thread")
+    start(thread)
 
 
 class TestSentry:

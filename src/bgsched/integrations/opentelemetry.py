@@ -2,8 +2,10 @@
 
     scheduler = Scheduler(around=span_per_run())
 
-What a process does inside its run becomes a child of the span. Nothing that a tracer does ends, fails or delays a run:
-spans are ended on a thread of their own, for a span processor may export there and then, and wait for the network.
+What a process does inside its run becomes a child of the span. Nothing that a tracer raises ends or fails a run. Spans
+are ended on a thread of their own, for a span processor may export there and then, and wait for the network; they are
+begun on the run's thread, where they are to be current, and so is the host's own code that hears of it (a sampler, the
+``on_start`` of a span processor): a run waits for that.
 """
 
 import atexit
@@ -14,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import TypeVar
 
 from bgsched._current import CurrentRun
 from bgsched._runlog import LOGGER
@@ -21,6 +24,7 @@ from bgsched.errors import MissingExtraError
 
 try:
     from opentelemetry import trace
+    from opentelemetry.context import attach, detach
     from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 except ModuleNotFoundError as error:
     if error.name is None or not error.name.startswith("opentelemetry"):
@@ -28,6 +32,8 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("bgsched.integrations.opentelemetry", "otel") from error
 
 __all__ = ["span_per_run"]
+
+R = TypeVar("R")
 
 _MOST_WAITING = 10_000
 _LAST_WORDS = 2.0  # seconds that the interpreter's end waits for spans
@@ -47,15 +53,17 @@ def _surround(tracer_provider: TracerProvider | None, run: CurrentRun) -> Iterat
     if span is None:
         yield
         return
-    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-        try:
-            yield
-        except BaseException as error:
-            failure = error
-            _try(lambda: _note(span, failure))
-            raise
-        finally:
-            _ending.end(span)
+    token = _try(lambda: attach(trace.set_span_in_context(span)))
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        _try(lambda: _note(span, failure))
+        raise
+    finally:
+        if token is not None:
+            detach(token)  # which raises nothing
+        _try(lambda: _ending.end(span))
 
 
 class _Ending:
@@ -72,30 +80,40 @@ class _Ending:
         self._thread: threading.Thread | None = None
 
     def end(self, span: Span) -> None:
-        """End *span* soon; where ten thousand others wait, its exporter hangs, and it is dropped."""
+        """End *span* soon; where ten thousand others wait, its exporter hangs, and it is dropped.
+
+        Raises:
+            RuntimeError: no thread can be had just now; the next span brings one for both.
+        """
         with self._changed:
             if len(self._waiting) >= _MOST_WAITING:
                 return
             self._waiting.append((span, time.time_ns()))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="bgsched-spans", daemon=True)
-                self._thread.start()
+            if not self._works():
+                thread = threading.Thread(target=self._work, name="bgsched-spans", daemon=True)
+                thread.start()
+                self._thread = thread
             self._changed.notify_all()
 
     def settle(self, timeout: float) -> None:
         """Wait until all spans are ended, for *timeout* seconds at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, timeout)
+            self._changed.wait_for(lambda: not (self._waiting and self._works()), timeout)
+
+    def _works(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 span, at = self._waiting[0]
-            _try(lambda span=span, at=at: span.end(at))  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
-            with self._changed:
-                self._waiting.popleft()
-                self._changed.notify_all()
+            try:
+                _try(partial(span.end, at))
+            finally:  # whatever ends this thread, the next one does not begin with the same span
+                with self._changed:
+                    self._waiting.popleft()
+                    self._changed.notify_all()
 
 
 _ending = _Ending()
@@ -121,10 +139,12 @@ def _note(span: Span, failure: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
 
 
-def _try(act: "Callable[[], Span | None]") -> Span | None:
-    """Do what must not fail a run; say it when it could not be done."""
+def _try(act: Callable[[], R]) -> R | None:
+    """Do what must not fail a run; say it when it could not be done. Ctrl-C goes on to where it is waited for."""
     try:
         return act()
-    except Exception:  # noqa: BLE001  a tracer is the host's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  a tracer is the host's code, and may even want to exit
         LOGGER.warning("the span of a run failed", exc_info=True)
         return None
