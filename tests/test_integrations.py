@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import re
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from typing import Any
 
 import prometheus_client
@@ -19,14 +21,20 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from bgsched import (
+    FR,
+    SU,
+    WEEKDAYS,
+    WEEKENDS,
     Cron,
     Daily,
     EveryMinutes,
     EverySeconds,
+    Hourly,
     Immediate,
     Later,
     Monitor,
     Monthly,
+    Recurrence,
     Request,
     RunStatus,
     Schedule,
@@ -37,6 +45,7 @@ from bgsched import (
     Weekly,
     current_run,
 )
+from bgsched._evolve import evolve
 from bgsched.integrations import opentelemetry
 from bgsched.integrations.opentelemetry import span_per_run
 from bgsched.integrations.ping import ping
@@ -44,6 +53,7 @@ from bgsched.integrations.prometheus import ProcessCollector
 from bgsched.integrations.sentry import check_in, monitor_config, slug
 from bgsched.stores import MemoryStore
 from bgsched.testing.contract import make_request
+from bgsched.timing import Frequency
 
 
 def broken() -> None:
@@ -362,12 +372,14 @@ class TestSentry:
         scheduler.run_now("x")
         run_all(scheduler)
         sent = check_ins()
-        by_slug = {name: [i for i in sent if i["monitor_slug"] == name] for name in ("broken", "fine-x")}
+        name_of_x = slug(scheduler.monitor.request("x"))
+        assert name_of_x.startswith("fine-x-")
+        by_slug = {name: [i for i in sent if i["monitor_slug"] == name] for name in ("broken", name_of_x)}
         assert len(sent) == 4
         assert [item["status"] for item in by_slug["broken"]] == ["in_progress", "error"]
-        assert [item["status"] for item in by_slug["fine-x"]] == ["in_progress", "ok"]
+        assert [item["status"] for item in by_slug[name_of_x]] == ["in_progress", "ok"]
         assert len({item["check_in_id"] for item in sent}) == 2
-        assert by_slug["fine-x"][0]["monitor_config"] == {
+        assert by_slug[name_of_x][0]["monitor_config"] == {
             "schedule": {"type": "crontab", "value": "30 2 * * *"},
             "timezone": "Europe/Madrid",
         }
@@ -388,25 +400,122 @@ class TestSentry:
         assert [item["status"] for item in check_ins()] == ["in_progress", "ok"]
 
     @pytest.mark.parametrize(
-        ("timing", "schedule"),
+        ("frequency", "schedule"),
         [
-            (Schedule(Cron("*/5 * * * *")), {"type": "crontab", "value": "*/5 * * * *"}),
-            (Schedule(EverySeconds(120)), {"type": "interval", "value": 2, "unit": "minute"}),
-            (Schedule(Weekly("mon", at="01:00")), {"type": "interval", "value": 1, "unit": "week"}),
-            (Schedule(Monthly(1, at="01:00")), {"type": "interval", "value": 1, "unit": "month"}),
-            (Schedule(EverySeconds(7)), None),
-            (Immediate(), None),
-            (Later(datetime(2026, 1, 1, tzinfo=UTC)), None),
+            (EverySeconds(120), (2, "minute")),
+            (EveryMinutes(5), (5, "minute")),
+            (Hourly(2), (2, "hour")),
+            (Hourly(2, minute=30), (2, "hour")),
+            (Daily(at="09:00:30"), (1, "day")),
+            (Daily(every=2, at="01:00"), (2, "day")),
+            (Weekly("mon", at="01:00", every=2), (2, "week")),
+            (Monthly(1, at="01:00", every=2), (2, "month")),
         ],
     )
-    def test_the_schedule_is_said_where_sentry_can_express_it(self, timing: Timing, schedule: object) -> None:
-        config = monitor_config(make_request(timing=timing))
-        assert (config and config["schedule"]) == schedule
+    def test_what_comes_again_after_so_long_is_an_interval(
+        self, frequency: Frequency, schedule: tuple[int, str]
+    ) -> None:
+        config = monitor_config(make_request(timing=Schedule(frequency)))
+        assert config["schedule"] == {"type": "interval", "value": schedule[0], "unit": schedule[1]}
+
+    @pytest.mark.parametrize(
+        ("frequency", "crontab"),
+        [
+            (Daily(at="09:00"), "0 9 * * *"),
+            (Daily(at="09:00", on=WEEKDAYS), "0 9 * * 1,2,3,4,5"),
+            (Weekly("mon", at="01:00"), "0 1 * * 1"),
+            (Weekly((FR, SU), at="01:30"), "30 1 * * 0,5"),
+            (Weekly("mon-sun", at="01:30"), "30 1 * * *"),
+            (Monthly(1, at="01:00"), "0 1 1 * *"),
+            (Monthly(31, at="01:00"), "0 1 31 * *"),
+            (Monthly(28, at="01:00", short_month="last"), "0 1 28 * *"),
+            (Hourly(minute=30), "30 * * * *"),
+            (Cron("*/5 * * * *"), "*/5 * * * *"),
+            (Cron("0 9 * jul wed-fri"), "0 9 * jul wed-fri"),
+            (Cron("0 0 1-31 * mon"), "0 0 1-31 * mon"),
+            (Cron("5/20 0/8 */2 * mon"), "5,25,45 0,8,16 */2 * mon"),
+            (Cron("@daily"), "0 0 * * *"),
+            (Cron("@hourly"), "0 * * * *"),
+            (Cron("@weekly"), "0 0 * * 0"),
+            (Cron("@monthly"), "0 0 1 * *"),
+            (Cron("@yearly"), "0 0 1 1 *"),
+            (Cron("0 30 9 * * mon", seconds="first"), "30 9 * * mon"),
+            (Cron("30 9 * * mon 0", seconds="last"), "30 9 * * mon"),
+            (Cron("0 30 9 ? * MON-FRI", dialect="quartz"), "30 9 * * 1,2,3,4,5"),
+            (Cron("0 30 9 ? * 7,1", dialect="quartz"), "30 9 * * 0,6"),
+            (Cron("0 */15 */6 1/10 * ?", dialect="quartz"), "*/15 */6 1,11,21,31 * *"),
+            (Cron("0 /15 22-2 * * ? *", dialect="quartz"), "*/15 0,1,2,22,23 * * *"),
+        ],
+    )
+    def test_what_a_crontab_says_is_one(self, frequency: Frequency, crontab: str) -> None:
+        """And that it is the same: it fires when the frequency does, in a zone whose clocks move."""
+        zone = "Europe/Madrid"
+        config = monitor_config(make_request(timing=Schedule(frequency, timezone=zone)))
+        assert config == {"schedule": {"type": "crontab", "value": crontab}, "timezone": zone}
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        said, meant = (
+            Schedule(Cron(crontab), timezone=zone, start=start),
+            Schedule(frequency, timezone=zone, start=start),
+        )
+        assert list(islice(said.fire_times(start), 1000)) == list(islice(meant.fire_times(start), 1000))
+
+    def test_without_a_time_of_day_it_is_that_of_the_start_on_the_clock_of_the_zone(self) -> None:
+        for start in (datetime(2026, 1, 1, 8, 30, tzinfo=UTC), datetime(2026, 1, 1, 9, 30)):
+            timing = Schedule(Daily(on=WEEKDAYS), start=start, timezone="Europe/Madrid")
+            assert monitor_config(make_request(timing=timing))["schedule"]["value"] == "30 9 * * 1,2,3,4,5"
+        late = Schedule(Daily(on=WEEKDAYS), start=datetime(2026, 1, 1, 8, 30, 1, tzinfo=UTC))
+        assert monitor_config(make_request(timing=late)) is None
+        unknown = evolve(make_request(), timing=Schedule(Daily(on=WEEKDAYS)))
+        assert monitor_config(unknown) is None
+
+    @pytest.mark.parametrize(
+        "timing",
+        [
+            Schedule(EverySeconds(7)),
+            Schedule(Daily(at="09:00:30", on=WEEKDAYS)),
+            Schedule(Weekly("mon tue", at="09:00", every=2)),
+            Schedule(Monthly(-1, at="09:00")),
+            Schedule(Monthly(31, at="09:00", short_month="last")),
+            Schedule(Monthly(31, at="09:00", every=2)),
+            Schedule(Monthly(on="tue(2)", at="09:00")),
+            Schedule(Cron("0 9 l * *")),
+            Schedule(Cron("0 9 * * fri#2")),
+            Schedule(Cron("30 0 9 * * *", seconds="first")),
+            Schedule(Cron("0/30 0 9 * * ?", dialect="quartz")),
+            Schedule(Cron("0 0 9 15W * ?", dialect="quartz")),
+            Schedule(Cron("0 0 9 * * ? 2030-2031", dialect="quartz")),
+            Schedule(Recurrence("FREQ=DAILY"), start=datetime(2026, 1, 1, tzinfo=UTC)),
+            Schedule((Daily(at="01:00"), Daily(at="13:00"))),
+            Schedule(Daily(at="01:00"), exclude=Daily(on=WEEKENDS)),
+            Immediate(),
+            Later(datetime(2026, 1, 1, tzinfo=UTC)),
+        ],
+        ids=lambda timing: timing.describe(),
+    )
+    def test_what_is_neither_goes_without(self, timing: Timing) -> None:
+        assert monitor_config(make_request(timing=timing)) is None
 
     def test_a_slug_is_spelled_as_sentry_wants(self) -> None:
         request: Request = make_request("Büro/7" * 20)
         assert slug(request).isascii()
         assert len(slug(request)) <= 50
+
+    def test_a_plain_name_is_its_own_slug(self) -> None:
+        for name in ("nightly-report", "import_2", "x" * 50):
+            assert slug(make_request(name, process=name)) == name
+
+    def test_no_two_schedules_share_a_slug(self) -> None:
+        long = "x" * 45
+        pairs = [(name, name) for name in ("a-b", "Büro", "Bäro", "büro", "Ω", "Ж", "7", "Report", "report", "a--b")]
+        pairs += [("a", "b"), ("a-b", "c"), ("a", "b-c"), (long, "invoices-spain"), (long, "invoices-france")]
+        slugs = {slug(make_request(id, process=process)) for process, id in pairs}
+        assert len(slugs) == len(pairs)
+        for name in slugs:  # as Sentry makes it of what it gets, and what it refuses
+            assert re.sub(r"-+", "-", name).strip("-_") == name
+            assert re.fullmatch(r"(?!\d+$)[a-z0-9_-]{1,50}", name)
+
+    def test_a_slug_is_the_same_on_every_machine(self) -> None:
+        assert slug(make_request("Büro", process="Büro")) == "b-ro-6101204a"
 
 
 class TestPing:

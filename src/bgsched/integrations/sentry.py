@@ -4,13 +4,19 @@
     check_in(scheduler)
 
 Told on the thread of the scheduler's events, so a run never waits for Sentry. What Sentry must know to notice that a
-run did *not* come, the schedule, goes along with each check-in; a schedule that Sentry cannot express goes without.
+run did *not* come, the schedule, goes along with each check-in: as a crontab of five fields where one says exactly
+when it fires, as an interval where it comes again after so many minutes, hours, days, weeks or months. What is neither
+goes without.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import time
+from hashlib import blake2b
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from bgsched._cron import CronFields, parse_cron
 from bgsched._events import RunFinished, RunStarted
 from bgsched.errors import BgschedError, MissingExtraError
 from bgsched.request import Request
@@ -28,6 +34,9 @@ except ModuleNotFoundError as error:
 __all__ = ["check_in", "monitor_config", "slug"]
 
 _LONGEST_SLUG = 50
+_SHORTEST_MONTH = 28
+_BARE_STEP = re.compile(r"(?:^|,)\w+/")  # 5/15: from 5 on to us and to Quartz, one value to some crons
+_FIELDS = (("minute", 60), ("hour", 24), ("day of month", 31), ("month", 12), ("day of week", 7))
 _MOST_OPEN = 10_000
 
 
@@ -47,9 +56,19 @@ def check_in(scheduler: Scheduler, *, name: Callable[[Request], str | None] | No
 
 
 def slug(request: Request) -> str:
-    """Return the process's name, with the request's id where it is another, as Sentry spells slugs."""
+    """Return the process's name, with the request's id where it is another, as Sentry spells slugs.
+
+    Where that is not the plain name of the process, a hash follows: no two schedules share a monitor. Sentry joins
+    dashes, takes them off the ends, and refuses a slug of digits only.
+    """
     text = request.process if request.id == request.process else f"{request.process}-{request.id}"
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:_LONGEST_SLUG]
+    plain = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
+    if plain == request.process == request.id and len(plain) <= _LONGEST_SLUG and not plain.isdigit():
+        return plain
+    identity = f"{request.process}\0{request.id}".encode("utf-8", "backslashreplace")
+    mark = blake2b(identity, digest_size=4).hexdigest()
+    head = plain[: _LONGEST_SLUG - len(mark) - 1].rstrip("-_")
+    return f"{head or 'process'}-{mark}"
 
 
 class _Reporter:
@@ -95,35 +114,82 @@ def monitor_config(request: Request) -> Any:
     timing = request.timing
     if not isinstance(timing, Schedule) or isinstance(timing.frequency, tuple) or timing.exclude:
         return None
-    schedule = _schedule(timing.frequency)
+    schedule = _crontab(timing.frequency, timing) or _every(timing.frequency)
     return None if schedule is None else {"schedule": schedule, "timezone": timing.timezone or "UTC"}
 
 
-def _schedule(frequency: object) -> dict[str, Any] | None:
+def _crontab(frequency: object, timing: Schedule) -> dict[str, Any] | None:
+    """Return the five fields that say exactly when *frequency* fires, if there are such."""
+    value = None
+    match frequency:
+        case Cron():
+            value = _cron(parse_cron(frequency.expression, frequency.dialect, frequency.seconds))
+        case Hourly(every=1, minute=int(minute)):  # but for the hour in which a zone shifts by half of one
+            value = f"{minute} * * * *"
+        case Daily(every=1, on=days):
+            value = _dated(frequency.at, timing, weekdays=tuple(day.weekday for day in days or ()))
+        case Weekly(every=1, on=days):
+            value = _dated(frequency.at, timing, weekdays=tuple(day.weekday for day in days))
+        case Monthly(every=1, day=int(day)) if 0 < day <= _SHORTEST_MONTH or (
+            day > 0 and frequency.short_month == "skip"
+        ):
+            value = _dated(frequency.at, timing, day=str(day))
+    return None if value is None else {"type": "crontab", "value": value}
+
+
+def _dated(at: time | None, timing: Schedule, *, day: str = "*", weekdays: tuple[int, ...] = ()) -> str | None:
+    """Return the fields for a time of day, by default that of the start; ``None`` where it is not a whole minute."""
+    if at is None and timing.start is not None:
+        start = timing.start
+        at = (start.astimezone(ZoneInfo(timing.timezone or "UTC")) if start.tzinfo else start).time()
+    if at is None or at.second or at.microsecond:
+        return None
+    return f"{at.minute} {at.hour} {day} * {_numbers(map(_sunday_first, weekdays), 7)}"
+
+
+def _cron(fields: CronFields) -> str | None:
+    """Return the fields as written, where a crontab has them so, else in numbers."""
+    if fields.special_day or fields.special_weekday or fields.years is not None or fields.seconds != (0,):
+        return None
+    numbers = (fields.minutes, fields.hours, fields.days, fields.months, map(_sunday_first, fields.weekdays))
+    quartz = any(text.text == "?" for text in fields.texts.values())  # which every such expression has, and no other
+    found = []
+    for (name, whole), values in zip(_FIELDS, numbers, strict=True):
+        text = fields.texts[name]
+        if text.star and (not quartz or name in {"minute", "hour"}):  # it decides how moved clocks and days are read
+            found.append(f"*{text.text.removeprefix('*')}")
+        elif quartz or _BARE_STEP.search(text.text):
+            found.append(_numbers(values, whole))
+        else:
+            found.append(text.text)
+    return " ".join(found)
+
+
+def _sunday_first(weekday: int) -> int:
+    """Return the number that a crontab has for a day of the week whose Monday is 0."""
+    return (weekday + 1) % 7
+
+
+def _numbers(values: Iterable[int], whole: int) -> str:
+    """Return one field of a crontab; none, or all of them, are a star."""
+    found = sorted(set(values))
+    return ",".join(map(str, found)) if 0 < len(found) < whole else "*"
+
+
+def _every(frequency: object) -> dict[str, Any] | None:
+    """Return after how long *frequency* fires again, if that is always so."""
     found = None
     match frequency:
-        case Cron(dialect="unix", seconds=None) if not re.search(r"[LW#@]", frequency.expression):
-            found = _crontab(frequency.expression)
         case EverySeconds(n=n) if n % 60 == 0:
-            found = _every(n // 60, "minute")
+            found = n // 60, "minute"
         case EveryMinutes(n=n):
-            found = _every(n, "minute")
+            found = n, "minute"
         case Hourly(every=n):
-            found = _every(n, "hour")
-        case Daily(every=1, on=None, at=at) if at is not None:
-            found = _crontab(f"{at.minute} {at.hour} * * *")
+            found = n, "hour"
         case Daily(every=n, on=None):
-            found = _every(n, "day")
+            found = n, "day"
         case Weekly(every=n) if len(frequency.on) == 1:
-            found = _every(n, "week")
-        case Monthly(every=n):
-            found = _every(n, "month")
-    return found
-
-
-def _crontab(expression: str) -> dict[str, Any]:
-    return {"type": "crontab", "value": expression}
-
-
-def _every(n: int, unit: str) -> dict[str, Any]:
-    return {"type": "interval", "value": n, "unit": unit}
+            found = n, "week"
+        case Monthly(every=n, day=int(day)) if 0 < day <= _SHORTEST_MONTH:
+            found = n, "month"
+    return None if found is None else {"type": "interval", "value": found[0], "unit": found[1]}
