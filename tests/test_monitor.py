@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,6 +178,8 @@ class TestLogs:
         while page := scheduler.monitor.log(run.id, after=paged[-1].seq if paged else 0, limit=999):
             paged += page
         assert paged == lines
+        pages = [scheduler.monitor.log(run.id, after=4999, limit=limit) for limit in (1, 2, 3)]
+        assert [[line.seq for line in page] for page in pages] == [[5000], [5000, 7000], [5000, 7000, 7001]]
 
     def test_a_log_can_be_read_while_it_is_written(self, scheduler: Scheduler) -> None:
         seen: list[str] = []
@@ -299,6 +302,25 @@ class TestOddQuestions:
             monitor.runs(limit=1.5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="whole numbers, got 'x'"):
             monitor.run("x")  # type: ignore[arg-type]
+        for look in (monitor.run, monitor.log, lambda number: monitor.runs(before=number)):
+            with pytest.raises(ValueError, match="whole numbers, got True"):
+                look(True)  # noqa: FBT003  what is no number
+
+    def test_instants_that_are_none(self, any_store: Store) -> None:
+        monitor = Monitor(any_store)
+        odd: Any
+        for odd in ("2020-01-01", 0, T0.date(), T0.replace(tzinfo=None)):
+            for ask in (monitor.runs, monitor.summary, monitor.totals, monitor.histogram):
+                with pytest.raises(ValueError, match=r"since must be (an )?aware( datetime)?, got .*; write since="):
+                    ask(since=odd)
+
+    def test_no_status_means_all(self, any_store: Store) -> None:
+        any_store.file([make_request()])
+        any_store.sign_on(SchedulerRecord(owner="a", host="h", pid=1, started_at=T0, heartbeat_at=T0, lease_until=T0))
+        any_store.claim(FixedPlanner(), "a", T0, 1)
+        monitor = Monitor(any_store)
+        assert len(monitor.runs(status=[])) == len(monitor.runs()) == 1
+        assert len(monitor.requests(status=[])) == len(monitor.requests()) == 1
 
     def test_the_ends_of_time(self, any_store: Store) -> None:
         monitor, first, last = (
@@ -309,3 +331,12 @@ class TestOddQuestions:
         assert monitor.runs(since=first, until=last) == []
         assert monitor.totals(first, last) == []
         assert monitor.summary(since=first).counts == monitor.summary(since=last).counts == {}
+        assert [bucket.start for bucket in monitor.histogram(until=first)] == [first]
+        assert [bucket.start for bucket in monitor.histogram(until=first, by="day")] == [first]
+        assert len(monitor.histogram(until=last)) == 25
+        assert len(monitor.histogram(until=first + timedelta(hours=24))) == 25
+        before, beyond = (
+            datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+            datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))),
+        )
+        assert monitor.runs(since=before, until=beyond) == []

@@ -42,6 +42,7 @@ _ACTIVE = frozenset({RunStatus.WAITING, RunStatus.RUNNING})
 _MOST = (1 << 63) - 1  # of a number, in every store
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -102,7 +103,7 @@ class Monitor:
         """Return runs, newest first; ``page.before`` is the *before* of the next page, ``None`` after the last.
 
         *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
-        error and the log, without regard to case.
+        error and the log, without regard to case. No *status*, or an empty collection of them, means all.
 
         Where an index tells which runs are meant, a page is full while there are more: by process, user, both of
         them, or request, each with or without statuses, and by time. What must be looked for (a text, or a request with
@@ -110,7 +111,8 @@ class Monitor:
         have a *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
-            ValueError: a status is unknown, an instant is naive, an id no number, or the limit is not positive.
+            ValueError: a status is unknown, an instant is no aware datetime, an id no whole number, or the limit is not
+                positive.
         """
         wanted = RunFilter(
             process=_storable(process),
@@ -132,8 +134,10 @@ class Monitor:
 
         Raises:
             UnknownRunError: there is none.
+            ValueError: the id is no whole number.
         """
-        found = self._reader.find_run(id) if _bounded(id) == id else None
+        number = _bounded(id)
+        found = self._reader.find_run(number) if number == id else None
         if found is None:
             raise UnknownRunError(id)
         return found.masked()
@@ -146,16 +150,18 @@ class Monitor:
     def log(self, run_id: int, after: int = 0, limit: int = 1000) -> list[LogLine]:
         """Return the run's lines with a ``seq`` above *after*, in order.
 
-        Of a log that was too long, the head and the tail are kept; a line between them says how many were dropped.
+        Of a log that was too long, the head and the tail are kept; a line between them says how many were dropped, and
+        is one of the *limit* that are returned at most.
 
         Raises:
             UnknownRunError: there is no such run.
+            ValueError: the limit is not positive, or a number is no whole one.
         """
-        after = _bounded(after)
-        lines = self._reader.log(_bounded(run_id), after, _positive(limit))
+        after, limit = _bounded(after), _positive(limit)
+        lines = self._reader.log(_bounded(run_id), after, limit)
         if not lines:
             self.run(run_id)
-        return _with_gaps(lines, after)
+        return _with_gaps(lines, after)[:limit]
 
     def follow(self, run_id: int, after: int = 0) -> Iterator[LogLine]:
         """Yield the run's lines as they come, until the run has ended.
@@ -185,6 +191,8 @@ class Monitor:
         after: str | None = None,
     ) -> list[Request]:
         """Return requests in the order of their ids; *after* is the id of the last one of the page before.
+
+        No *status*, or an empty collection of them, means all.
 
         Raises:
             ValueError: a status is unknown, or the limit is not positive.
@@ -264,7 +272,11 @@ class Monitor:
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
-        """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*."""
+        """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*.
+
+        Raises:
+            ValueError: *since* is no aware datetime.
+        """
         summary = self._reader.summary(_storable(process), _aware("since", since))
         newest: dict[str, Any] = {name: run.masked() for name in LAST if (run := getattr(summary, name))}
         return replace(summary, **newest)
@@ -275,7 +287,7 @@ class Monitor:
         By default all there ever were. Runs that were purged are counted, so the totals of all time never go down.
 
         Raises:
-            ValueError: an instant is naive.
+            ValueError: an instant is no aware datetime.
         """
         return self._reader.totals(_aware("since", since) or _FIRST, _aware("until", until) or _LAST)
 
@@ -292,12 +304,12 @@ class Monitor:
         *since* is 24 hours (or 30 days) before *until* by default, *until* is now. Runs that were purged are counted.
 
         Raises:
-            ValueError: *by* is neither ``"hour"`` nor ``"day"``, or an instant is naive.
+            ValueError: *by* is neither ``"hour"`` nor ``"day"``, or an instant is no aware datetime.
         """
         if by not in _BUCKETS:
             raise ValueError(f"by must be 'hour' or 'day', got {by!r}")
         last = _aware("until", until) or self._clock.now()
-        first = _aware("since", since) or last - _BUCKETS[by] * (24 if by == "hour" else 30)
+        first = _aware("since", since) or _earlier(last, _BUCKETS[by] * (24 if by == "hour" else 30))
         midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
         start = midnight + (first - midnight) // _BUCKETS[by] * _BUCKETS[by]
         buckets: list[dict[RunStatus, int]] = [{} for _ in range((last - start) // _BUCKETS[by] + 1)]
@@ -359,10 +371,22 @@ def _statuses(kind: type[S], status: S | str | Collection[S | str] | None) -> fr
     return frozenset(found)
 
 
-def _aware(name: str, instant: datetime | None) -> datetime | None:
-    if instant is not None and instant.tzinfo is None:
-        raise ValueError(f"{name} must be aware, got {instant!r}; write {name}=datetime(..., tzinfo=UTC)")
-    return instant if instant is None else instant.astimezone(UTC)
+def _aware(name: str, instant: Any) -> datetime | None:
+    """Return an instant, if there is one, in UTC; the first or the last there is, where UTC has none for it."""
+    if instant is None:
+        return None
+    if not isinstance(instant, datetime) or instant.utcoffset() is None:
+        what = "aware" if isinstance(instant, datetime) else "an aware datetime"
+        raise ValueError(f"{name} must be {what}, got {instant!r}; write {name}=datetime(..., tzinfo=UTC)")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return _EARLIEST if instant.year == _EARLIEST.year else _LATEST
+
+
+def _earlier(instant: datetime, span: timedelta) -> datetime:
+    """Return the instant that is *span* earlier, or the first there is."""
+    return instant - span if instant - _EARLIEST > span else _EARLIEST
 
 
 def _positive(limit: object) -> int:
@@ -375,7 +399,7 @@ def _bounded(number: Any) -> Any:
     """Return a number, if there is one, as every store can compare it: beyond that there is no id."""
     if number is None:
         return None
-    if not isinstance(number, int):
+    if not isinstance(number, int) or isinstance(number, bool):  # True is 1 to Python, and no number to PostgreSQL
         raise ValueError(f"an id and a seq are whole numbers, got {number!r}")  # noqa: TRY004  as for other bad values
     return max(-_MOST, min(int(number), _MOST))
 
