@@ -238,6 +238,27 @@ class TestHooks:
         scheduler._hooks.settle()
         assert "15 events were dropped" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("how", "waited"),
+        [
+            ({}, 5.0),
+            ({"timeout": 60.0}, 5.0),
+            ({"timeout": 2.0}, 2.0),
+            ({"timeout": 0.0}, 0.5),
+            ({"wait": False}, 0.5),
+        ],
+    )
+    @pytest.mark.parametrize("begin", ["run_pending", "start"])
+    def test_a_shutdown_waits_for_listeners_no_longer_than_it_may(
+        self, how: dict[str, Any], waited: float, begin: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler = Scheduler(clock=ManualClock(T0))
+        spans: list[float] = []
+        monkeypatch.setattr(scheduler._hooks, "settle", spans.append)
+        getattr(scheduler, begin)()
+        scheduler.shutdown(**how)
+        assert spans == [waited]
+
     def test_around_wraps_every_run_and_its_log(self, store: Store, clock: ManualClock) -> None:
         seen: list[str] = []
 

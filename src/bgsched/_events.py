@@ -35,6 +35,7 @@ Around = Callable[[CurrentRun], AbstractContextManager[Any]]
 
 _MOST_WAITING = 10_000
 _LAST_WORDS = 5.0  # seconds that a scheduler which stops waits for its listeners
+_FEWEST_WORDS = 0.5  # so many even where it was given no time: for those who tell of the runs that it left
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,10 @@ class Hooks:
         with self._changed:
             if self._thread is not None and not self._changed.wait_for(self._is_silent, timeout):
                 LOGGER.warning("listeners took too long: %s events are not told yet", len(self._waiting))
+
+    def settle_within(self, left: float | None) -> None:
+        """Do as `settle` does at the end of a scheduler that has *left* seconds for it; ``None`` is no limit."""
+        self.settle(_LAST_WORDS if left is None else min(_LAST_WORDS, max(_FEWEST_WORDS, left)))
 
     def _is_silent(self) -> bool:
         return not (self._waiting or self._telling)

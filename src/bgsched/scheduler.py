@@ -394,7 +394,8 @@ class Scheduler:
 
         *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
         Runs that are left are asked to stop and recorded as abandoned; those that were claimed and had not started wait
-        for another scheduler. Shutting down twice is fine.
+        for another scheduler. Listeners have what is left of the time to hear of it all: half a second at least, five
+        at most. Shutting down twice is fine.
 
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
@@ -404,14 +405,15 @@ class Scheduler:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         with self._lifecycle:
             loop = self._loop
-            if loop is None:
-                self._leave_inline()
-                return ShutdownReport()
             now = self._clock.monotonic()
-            left = loop.stop(now if not wait else None if timeout is None else now + timeout)
+            deadline = now if not wait else None if timeout is None else now + timeout
+            if loop is None:
+                self._leave_inline(deadline)
+                return ShutdownReport()
+            left = loop.stop(deadline)
             self.store.unlisten(self._hear)
             self._crew.stop()
-            self._hooks.settle()
+            self._settle(deadline)
             _runlog.release()
             self._loop = self._engine = None
             return ShutdownReport(left)
@@ -541,12 +543,15 @@ class Scheduler:
                 hint = did_you_mean(leader, self.processes.names())
                 LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
 
-    def _leave_inline(self) -> None:
+    def _leave_inline(self, deadline: float | None = None) -> None:
         if self._engine is not None and self._loop is None:
             self._engine.sign_off()
             self._engine = None
             self._crew.stop()
-            self._hooks.settle()
+            self._settle(deadline)
+
+    def _settle(self, deadline: float | None) -> None:
+        self._hooks.settle_within(None if deadline is None else deadline - self._clock.monotonic())
 
     def _warn_of_unshared(self) -> None:
         if isinstance(self.store, MemoryStore):

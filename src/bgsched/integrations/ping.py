@@ -2,13 +2,19 @@
 
     ping(scheduler, {"nightly-report": "https://hc-ping.com/..."})
 
-The body of the last ping is the end of the run's log. Sent on the thread of the scheduler's events: a run never waits,
-and a ping that fails is logged. Many pings that time out make events wait; `timeout` bounds each.
+The body of the last ping is the end of the run's log. The thread of the scheduler's events waits for each: a run never
+does, and a ping that fails is logged. Many pings that time out make events wait; `timeout` bounds each as a whole.
+
+A socket's own timeout bounds each step of an exchange, not their number: a receiver that sends a byte now and then, or
+a name server that is slow, gets past it. So each ping has a thread of its own, which is left to itself when its time is
+over; while ten of them hang, no further ping is sent.
 """
 
+import threading
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -24,12 +30,14 @@ __all__ = ["ping"]
 _LONGEST_BODY = 10_000
 _LINES = 100
 _PAGE = 1_000
+_MOST_HANGING = 10
 
 
 def ping(scheduler: Scheduler, urls: Mapping[str, str], *, timeout: float = 5.0) -> Callable[[], None]:
     """Ping for the runs of the processes (or requests) that *urls* names; return what undoes it.
 
-    *urls*: the address by the id of a request or the name of a process; the request comes first.
+    *urls*: the address by the id of a request or the name of a process; the request comes first. *timeout*: for how
+    many seconds a ping is waited for, from the look-up of the name to the answer.
 
     Raises:
         ValueError: an address is no HTTP address.
@@ -52,6 +60,7 @@ class _Pings:
         self._monitor = monitor
         self._urls = urls
         self._timeout = timeout
+        self._hanging: list[threading.Thread] = []
 
     def started(self, event: RunStarted) -> None:
         self._send(event.run, "/start", "")
@@ -70,10 +79,26 @@ class _Pings:
         address = parts._replace(path=parts.path.rstrip("/") + what, query=query).geturl()
         text = self._tail(run) if body is None else body
         asked = urllib.request.Request(address, data=text.encode(), method="POST")  # noqa: S310  checked by ping()
+        problem = self._deliver(asked)
+        if problem is not None:
+            LOGGER.warning("the ping for run %s of %s failed: %s", run.id, run.process, problem)
+
+    def _deliver(self, asked: urllib.request.Request) -> str | None:
+        """Return what kept a ping from its receiver, if anything did, or takes it too long."""
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if len(self._hanging) >= _MOST_HANGING:
+            return f"{len(self._hanging)} others hang"
+        problems: list[str] = []
+        thread = threading.Thread(target=_post, args=(asked, self._timeout, problems), name="bgsched-ping", daemon=True)
         try:
-            urllib.request.urlopen(asked, timeout=self._timeout).close()  # noqa: S310  likewise; what it says is no matter
-        except (OSError, ValueError) as error:
-            LOGGER.warning("the ping for run %s of %s failed: %s", run.id, run.process, error)
+            thread.start()
+        except RuntimeError as error:  # no thread can be had just now
+            return str(error)
+        thread.join(self._timeout)
+        if thread.is_alive():
+            self._hanging.append(thread)
+            return "timed out"
+        return problems[0] if problems else None
 
     def _tail(self, run: Run) -> str:
         """Return how the run ended, and the last lines of its log."""
@@ -88,3 +113,13 @@ class _Pings:
         except BgschedError as error:
             lines.append(f"(its log cannot be read: {error})")
         return "\n".join([head[:_LONGEST_BODY], "\n".join(lines)[-_LONGEST_BODY:]])
+
+
+def _post(asked: urllib.request.Request, timeout: float, problems: list[str]) -> None:
+    try:
+        urllib.request.urlopen(asked, timeout=timeout).close()  # noqa: S310  checked by ping(); what it says is no matter
+    except HTTPError as answer:
+        with answer:  # it holds the connection
+            problems.append(str(answer))
+    except Exception as problem:  # noqa: BLE001  whatever a receiver, a proxy or a handler of the host's does
+        problems.append(str(problem) or type(problem).__name__)
