@@ -1,14 +1,18 @@
 """Each integration against the real client library, with a receiver on loopback where it sends something."""
 
 import gzip
+import http.client
 import json
 import re
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -36,6 +40,7 @@ from bgsched import (
     Monthly,
     Recurrence,
     Request,
+    Retention,
     RunStatus,
     Schedule,
     Scheduler,
@@ -46,7 +51,7 @@ from bgsched import (
     current_run,
 )
 from bgsched._evolve import evolve
-from bgsched.integrations import opentelemetry
+from bgsched.integrations import opentelemetry, ping as ping_module
 from bgsched.integrations.opentelemetry import span_per_run
 from bgsched.integrations.ping import ping
 from bgsched.integrations.prometheus import ProcessCollector
@@ -176,6 +181,23 @@ class TestPrometheus:
             ({"host": "erp", "pid": "1"}, 1),
             ({"host": "other", "pid": "1"}, 0),
         ]
+
+    def test_of_a_success_that_was_purged_only_the_count_is_left(self, scheduler: Scheduler) -> None:
+        """Why the alarm in docs/how-to/metrics.md asks for runs without a last success, too."""
+        failing: list[bool] = []
+        scheduler.process("backup")(lambda: 1 // (not failing))
+        scheduler.schedule("backup", Immediate(), id="nightly")
+        run_all(scheduler)
+        assert "bgsched_last_success_timestamp_seconds" in {name for name, *_ in self.scrape(scheduler.monitor)}
+        failing.append(True)
+        scheduler.reschedule("nightly")
+        run_all(scheduler)
+        assert scheduler.store.purge(Retention(), scheduler._clock.now() + timedelta(days=20)).runs == 1
+        found = self.scrape(scheduler.monitor)
+        assert ("bgsched_last_success_timestamp_seconds", "backup") not in found
+        assert found["bgsched_runs_total", "backup", "success"] == found["bgsched_runs_total", "backup", "error"] == 1
+        page = (Path(__file__).parent.parent / "docs/how-to/metrics.md").read_text()
+        assert "unless on (process) bgsched_last_success_timestamp_seconds" in page
 
     def test_a_second_scrape_counts_on(self, scheduler: Scheduler) -> None:
         registry = prometheus_client.CollectorRegistry()
@@ -556,6 +578,74 @@ class TestPing:
         scheduler._hooks.settle(30)
         assert sum("the ping for run 1 of fine failed: timed out" in text for text in caplog.messages) == 2
 
+    def test_a_receiver_that_drips_is_left_when_its_time_is_over(
+        self, scheduler: Scheduler, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It sends one byte of its answer after another, so that no step of the exchange takes long."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ping(scheduler, {"fine": f"http://127.0.0.1:{server.getsockname()[1]}"}, timeout=0.05)
+            dripping = threading.Thread(target=drip, args=(server, told := threading.Event()), daemon=True)
+            dripping.start()
+            scheduler.run_now("fine")
+            run_all(scheduler)
+            told.set()
+            dripping.join(30)
+        assert sum("the ping for run 1 of fine failed: timed out" in text for text in caplog.messages) == 2
+
+    def test_while_many_hang_no_further_one_is_sent(
+        self, scheduler: Scheduler, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = threading.Event()
+        monkeypatch.setattr(ping_module, "_MOST_HANGING", 2)
+        monkeypatch.setattr(ping_module, "_post", lambda *_: asked.wait(30))
+        pings = ping_module._Pings(scheduler.monitor, {}, timeout=0)
+        request = urllib.request.Request(f"http://127.0.0.1:{receiver.port}")
+        assert [pings._deliver(request) for _ in range(3)] == ["timed out", "timed out", "2 others hang"]
+        hanging = pings._hanging
+        asked.set()
+        for thread in hanging:
+            thread.join(30)
+        assert pings._deliver(request) != "2 others hang"
+
+    def test_where_no_thread_can_be_had_it_is_said(
+        self, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(thread: threading.Thread, start: Any = threading.Thread.start) -> None:
+            if thread.name == "bgsched-ping":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        ping(scheduler, {"fine": "http://127.0.0.1:1"})
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        scheduler.run_now("fine")
+        run_all(scheduler)
+        assert sum("of fine failed: can't start new thread" in text for text in caplog.messages) == 2
+
+    def test_an_answer_that_is_no_http_is_said(
+        self, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def garbage(*_: object, **__: object) -> None:
+            raise http.client.BadStatusLine("garbage")
+
+        monkeypatch.setattr(urllib.request, "urlopen", garbage)
+        ping(scheduler, {"fine": "http://127.0.0.1:1"})
+        scheduler.run_now("fine")
+        run_all(scheduler)
+        assert sum("the ping for run 1 of fine failed: garbage" in text for text in caplog.messages) == 2
+
     def test_an_address_is_http(self, scheduler: Scheduler) -> None:
         with pytest.raises(ValueError, match="must begin with http"):
             ping(scheduler, {"fine": "file:///etc/passwd"})
+
+
+def drip(server: socket.socket, told: threading.Event) -> None:
+    """Answer whoever comes, byte by byte, until *told* to end."""
+    with ExitStack() as stack:
+        taken: list[socket.socket] = []
+        server.settimeout(0.01)
+        while not told.is_set():
+            with suppress(TimeoutError):
+                taken.append(stack.enter_context(server.accept()[0]))
+            for one in taken:
+                with suppress(OSError):
+                    one.send(b"H")
