@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -167,6 +168,35 @@ class TestShow:
 
     def test_lets_no_process_steer_the_terminal(self, say: Say) -> None:
         assert "\x1b" not in say("show", "2") + say("logs", "2")
+
+    def test_lets_no_name_steer_the_terminal(self, scheduler: Scheduler, say: Say) -> None:
+        """Neither that of a process, nor of a level, a request, a user, a param or an error."""
+        evil = "evil\x1b[2J\x9b1m"
+        logging.addLevelName(35, f"L{evil}")
+
+        def work(text: str) -> None:
+            current_run().log.log(35, "a line")
+            raise type(f"E{evil}", (Exception,), {})(text)
+
+        scheduler.process(evil)(work)
+        scheduler.schedule(evil, Immediate(), {"text": evil}, id=evil, user=evil)
+        scheduler.run_until_idle()
+        scheduler.schedule(evil, Schedule(Daily(at="12:00")), {"text": evil}, id=f"{evil}2")
+        scheduler.run_now(f"{evil}2")
+        (waiting,) = scheduler.monitor.runs(status="waiting")
+        commands = [("runs",), ("show", "4"), ("logs", "4"), ("requests", "--limit", "3"), ("upcoming",), ("why", evil)]
+        commands += [("kill", "4"), ("unschedule", f"{evil}2"), ("summary",)]
+        for words in (*commands, ("kill", str(waiting.id))):
+            shown = say(*words)
+            assert not any(mark in shown for mark in ("\x1b", "\x9b")), words
+        assert "evil\ufffd[2J" in say("show", "4")
+        assert "Levil\ufffd[2J" in say("logs", "4")
+        assert "\x1b" not in say("why", f"{evil}3", code=2)
+
+    def test_colour_is_the_only_thing_that_steers_it(self) -> None:
+        out = io.StringIO()
+        Terminal(out, colour=True).line("a\x1bb", Cell("c\x1bd\n", "red"))
+        assert out.getvalue() == "a\ufffdb\x1b[31mc\ufffdd \x1b[0m\n"
 
     def test_shows_the_end_of_a_long_log(self, scheduler: Scheduler, say: Say) -> None:
         @scheduler.process("talk")
@@ -359,6 +389,7 @@ class TestBadInput:
             (["runs", "--limit", "0"], "'0' is no number from 1"),
             (["show", "one"], "'one' is no number from 1"),
             (["fly"], "invalid choice: 'fly'"),
+            (["runs", "\x1b[31m"], "unrecognized arguments: \ufffd[31m"),
             ([], "required"),
         ],
     )
@@ -586,3 +617,18 @@ def test_the_module_runs_as_the_command(url: str) -> None:
     )
     loaded: list[dict[str, Any]] = json.loads(done.stdout)
     assert [request["id"] for request in loaded] == ["acme", "daily", "ledger"]
+
+
+def test_json_survives_whatever_encoding_the_output_has(scheduler: Scheduler, url: str) -> None:
+    scheduler.schedule("send-invoices", Immediate(), {"company": "日本"}, id="東京")
+    scheduler.run_until_idle()
+    for words in (["runs", "--limit", "1"], ["logs", "4"], ["requests", "東京"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "bgsched", *words, "--json"],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "1"},
+        )
+        assert done.stdout.isascii()
+        first = json.loads(done.stdout.splitlines()[0] if words[0] == "logs" else done.stdout)
+        assert "日本" in json.dumps(first, ensure_ascii=False)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from bgsched._cli_frequency import EXAMPLES, parse_frequency
 from bgsched._cli_options import positive
+from bgsched._cli_text import one_line
 from bgsched.errors import TimingError
 from bgsched.timing import Recurrence, Schedule
 
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         now = _instant(args.start, ZoneInfo(args.tz))
         pinned = schedule.pinned(now)
     except TimingError as error:
-        sys.stderr.write(f"bgsched next: {error}\n")
+        for line in f"bgsched next: {error}".split("\n"):  # an expression, and below it the place in it
+            sys.stderr.write(one_line(line) + "\n")
         return 2
     # What a rule leaves open of its times comes from the start, which therefore is said.
     print((pinned if isinstance(frequency, Recurrence) else schedule).describe(), file=out)

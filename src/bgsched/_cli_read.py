@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from bgsched._cli_options import moment, one_of, open_monitor, positive, shared_options
-from bgsched._cli_text import STATUS_STYLES, Cell, Column, Terminal, clock_time, one_line, params_text, span_text
+from bgsched._cli_text import STATUS_STYLES, Cell, Column, Terminal, clock_time, params_text, span_text
 from bgsched.errors import StoreUnavailableError
 from bgsched.monitor import Health, Monitor
 from bgsched.request import Request, RequestStatus
@@ -191,10 +191,10 @@ def _show(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say(f"run {run.id} of {run.process}", "bold")
     for name, value, style in _facts(run):
         if value:
-            terminal.say(f"{name:>11}  {terminal.paint(value, style)}")
+            terminal.line(f"{name:>11}  ", Cell(value, style))
     for attempt in run.attempts:
         error = f"{attempt.error.type}: {attempt.error.message}" if attempt.error else ""
-        terminal.say(f"{'attempt ' + str(attempt.number):>11}  {one_line(f'{attempt.status.value} {error}')}", "dim")
+        terminal.say(f"{'attempt ' + str(attempt.number):>11}  {attempt.status.value} {error}", "dim")
     members = monitor.runs(parent=run.id)
     if members:
         terminal.say()
@@ -205,19 +205,19 @@ def _show(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def _facts(run: Run) -> Iterator[tuple[str, str, str]]:
     yield "status", run.status.value, STATUS_STYLES[run.status]
-    yield "request", one_line(run.request_id), ""
-    yield "params", one_line(params_text(run.params)), ""
-    yield "user", one_line(run.user or ""), ""
+    yield "request", run.request_id, ""
+    yield "params", params_text(run.params), ""
+    yield "user", run.user or "", ""
     yield "fire time", clock_time(run.fire_time) + (f", {run.fire_count} fire times" if run.fire_count > 1 else ""), ""
     yield "started", clock_time(run.started_at), ""
     yield "late", span_text(run.lateness), ""
     yield "finished", clock_time(run.finished_at), ""
     yield "took", span_text(run.duration), ""
     yield "attempt", str(run.attempt) if run.attempt > 1 else "", ""
-    yield "progress", one_line(progress_text(run)), ""
-    yield "result", one_line(_json(run.result)), ""
-    yield "reason", one_line(run.reason or ""), ""
-    yield "error", one_line(f"{run.error.type}: {run.error.message}") if run.error else "", "red"
+    yield "progress", progress_text(run), ""
+    yield "result", _json(run.result), ""
+    yield "reason", run.reason or "", ""
+    yield "error", f"{run.error.type}: {run.error.message}" if run.error else "", "red"
     yield "part of", f"run {run.parent_id}" if run.parent_id is not None else "", ""
 
 
@@ -238,7 +238,7 @@ def _logs(args: argparse.Namespace, terminal: Terminal) -> int:
     monitor = open_monitor(args.store)
     for line in monitor.follow(args.run) if args.follow else _lines(monitor, args.run):
         if args.json:
-            print(json.dumps(line.to_dict(), ensure_ascii=False), file=terminal.out)
+            terminal.json(line.to_dict(), indent=None)
         else:
             write_line(terminal, line)
         if args.follow:
@@ -257,10 +257,10 @@ def write_line(terminal: Terminal, line: LogLine) -> None:
     """Write a line of a run log; what has several lines, like a traceback, is indented."""
     first, *rest = line.text.split("\n")
     style = _LEVEL_STYLES.get(line.level, "")
-    at = terminal.paint(f"{line.at.astimezone():%H:%M:%S.%f}"[:12], "dim")
-    terminal.say(f"{at} {terminal.paint(f'{line.level:<7}', style)} {one_line(first)}")
+    at = f"{line.at.astimezone():%H:%M:%S.%f}"[:12]
+    terminal.line(Cell(at, "dim"), " ", Cell(f"{line.level:<7}", style), f" {first}")
     for text in rest:
-        terminal.say(f"{'':12} {one_line(text)}", style)
+        terminal.say(f"{'':12} {text}", style)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def _why(args: argparse.Namespace, terminal: Terminal) -> int:
     if args.json:
         terminal.json({"request": args.request, "why": answer})
     else:
-        terminal.say(one_line(answer))
+        terminal.say(answer)
     return 0
 
 
@@ -342,7 +342,7 @@ def _summary(args: argparse.Namespace, terminal: Terminal) -> int:
         return 0
     for status in RunStatus:
         if count := figures.counts.get(status, 0):
-            terminal.say(f"{count:>8}  {terminal.paint(status.value, STATUS_STYLES[status])}")
+            terminal.line(f"{count:>8}  ", Cell(status.value, STATUS_STYLES[status]))
     if figures.success_rate is not None:
         terminal.say(f"{figures.success_rate:>8.1%}  of those that came to an end succeeded")
     for what in ("duration", "lateness"):
@@ -369,7 +369,7 @@ def _health(args: argparse.Namespace, terminal: Terminal) -> int:
 def _write_health(terminal: Terminal, health: Health) -> None:
     terminal.say("ok" if health.ok else "not ok", "green" if health.ok else "red")
     for problem in health.problems:
-        terminal.say(f"  {one_line(problem)}")
+        terminal.say(f"  {problem}")
     for record in health.schedulers:
         beat = span_text(datetime.now(UTC) - record.heartbeat_at)
         where = f"on {record.host}, OS process {record.pid}, last heard of {beat} ago"

@@ -1,7 +1,8 @@
 """Text for a terminal: tables that fit its width, colour where it is wanted, instants and spans as people read them.
 
-What comes from the store was written by processes: before it is shown, line breaks and control characters are made
-visible, so that a log line cannot move the cursor or recolour the terminal.
+What comes from the store was written by processes: whatever a `Terminal` writes goes through `one_line`, which makes
+line breaks and control characters visible, so that a log line, a name or a level cannot move the cursor or recolour the
+terminal. JSON is plain ASCII, which no encoding of the output changes.
 """
 
 import json
@@ -87,41 +88,49 @@ class Terminal:
         return cls(out, wanted if colour is None else colour, wide)
 
     def say(self, text: str = "", style: str = "") -> None:
-        """Write a line."""
-        print(self.paint(text, style), file=self.out)
+        """Write a line in one style."""
+        self.line(Cell(text, style))
 
-    def paint(self, text: str, style: str) -> str:
-        """Return *text* in *style*, where colour is wanted."""
-        if not (self.colour and text and style):
-            return text
-        codes = ";".join(_STYLES[word] for word in style.split())
-        return f"\033[{codes}m{text}\033[0m"
+    def line(self, *parts: "str | Cell") -> None:
+        """Write a line of parts, each in its style, where colour is wanted."""
+        print("".join(self._painted(part) for part in parts), file=self.out)
 
-    def json(self, value: Any) -> None:
-        """Write a value as JSON."""
-        print(json.dumps(value, indent=2, ensure_ascii=False), file=self.out)
+    def _painted(self, part: "str | Cell") -> str:
+        cell = _cell(part)
+        if not (self.colour and cell.text and cell.style):
+            return cell.text
+        codes = ";".join(_STYLES[word] for word in cell.style.split())
+        return f"\033[{codes}m{cell.text}\033[0m"
+
+    def json(self, value: Any, *, indent: int | None = 2) -> None:
+        """Write a value as JSON, in ASCII."""
+        print(json.dumps(value, indent=indent), file=self.out)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
         """Write a table: cells are cut, and columns left out, until it fits."""
         cells = [[_cell(value) for value in row] for row in rows]
         widths = _fitted(columns, cells, self.width)
-        self.say(_row([Cell(column.title) for column in columns], columns, widths, None), "dim")
+        titles = _row([Cell(column.title) for column in columns], columns, widths)
+        self.say("".join(cell.text for cell in titles), "dim")
         for row in cells:
-            self.say(_row(row, columns, widths, self))
+            self.line(*_row(row, columns, widths))
 
 
 def _cell(value: str | Cell) -> Cell:
     return Cell(one_line(value)) if isinstance(value, str) else Cell(one_line(value.text), value.style)
 
 
-def _row(row: Sequence[Cell], columns: Sequence[Column], widths: dict[int, int], terminal: Terminal | None) -> str:
-    parts = []
+def _row(row: Sequence[Cell], columns: Sequence[Column], widths: dict[int, int]) -> list[Cell]:
+    """Return the parts of a row, without blanks at its end."""
+    parts: list[Cell] = []
     for place, width in widths.items():
-        text = _cut(row[place].text, width)
-        blank = " " * (width - _wide(text))
-        shown = terminal.paint(text, row[place].style) if terminal else text
-        parts.append(blank + shown if columns[place].right else shown + blank)
-    return _GAP.join(parts).rstrip()
+        cell = Cell(_cut(row[place].text, width), row[place].style)
+        blank = Cell(" " * (width - _wide(cell.text)))
+        parts += [blank, cell] if columns[place].right else [cell, blank]
+        parts.append(Cell(_GAP))
+    while parts and not parts[-1].text.strip():
+        parts.pop()
+    return parts
 
 
 def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int | None) -> dict[int, int]:

@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 from bgsched import _cli_next, _cli_read, _cli_write
-from bgsched._cli_text import Terminal, soften
+from bgsched._cli_text import Terminal, one_line, soften
 from bgsched._demo import command as _demo
 from bgsched.errors import BgschedError
 
@@ -40,13 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (BgschedError, OSError) as error:
-        sys.stderr.write(f"bgsched: {error}\n")
+        sys.stderr.write(one_line(f"bgsched: {error}") + "\n")
         return _FAILED
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="bgsched",
         description="Background processes: see what ran, what did not, and why.",
         epilog="bgsched COMMAND --help tells the options of a command",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bgsched import Monitor, Run, RunStatus
 from bgsched._cli_read import requests_table, runs_table, write_line
-from bgsched._cli_text import STATUS_STYLES, Terminal, one_line
+from bgsched._cli_text import STATUS_STYLES, Cell, Terminal
 from bgsched._demo.office import Office
 
 __all__ = ["called", "tell"]
@@ -26,8 +26,8 @@ def tell(
     """Write the closing report."""
     _heading(terminal, "What the monitor says")
     counts = monitor.summary().counts
-    parts = [terminal.paint(f"{counts[s]} {s.value}", STATUS_STYLES[s]) for s in RunStatus if counts.get(s)]
-    terminal.say("runs by status: " + ", ".join(parts))
+    parts = [(", ", Cell(f"{counts[s]} {s.value}", STATUS_STYLES[s])) for s in RunStatus if counts.get(s)]
+    terminal.line("runs by status: ", *[part for pair in parts for part in pair][1:])
     _heading(terminal, "The last runs")
     runs_table(terminal, monitor.runs(limit=_LAST))
     _tell_failure(terminal, monitor, began)
@@ -48,7 +48,7 @@ def _tell_failure(terminal: Terminal, monitor: Monitor, began: datetime) -> None
     for run in failed:
         assert run.error is not None  # noqa: S101  what failed has one
         _heading(terminal, f"The last failure: run {run.id} of {run.process}")
-        terminal.say(one_line(f"{run.error.type}: {run.error.message}"), "red")
+        terminal.say(f"{run.error.type}: {run.error.message}", "red")
         for line in deque(monitor.log(run.id), maxlen=_LOG_LINES):
             write_line(terminal, line)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bgsched import Monitor, Run, RunStatus
 from bgsched._cli_read import outcome
-from bgsched._cli_text import STATUS_STYLES, Terminal, one_line, params_text, span_text
+from bgsched._cli_text import STATUS_STYLES, Cell, Terminal, params_text, span_text
 
 __all__ = ["PlainScreen", "Screen", "open_screen"]
 
@@ -65,13 +65,14 @@ class PlainScreen:
         self._terminal.out.flush()
 
     def _write(self, run: Run) -> None:
-        status = self._terminal.paint(f"{run.status.value:<9}", STATUS_STYLES[run.status])
+        status = Cell(f"{run.status.value:<9}", STATUS_STYLES[run.status])
         what = f"{run.process}({params_text(run.params)})"
-        came_of_it = one_line(outcome(run))
+        came_of_it = outcome(run)
         at = run.finished_at or run.claimed_at or run.fire_time
-        self._terminal.say(
-            f"{at.astimezone():%H:%M:%S}  run {run.id:>3}  {status} {span_text(run.duration):>7}  {what}"
-            + (f"  {came_of_it}" if came_of_it else "")
+        self._terminal.line(
+            f"{at.astimezone():%H:%M:%S}  run {run.id:>3}  ",
+            status,
+            f" {span_text(run.duration):>7}  {what}" + (f"  {came_of_it}" if came_of_it else ""),
         )
 
 
