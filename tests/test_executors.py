@@ -42,6 +42,7 @@ from bgsched import (
 )
 from bgsched._events import Hooks
 from bgsched._executors import foreign
+from bgsched._executors.bench import Post
 from bgsched._executors.choice import chosen
 from bgsched._executors.errand import check_travels
 from bgsched._executors.foreign import call_back
@@ -762,6 +763,23 @@ def storm(count: int, tmp_path: Path) -> None:
 
 def test_whatever_happens_to_workers_each_run_has_its_own_end(tmp_path: Path) -> None:
     storm(12, tmp_path)
+
+
+def test_a_finalizer_that_logs_while_a_line_goes_out_comes_after_it() -> None:
+    sent: list[bytes] = []
+
+    class Pipe:
+        def send_bytes(self, data: bytes) -> None:
+            if not sent:
+                sent.append(b"[")
+                post.send("from within")
+            sent.append(data)
+
+    post = Post(Pipe())  # type: ignore[arg-type]  # all that is used here
+    thread = threading.Thread(target=post.send, args=("line",), kwargs={"then": b"more"}, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert sent == [b"[", b'["line"]', b"more", b'["from within"]']
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from bgsched._current import LiveRun, StopCause
 from bgsched._executors.errand import Errand
 from bgsched._outcome import Outcome, text_of, write_stack
 from bgsched._runlog import RunLog
+from bgsched._turns import Turns
 from bgsched._worker import execute
 from bgsched.clock import SystemClock
 from bgsched.process import Process
@@ -52,12 +53,14 @@ class Post:
 
     def __init__(self, connection: Line) -> None:
         self.connection = connection
-        self._lock = threading.Lock()
+        self._turns = Turns(patience=-1)  # what was sent is out on return, however full the pipe is
 
     def send(self, *message: Any, then: bytes | None = None) -> None:
         """Send a message, and bytes that belong to it."""
-        text = json.dumps(message).encode()
-        with self._lock, contextlib.suppress(OSError):
+        self._turns.do(self._send, json.dumps(message).encode(), then)
+
+    def _send(self, text: bytes, then: bytes | None) -> None:
+        with contextlib.suppress(OSError):
             self.connection.send_bytes(text)
             if then is not None:
                 self.connection.send_bytes(then)
