@@ -174,8 +174,6 @@ class LiveRun:
     def forget_after_fork(self) -> None:
         """Let a child, which has this run from its parent, not wait for a thread that it does not have."""
         self._lock = threading.RLock()
-        if self._log is not None:
-            self._log.forget_after_fork()
 
     def ask_to_stop(self, cause: StopCause) -> None:
         """Tell the process, at its next look, that it should stop."""
@@ -201,7 +199,8 @@ class LiveRun:
         with self._lock:
             changed, self._changed = self._changed, False
             run = self._run if changed else None
-            return (run, [], None) if self._log is None else (run, *self._log.drain(to_the_end=self._closed))
+        # Not under the lock: who writes a line may be interrupted by a finalizer that wants it, to say progress.
+        return (run, [], None) if self._log is None else (run, *self._log.drain(to_the_end=self._closed))
 
 
 def _secrets(run: Run) -> frozenset[str]:

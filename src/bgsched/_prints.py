@@ -1,18 +1,20 @@
 """What a process prints, copied into its run log, where its process asks for it with ``prints=True``.
 
 `sys.stdout` and `sys.stderr` belong to the whole OS process, so they are replaced, while such a run goes on, by streams
-that pass everything on and copy what is written inside such a run, known by a context variable.
+that pass everything on and copy what is written inside such a run, known by a context variable; save what a handler of
+`logging` writes there, as the record has a line already.
 """
 
 import contextlib
 import io
 import sys
-import threading
+from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from bgsched._runlog import RunLog
+from bgsched._runlog import RunLog, handlers_print
+from bgsched._turns import Shared, Turns
 
 __all__ = ["captured_prints"]
 
@@ -25,21 +27,33 @@ class _Printed:
     def __init__(self, log: RunLog) -> None:
         self._log = log
         self._pieces = {"stdout": "", "stderr": ""}
-        self._lock = threading.Lock()
+        self._lines: deque[tuple[str, str]] = deque()
+        self._turns = Turns()
 
     def write(self, name: str, text: str) -> None:
-        with self._lock:
-            *lines, rest = (self._pieces[name] + text).split("\n")
-            if len(rest) > _LONGEST_LINE:
-                lines, rest = [*lines, rest], ""
-            self._pieces[name] = rest
-        for line in lines:
-            self._log.write("INFO", name, line)
+        self._turns.do(self._add, name, text)
+        self._pass_on()
 
     def flush(self) -> None:
-        for name, rest in self._pieces.items():
-            if rest:
-                self._log.write("INFO", name, rest)
+        self._turns.do(self._end_lines)
+        self._pass_on()
+
+    def _add(self, name: str, text: str) -> None:
+        *lines, rest = (self._pieces[name] + text).split("\n")
+        if len(rest) > _LONGEST_LINE:
+            lines, rest = [*lines, rest], ""
+        self._pieces[name] = rest
+        self._lines.extend((name, line) for line in lines)
+
+    def _end_lines(self) -> None:
+        self._lines.extend((name, rest) for name, rest in self._pieces.items() if rest)
+        self._pieces = dict.fromkeys(self._pieces, "")
+
+    def _pass_on(self) -> None:
+        """Write what is complete; not within a turn, as the run log asks the host's clock, which might print."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._log.write("INFO", *self._lines.popleft())
 
 
 _printing: ContextVar[_Printed | None] = ContextVar("bgsched_printing", default=None)
@@ -73,8 +87,9 @@ class _Stream(io.TextIOBase):
 
     def copy(self, text: str) -> None:
         printed = _printing.get()
-        if printed is not None:
-            printed.write(self._name, text)
+        if printed is not None and not handlers_print():
+            with contextlib.suppress(Exception):  # capturing never disturbs who prints
+                printed.write(self._name, text)
 
     def flush(self) -> None:
         if self.behind is not None:
@@ -105,14 +120,10 @@ class _Bytes:
         return len(whole)
 
 
-_users = 0
-_users_lock = threading.Lock()
-
-
 @contextlib.contextmanager
 def captured_prints(log: RunLog) -> Iterator[None]:
     """Copy what is printed inside, in this context, into *log*."""
-    _install()
+    _streams.hold()
     printed = _Printed(log)
     token = _printing.set(printed)
     try:
@@ -120,24 +131,21 @@ def captured_prints(log: RunLog) -> Iterator[None]:
     finally:
         _printing.reset(token)
         printed.flush()
-        _uninstall()
+        _streams.let_go()
 
 
-def _install() -> None:
-    global _users  # noqa: PLW0603  one pair of streams serves all runs of the OS process
-    with _users_lock:
-        _users += 1
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            if not isinstance(stream, _Stream):
-                setattr(sys, name, _Stream(name, stream))
+def _replace_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Stream):
+            setattr(sys, name, _Stream(name, stream))
 
 
-def _uninstall() -> None:
-    global _users  # noqa: PLW0603  see _install
-    with _users_lock:
-        _users -= 1
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            if _users == 0 and isinstance(stream, _Stream):
-                setattr(sys, name, stream.behind)
+def _put_back_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, _Stream):
+            setattr(sys, name, stream.behind)
+
+
+_streams = Shared(_replace_streams, _put_back_streams)  # one pair serves all runs of the OS process

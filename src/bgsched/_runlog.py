@@ -1,8 +1,14 @@
 """The run log: what a run writes, line by line.
 
-A handler on the root logger takes the records that are logged *inside a run*, known by a context variable, into that
-run's buffer; it changes no level and no formatter, and the host's own handlers see every record as before. `run.log`
-goes straight into the buffer, whatever the levels are, and then on to the host's handlers by the ordinary rules.
+While a scheduler captures, `logging.Logger.callHandlers` is wrapped: what is logged *inside a run*, known by a context
+variable, goes to the host's handlers as always, and then into that run's buffer. So a run log has what a logger lets
+through by its level and its filters, whether it propagates or not, and whatever the host makes of its handlers
+meanwhile; there is no handler of ours, so nothing that the host sets up, or leaves to Python, becomes another. A logger
+of a class that overrides ``handle`` or ``callHandlers`` and does not call the original goes past us. `run.log` goes
+straight into the buffer, whatever the levels are, and then on to the host's handlers by the ordinary rules.
+
+Whatever is logged, capturing it raises nothing. A finalizer or signal handler that logs or prints, even while a line is
+written here, adds a line (`_turns`); only while a record is put into words, others of the same thread are left out.
 
 The buffer only collects; the scheduler's thread writes it to the store while the run goes on, so a process never waits
 for a disk, and what a killed one wrote is there. It is bounded: the head of an attempt's lines and its newest ones are
@@ -10,6 +16,7 @@ kept, in the store as in memory; a gap in ``seq`` says how many were dropped bet
 """
 
 import contextlib
+import functools
 import logging
 import threading
 import traceback
@@ -20,9 +27,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bgsched._turns import Shared, Turns
 from bgsched.run import MASK, LogLine, LogTrim
 
-__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "keep_hold", "release"]
+__all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing", "clean", "handlers_print", "release"]
 
 
 class _OwnLogger(logging.LoggerAdapter[logging.Logger]):
@@ -77,7 +85,6 @@ class RunLog:
         "_head_end",
         "_head_lines",
         "_head_size",
-        "_lock",
         "_now",
         "_run_id",
         "_secrets",
@@ -85,6 +92,7 @@ class RunLog:
         "_stored_from",
         "_tail",
         "_tail_size",
+        "_turns",
         "_unsent_head",
         "_unsent_tail",
     )
@@ -104,7 +112,7 @@ class RunLog:
         self._attempt = attempt
         self._now = now
         self._bounds = bounds or _BOUNDS
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._seq = after
         self._head_end: int | None = None
         self._head_lines = self._head_size = 0
@@ -117,23 +125,31 @@ class RunLog:
     def write(self, level: str, logger: str, text: str) -> None:
         """Add a line; one that is too long is cut, and says so."""
         text = self.cleaned(text)
-        with self._lock:
-            self._seq += 1
-            line = LogLine(self._run_id, self._seq, self._now(), level, logger, text, self._attempt)
-            if self._unsent_tail is None or self._tail is None:
-                self._unsent_head.append(line)
-                self._grow_head(len(text))
-            else:
-                self._unsent_tail.append(line)
-                self._grow_tail(self._tail, self._unsent_tail, len(text))
+        if (meanwhile := getattr(_here, "meanwhile", None)) is not None:
+            meanwhile.append((self, level, logger, text))
+            return
+        _here.meanwhile = meanwhile = []  # what the clock says, and who comes while it is asked, has this instant, too
+        try:
+            at = self._now()
+        finally:
+            _here.meanwhile = None
+        self._turns.do(self._add, at, level, logger, text)
+        for log, *line in meanwhile:
+            log._turns.do(log._add, at, *line)  # noqa: SLF001  another of our own kind, where runs are nested
+
+    def _add(self, at: datetime, level: str, logger: str, text: str) -> None:
+        self._seq += 1
+        line = LogLine(self._run_id, self._seq, at, level, logger, text, self._attempt)
+        if self._unsent_tail is None or self._tail is None:
+            self._unsent_head.append(line)
+            self._grow_head(len(text))
+        else:
+            self._unsent_tail.append(line)
+            self._grow_tail(self._tail, self._unsent_tail, len(text))
 
     def cleaned(self, text: str) -> str:
         """Return *text* as a line of this log."""
         return clean(self.redacted(text), self._bounds.line_size)
-
-    def forget_after_fork(self) -> None:
-        """Let a child write without waiting for a thread that it does not have; nobody sends what it writes."""
-        self._lock = threading.Lock()
 
     def redacted(self, text: str) -> str:
         """Return *text* with the values of sensitive params masked."""
@@ -143,19 +159,21 @@ class RunLog:
 
     def drain(self, *, to_the_end: bool = False) -> tuple[list[LogLine], LogTrim | None]:
         """Return the lines not drained yet, and which of those drained before should go from the store by now."""
-        with self._lock:
-            if not (self._unsent_head or self._tail):
-                return [], None
-            lines = [*self._unsent_head, *(self._unsent_tail or ())]
-            self._unsent_head.clear()
-            if self._head_end is None or not self._tail or self._unsent_tail is None:
-                return lines, None
-            self._unsent_tail.clear()
-            first = self._tail[0][0]
-            if first - self._stored_from < (1 if to_the_end else self._bounds.tail_lines):
-                return lines, None
-            self._stored_from = first
-            return lines, LogTrim(self._run_id, self._attempt, self._head_end, first)
+        return self._turns.ask(self._drained, to_the_end) or ([], None)
+
+    def _drained(self, to_the_end: bool) -> tuple[list[LogLine], LogTrim | None]:  # noqa: FBT001  as drain's
+        if not (self._unsent_head or self._tail):
+            return [], None
+        lines = [*self._unsent_head, *(self._unsent_tail or ())]
+        self._unsent_head.clear()
+        if self._head_end is None or not self._tail or self._unsent_tail is None:
+            return lines, None
+        self._unsent_tail.clear()
+        first = self._tail[0][0]
+        if first - self._stored_from < (1 if to_the_end else self._bounds.tail_lines):
+            return lines, None
+        self._stored_from = first
+        return lines, LogTrim(self._run_id, self._attempt, self._head_end, first)
 
     def _grow_head(self, size: int) -> None:
         self._head_lines += 1
@@ -180,24 +198,38 @@ class RunLog:
 
         What a value logs while it is written into a line is left out: it might log itself, without an end.
         """
-        if getattr(_taking, "a_record", False):
+        if getattr(_here, "in_words", False):
             return
-        _taking.a_record = True
-        try:
-            self._take(record)
-        finally:
-            _taking.a_record = False
+        with contextlib.suppress(Exception):  # capturing never disturbs who logs
+            _here.in_words = True
+            try:
+                text = _text_of(record)
+            except Exception as error:  # noqa: BLE001  an exc_info that is none, say
+                text = f"<a record that cannot be shown: {type(error).__name__}>"
+            finally:
+                _here.in_words = False
+            self.write(record.levelname, record.name, text)
 
-    def _take(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-        except Exception as error:  # noqa: BLE001  a wrong format string must not end the run
-            text = f"{record.msg!r} % {record.args!r} ({type(error).__name__}: {error})"
-        if record.exc_info and record.exc_info[0] is not None:
-            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        if record.stack_info:
-            text += "\n" + record.stack_info
-        self.write(record.levelname, record.name, text)
+
+def _text_of(record: logging.LogRecord) -> str:
+    try:
+        text = record.getMessage()
+    except Exception as error:  # noqa: BLE001  neither a wrong format string nor a value's repr may end the run
+        text = f"{_shown(record.msg)} % {_shown(record.args)} ({type(error).__name__}: {_shown(error, str)})"
+    if record.exc_info and record.exc_info[0] is not None:
+        text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    if record.stack_info:
+        text += "\n" + record.stack_info
+    return text
+
+
+def _shown(value: object, how: Callable[[object], str] = repr) -> str:
+    """Return *value* as text, in so far as it can be written."""
+    with contextlib.suppress(Exception):
+        return how(value)
+    if type(value) is tuple:  # the arguments of a record: most of them can be shown
+        return f"({', '.join(map(_shown, value))})"
+    return f"<{type(value).__name__} that cannot be shown>"
 
 
 class RunLogger(logging.Logger):
@@ -216,45 +248,70 @@ class RunLogger(logging.Logger):
             self._host.handle(record)
 
 
-class _Capture(logging.Handler):
-    """Takes what is logged inside a run. On the root logger, beside the host's own handlers."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        logged = capturing.get()
-        if logged is not None and not getattr(record, "bgsched_taken", False):
+def _take(logged: Logged, record: logging.LogRecord) -> None:
+    with contextlib.suppress(Exception):  # as in take_record: making the log is a part of it
+        if not getattr(record, "bgsched_taken", False):
             logged.log.take_record(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Do nothing: capturing never disturbs who logs."""
+
+_CallHandlers = Callable[[logging.Logger, logging.LogRecord], None]
 
 
-_taking = threading.local()
+def _around(call: _CallHandlers) -> Any:
+    """Return ``callHandlers`` that captures as long as it is `_layer`, and later only passes on.
+
+    The host's handlers come first, as they may mask what they get; what they raise is theirs, and the line is kept.
+    What they print is the record once more.
+    """
+
+    @functools.wraps(call)
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        logged = capturing.get()
+        if logged is None or call_handlers is not _layer:
+            return call(logger, record)
+        outer = handlers_print()
+        _here.in_handlers = True
+        try:
+            return call(logger, record)
+        finally:
+            _here.in_handlers = outer
+            _take(logged, record)
+
+    return call_handlers
+
+
+def handlers_print() -> bool:
+    """Return whether what is printed on this thread now is a record that is captured anyway."""
+    return getattr(_here, "in_handlers", False)
+
+
+def _put_layer() -> None:
+    global _layer  # noqa: PLW0603  one layer serves all schedulers of the OS process
+    if _layer is None:
+        _layer = _around(logging.Logger.callHandlers)
+        logging.Logger.callHandlers = _layer  # type: ignore[method-assign]  # the one place that all records pass
+
+
+def _take_layer_off() -> None:
+    """Leave `logging` as it was; below a layer that others put around ours meanwhile, ours stays and does nothing."""
+    global _layer
+    ours, _layer = _layer, None
+    below: Any = getattr(ours, "__wrapped__", None)
+    if logging.Logger.callHandlers is ours:
+        logging.Logger.callHandlers = below  # type: ignore[method-assign]  # as above
+
+
+_here = threading.local()
 _BOUNDS = LogBounds()
-_handler = _Capture()
-_users = 0
-_users_lock = threading.Lock()
+_layer: Any = None
+_captured = Shared(_put_layer, _take_layer_off)
 
 
 def capture() -> None:
     """Begin to take records; each call is undone by one `release`."""
-    global _users  # noqa: PLW0603  one handler serves all schedulers of the OS process
-    with _users_lock:
-        _users += 1
-        if _handler not in logging.root.handlers:
-            logging.root.addHandler(_handler)
-
-
-def keep_hold() -> None:
-    """Take records again where the host set its logging up anew meanwhile, which clears the root logger."""
-    if _users and _handler not in logging.root.handlers:
-        logging.root.addHandler(_handler)
+    _captured.hold()
 
 
 def release() -> None:
-    """Undo one `capture`; after the last, the root logger is as it was."""
-    global _users  # noqa: PLW0603  see capture
-    with _users_lock:
-        _users -= 1
-        if _users == 0:
-            with contextlib.suppress(ValueError):
-                logging.root.removeHandler(_handler)
+    """Undo one `capture`; after the last, `logging` is as it was."""
+    _captured.let_go()

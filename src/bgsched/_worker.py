@@ -19,7 +19,7 @@ from bgsched._current import CurrentRun, LiveRun, StopCause, current
 from bgsched._events import Hooks, RunStarted
 from bgsched._outcome import Outcome, failed, in_time, never_began, returned, time_out, went_wrong
 from bgsched._prints import captured_prints
-from bgsched._runlog import LOGGER, capturing, keep_hold
+from bgsched._runlog import LOGGER, capturing
 from bgsched.errors import RunKilled
 
 __all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surroundings"]
@@ -86,7 +86,6 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
     """Make *live* the current run of this context and begin it, as `set_off` does."""
     if not set_off(live, hooks):
         return False
-    keep_hold()
     capturing.set(live)
     current.set(CurrentRun(live))
     return True

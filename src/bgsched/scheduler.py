@@ -610,6 +610,8 @@ def _after_fork() -> None:
         if scheduler._engine is not None:  # noqa: SLF001  our own kind
             scheduler._engine.forget_after_fork()  # noqa: SLF001  our own kind
         scheduler._hooks.forget_after_fork()  # noqa: SLF001  our own kind
+        if scheduler._loop is not None:  # noqa: SLF001  our own kind
+            _runlog.release()
         scheduler._reset()  # noqa: SLF001  the child's scheduler has no thread
 
 

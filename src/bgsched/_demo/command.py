@@ -1,6 +1,7 @@
 """The command `bgsched demo`."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from bgsched._cli_options import span
@@ -26,4 +27,5 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _demo(args: argparse.Namespace, terminal: Terminal) -> int:
+    logging.basicConfig(handlers=[logging.NullHandler()])  # the terminal is the screen's; run logs have it all
     return play(args.dir, args.store, args.span, terminal)
