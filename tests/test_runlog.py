@@ -78,10 +78,11 @@ def test_what_is_stored_is_always_the_head_and_the_newest(every: int) -> None:
     assert list(stored) == [1, 2, 3, 58, 59]
 
 
-def test_size_bounds_the_head_and_the_tail() -> None:
+@pytest.mark.parametrize("text", ["0123456789", "äöüéà", "発注処a"])
+def test_bytes_bound_the_head_and_the_tail(text: str) -> None:
     log = make(LogBounds(head_lines=99, head_size=25, tail_lines=99, tail_size=25, line_size=100))
     for _ in range(20):
-        log.write("INFO", "x", "0123456789")
+        log.write("INFO", "x", text)  # ten bytes
     assert drained(log)[0] == [1, 2, 3, 19, 20]
 
 

@@ -62,9 +62,13 @@ def clean(text: str, longest: int) -> str:
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBounds:
-    """How much of an attempt's log is kept: the head and the tail, each in lines and characters; and of one line."""
+    """How much of an attempt's log is kept: the head and the tail, each in lines and bytes; of a line, in characters."""
 
     head_lines: int = 5_000
     head_size: int = 1_000_000
@@ -142,10 +146,10 @@ class RunLog:
         line = LogLine(self._run_id, self._seq, at, level, logger, text, self._attempt)
         if self._unsent_tail is None or self._tail is None:
             self._unsent_head.append(line)
-            self._grow_head(len(text))
+            self._grow_head(_bytes_of(text))
         else:
             self._unsent_tail.append(line)
-            self._grow_tail(self._tail, self._unsent_tail, len(text))
+            self._grow_tail(self._tail, self._unsent_tail, _bytes_of(text))
 
     def cleaned(self, text: str) -> str:
         """Return *text* as a line of this log."""
