@@ -68,7 +68,7 @@ def _bytes_of(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBounds:
-    """How much of an attempt's log is kept: the head and the tail, each in lines and bytes; of a line, in characters."""
+    """How much of an attempt's log is kept: its head and its tail, in lines and bytes; and of a line, in characters."""
 
     head_lines: int = 5_000
     head_size: int = 1_000_000
