@@ -11,7 +11,7 @@ from test_query_plans import NOW, fill
 
 from bgsched import EverySeconds, Later, MemoryStore, Retention, Schedule, Scheduler, SQLiteStore, Store
 from bgsched._purging import Purging
-from bgsched.run import LogLine
+from bgsched.run import LogLine, RunStatus
 from bgsched.stores._sqlite_reader import SQLiteReader
 from bgsched.stores.base import Bite, RunFilter
 from bgsched.testing import ManualClock
@@ -207,6 +207,9 @@ def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
         ({"success": timedelta(days=-1)}, "success must not be negative"),
         ({"complete": 3}, "complete must be a timedelta, got 3"),
         ({"per_process": 0}, "per_process must be 1 or more, got 0"),
+        ({"by_status": {"killed": timedelta(days=-1)}}, r"by_status\['killed'\] must not be negative"),
+        ({"by_status": {"kiled": None}}, "a key of by_status must be one of .*did you mean"),
+        ({"by_status": {RunStatus.RUNNING: None}}, "none ends as 'running'"),
     ],
 )
 def test_a_retention_makes_sense(values: dict[str, object], message: str) -> None:
@@ -215,10 +218,11 @@ def test_a_retention_makes_sense(values: dict[str, object], message: str) -> Non
 
 
 def test_a_retention_can_be_shown(store: SQLiteStore) -> None:
-    scheduler = Scheduler(store)
-    assert scheduler.retention.to_dict() == {
+    assert Scheduler(store).retention == Retention()
+    assert Retention(by_status={RunStatus.SKIPPED: timedelta(days=1), RunStatus.KILLED: None}).to_dict() == {
         "success": 15 * 86400.0,
         "other": 30 * 86400.0,
         "complete": None,
         "per_process": None,
+        "by_status": {"skipped": 86400.0, "killed": None},
     }

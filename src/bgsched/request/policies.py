@@ -1,12 +1,14 @@
 """The policies that requests run under: frozen values that refuse what makes no sense. Kept with the code."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from bgsched.errors import did_you_mean
+from bgsched.run import FINAL, RunStatus
 
 __all__ = ["Misfire", "OnAbandon", "Overlap", "Policies", "Retention", "Retry"]
 
@@ -97,31 +99,52 @@ def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
 class Retention:
     """How long ended runs are kept, with their logs: those that succeeded, and the *other* ones. ``None``: for ever.
 
-    *per_process*: how many ended runs of a process are kept at most. The newest run of a request is always kept.
-    *complete*: delete a request that is complete, with all of its runs, so long after its last run ended; ``None``, the
-    default, keeps them. Those that the code declares are always kept.
+    *by_status*: the ages of single statuses, before those two. *per_process*: how many ended runs of a process are kept
+    at most. The newest run of a request is always kept. *complete*: delete a request that is complete, with all of its
+    runs, so long after its last run ended; ``None``, the default, keeps them. Those that the code declares are always
+    kept.
     """
 
     success: timedelta | None = timedelta(days=15)
     other: timedelta | None = timedelta(days=30)
     per_process: int | None = None
     complete: timedelta | None = None
+    by_status: Mapping[RunStatus, timedelta | None] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        for name in ("success", "other", "complete"):
-            age = getattr(self, name)
+        ages = {_final(status): age for status, age in self.by_status.items()}
+        object.__setattr__(self, "by_status", ages)
+        named = {name: getattr(self, name) for name in ("success", "other", "complete")}
+        for name, age in (named | {f"by_status[{status.value!r}]": age for status, age in ages.items()}).items():
             if age is not None and _span(name, age) < timedelta(0):
                 raise ValueError(f"{name} must not be negative, got {age}")
         if self.per_process is not None and self.per_process < 1:
             raise ValueError(f"per_process must be 1 or more, got {self.per_process}")
 
+    def age_of(self, status: RunStatus) -> timedelta | None:
+        """Return how long runs are kept that ended so; ``None``: for ever."""
+        return self.by_status.get(status, self.success if status is RunStatus.SUCCESS else self.other)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the retention as JSON-able values: spans in seconds."""
         ages = {name: getattr(self, name) for name in ("success", "other", "complete")}
         return {
-            **{name: None if age is None else age.total_seconds() for name, age in ages.items()},
+            **{name: _seconds(age) for name, age in ages.items()},
             "per_process": self.per_process,
+            "by_status": {status.value: _seconds(age) for status, age in self.by_status.items()},
         }
+
+
+def _seconds(age: timedelta | None) -> float | None:
+    return None if age is None else age.total_seconds()
+
+
+def _final(status: object) -> RunStatus:
+    """Return the status that a run may end in, given as such or by its name."""
+    found = _choice("a key of by_status", RunStatus, status)
+    if found not in FINAL:
+        raise ValueError(f"by_status is of runs that have ended, and none ends as {found.value!r}")
+    return RunStatus(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import takewhile
 
 from bgsched.request import RequestStatus, Retention
-from bgsched.run import RunStatus
+from bgsched.run import FINAL
 from bgsched.stores._questions import Aged, Bite, RunFilter, StoreReader
 from bgsched.stores._steps import Transaction
 
@@ -48,12 +48,12 @@ def _oldest_kept(retention: Retention, now: datetime) -> datetime:
     """Return the instant from which on no run is past its retention: a run ends after it was recorded."""
     if retention.per_process is not None:
         return _FAR
-    ages = [age for age in (retention.success, retention.other, retention.complete) if age is not None]
+    ages = [age for age in (retention.complete, *map(retention.age_of, FINAL)) if age is not None]
     return now - min(ages) if ages else datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _is_stale(aged: Aged, retention: Retention, now: datetime, surplus: _Surplus) -> bool:
-    age = retention.success if aged.status is RunStatus.SUCCESS else retention.other
+    age = retention.age_of(aged.status)
     return (age is not None and aged.finished_at < now - age) or surplus.covers(aged)
 
 

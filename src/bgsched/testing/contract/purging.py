@@ -55,6 +55,16 @@ class Purging(Chapter):
         assert store.purge(Retention(success=timedelta(days=1)), T0 + timedelta(days=2)).runs == 4
         assert {run.id for run in store.reader().runs(RunFilter())} == kept
 
+    def test_runs_are_purged_by_the_age_of_their_status(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        for step, status in enumerate((RunStatus.SKIPPED, RunStatus.KILLED, RunStatus.SUCCESS, RunStatus.SUCCESS)):
+            (run,) = claim(store, T0 + step * 10 * SECOND)
+            store.record("a", T0, Report([evolve(succeeded(run), status=status)]))
+        ages = {RunStatus.SKIPPED: timedelta(days=1), RunStatus.KILLED: None}
+        retention = Retention(success=None, other=timedelta(days=1), by_status=ages)
+        assert store.purge(retention, T0 + timedelta(days=2)) == Bite(runs=1)
+        assert statuses(store) == [RunStatus.KILLED, RunStatus.SUCCESS, RunStatus.SUCCESS]
+
     def test_runs_are_purged_by_count(self, store: Store) -> None:
         store.file([make_request(timing=Schedule(EverySeconds(10)))])
         for step in range(4):
