@@ -235,13 +235,18 @@ class Telling(SpanProcessor):
             self._ended.release()
 
 
+def exporting_to(exporter: InMemorySpanExporter) -> tuple[TracerProvider, threading.Semaphore]:
+    """Return a provider of spans that end there, and what is released when one has."""
+    provider, ended = TracerProvider(), threading.Semaphore(0)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider.add_span_processor(Telling(ended))
+    return provider, ended
+
+
 class TestOpenTelemetry:
     def test_each_run_is_a_span(self) -> None:
         exporter = InMemorySpanExporter()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        ended = threading.Semaphore(0)
-        provider.add_span_processor(Telling(ended))
+        provider, ended = exporting_to(exporter)
         scheduler = Scheduler(around=span_per_run(provider))
 
         def fine() -> None:
@@ -274,10 +279,7 @@ class TestOpenTelemetry:
                 return super().export(spans)
 
         exporter = Hanging()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        ended = threading.Semaphore(0)
-        provider.add_span_processor(Telling(ended))
+        provider, ended = exporting_to(exporter)
         scheduler = Scheduler(around=span_per_run(provider))
         scheduler.process("fine")(lambda: None)
         for _ in range(3):
@@ -318,10 +320,7 @@ class TestOpenTelemetry:
     ) -> None:
         monkeypatch.setattr(opentelemetry, "_ending", opentelemetry._Ending())
         exporter = InMemorySpanExporter()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        ended = threading.Semaphore(0)
-        provider.add_span_processor(Telling(ended))
+        provider, ended = exporting_to(exporter)
         scheduler = Scheduler(around=span_per_run(provider))
         scheduler.process("fine")(lambda: None)
         with monkeypatch.context() as limit:

@@ -112,6 +112,10 @@ class Retention:
     by_status: Mapping[RunStatus, timedelta | None] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.by_status, Mapping):
+            raise ValueError(  # noqa: TRY004  as its neighbours
+                f"by_status must be a mapping, got {self.by_status!r}; write {{RunStatus.SKIPPED: timedelta(days=1)}}"
+            )
         ages = {_final(status): age for status, age in self.by_status.items()}
         object.__setattr__(self, "by_status", ages)
         named = {name: getattr(self, name) for name in ("success", "other", "complete")}

@@ -7,10 +7,10 @@ __all__ = [
     "ADVANCING_COLUMNS",
     "CHANGING_COLUMNS",
     "FIGURES",
-    "FIGURES_OF_PROCESS",
     "IS_INSTANT",
     "KEEP_ABSENCES",
     "LOG_COLUMNS",
+    "LOOK_WAITING",
     "REPORTED_COLUMNS",
     "REQUEST_COLUMNS",
     "RUN_COLUMNS",
@@ -112,10 +112,7 @@ ACTIVE_STATUS = "status IN ('waiting', 'running')"
 FIGURES = "finished_at IS NOT NULL"
 """Of ended runs, in words of the index of the figures of all, and of no other."""
 
-FIGURES_OF_PROCESS = f"status NOT {ACTIVE_STATUS.removeprefix('status ')} AND id <> -6"
-"""The same of the index of the figures by process."""
-
-_BEGINNINGS = (("request_id",), ("process",), ('"user"',), ('"user"', "process"), ())
+_BEGINNINGS = (("request_id",), ("process",), ('"user"',), ('"user"', "process"), (), ("process", "recorded_at"))
 
 _FINAL_STATUS = "status IN ({})".format(", ".join(f"'{status.value}'" for status in sorted(FINAL)))
 

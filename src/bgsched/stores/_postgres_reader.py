@@ -12,7 +12,7 @@ from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._links import LONG, Links
 from bgsched.stores._postgres_pages import page
 from bgsched.stores._postgres_rows import ACTIVE, REQUEST, RUN, clean, quoted
-from bgsched.stores._sql_filters import request_conditions
+from bgsched.stores._sql_filters import figures, request_conditions
 from bgsched.stores.base import LAST, Absence, Aged, Ended, Page, RequestFilter, RunFilter, SchedulerRecord, Summary
 
 __all__ = ["SCHEDULERS", "PostgresReader", "queued", "ranks"]
@@ -95,13 +95,10 @@ class PostgresReader:
         return [_rows.line_from_row(row) for row in rows]
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
-        values: list[Any]
-        of, values = (
-            (_columns.FIGURES, [])
-            if process is None
-            else (f"process = %s AND {_columns.FIGURES_OF_PROCESS}", [process])
+        of, values = figures(process)
+        runs = (
+            f"FROM {self._schema}.runs WHERE {_spelled(of)} AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
         )
-        runs = f"FROM {self._schema}.runs WHERE {of} AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)"
         values.append(since)
         # as instants since 1970, in microseconds to us: PostgreSQL sorts intervals at half the speed
         spread = "percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 'epoch'::timestamptz + {})"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bgsched.run import ACTIVE, FINAL, RunStatus
-from bgsched.stores._columns import active_by, ended_by
+from bgsched.stores._columns import FIGURES, active_by, ended_by
 from bgsched.stores.base import RequestFilter, RunFilter
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Lane",
     "Mentions",
     "Sifted",
+    "figures",
     "lanes",
     "look",
     "mentions",
@@ -162,3 +163,10 @@ def request_conditions(filter: RequestFilter) -> tuple[str, list[Any]]:
         found.append(f"status IN ({', '.join('?' * len(filter.status))})")
         values += sorted(status.value for status in filter.status)
     return " AND ".join(found), values
+
+
+def figures(process: str | None) -> tuple[str, list[Any]]:
+    """Return the condition, with its values, of the runs that a summary is of: those of a process, or all."""
+    if process is None:
+        return FIGURES, []
+    return f"process = ? AND {ended_by('process', 'recorded_at')}", [process]

@@ -220,10 +220,7 @@ class SQLiteReader:
 
     def summary(self, process: str | None, since: datetime | None) -> Summary:
         """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
-        values: list[Any]
-        of, values = (
-            (_columns.FIGURES, []) if process is None else (f"process = ? AND {_columns.FIGURES_OF_PROCESS}", [process])
-        )
+        of, values = _sql_filters.figures(process)
         source = f"FROM bgsched_runs WHERE {of} AND recorded_at >= ?"
         values.append(_values.micros(since) if since else 0)
         wanted = RunFilter(process=process, since=since, limit=1)
