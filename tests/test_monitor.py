@@ -159,6 +159,14 @@ class TestHistogram:
         with pytest.raises(ValueError, match="by must be 'hour' or 'day', got 'week'"):
             scheduler.monitor.histogram(by="week")  # type: ignore[arg-type]
 
+    def test_more_buckets_than_a_chart_can_show_are_refused(self, scheduler: Scheduler) -> None:
+        first = datetime.min.replace(tzinfo=UTC)
+        with pytest.raises(ValueError, match=r"17,[0-9,]+ hours, more than 100,000: give a later since"):
+            scheduler.monitor.histogram(since=first)
+        with pytest.raises(ValueError, match=r"739,[0-9]+ days, more than 100,000"):
+            scheduler.monitor.histogram(since=first, by="day")
+        assert len(scheduler.monitor.histogram(since=T0 - timedelta(hours=99_999))) == 100_000
+
 
 class TestLogs:
     def test_what_was_dropped_is_said(self, store: Store, scheduler: Scheduler) -> None:

@@ -44,6 +44,7 @@ _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+_MOST_BUCKETS = 100_000  # what a chart cannot show, but a typed year 1 would ask for: millions
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +305,8 @@ class Monitor:
         *since* is 24 hours (or 30 days) before *until* by default, *until* is now. Runs that were purged are counted.
 
         Raises:
-            ValueError: *by* is neither ``"hour"`` nor ``"day"``, or an instant is no aware datetime.
+            ValueError: *by* is neither ``"hour"`` nor ``"day"``, an instant is no aware datetime, or there would be
+                more than 100,000 buckets: eleven years of hours.
         """
         if by not in _BUCKETS:
             raise ValueError(f"by must be 'hour' or 'day', got {by!r}")
@@ -312,7 +314,11 @@ class Monitor:
         first = _aware("since", since) or _earlier(last, _BUCKETS[by] * (24 if by == "hour" else 30))
         midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
         start = midnight + (first - midnight) // _BUCKETS[by] * _BUCKETS[by]
-        buckets: list[dict[RunStatus, int]] = [{} for _ in range((last - start) // _BUCKETS[by] + 1)]
+        count = (last - start) // _BUCKETS[by] + 1
+        if count > _MOST_BUCKETS:
+            span = f"from {first.isoformat()} to {last.isoformat()} there are {count:,} {by}s"
+            raise ValueError(f"{span}, more than {_MOST_BUCKETS:,}: give a later since, or longer buckets")
+        buckets: list[dict[RunStatus, int]] = [{} for _ in range(count)]
         for ended in self._reader.ended(_storable(process), start, last):
             counts = buckets[(ended.hour - start) // _BUCKETS[by]]
             counts[ended.status] = counts.get(ended.status, 0) + ended.count
