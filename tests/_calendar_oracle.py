@@ -272,9 +272,33 @@ def walking_no_further_than(year: int) -> Iterator[None]:
         yield
 
 
+def first_reading(start: datetime, zone: str, *, clock: bool) -> datetime:
+    """Return the first reading that a rule can fire at from the start on: the second pass of a fold repeats the first.
+
+    A rule that follows the clock reads again what lies before the start; another one has no use for the second pass.
+    """
+    at = start.replace(microsecond=0) + timedelta(seconds=start.microsecond > 0)
+    info, second = ZoneInfo(zone), timedelta(seconds=1)
+    if clock:
+        while is_read_again(at.astimezone(info)) and is_read_again((at - second).astimezone(info)):
+            at -= second
+    else:
+        while at.astimezone(info).fold:
+            at += second
+    return at.astimezone(info).replace(tzinfo=None)
+
+
+def is_read_again(local: datetime) -> bool:
+    """Tell whether the second of a local time comes once more; zoneinfo is asked for both passes."""
+    return not local.fold and local.astimezone(UTC) < local.replace(fold=1).astimezone(UTC)
+
+
+UNITS = {"HOURLY": timedelta(hours=1), "MINUTELY": MINUTE, "SECONDLY": timedelta(seconds=1)}
+
+
 @dataclass(frozen=True)
 class RuleSpec:
-    """An RRULE; dateutil expands it in naive local time from DTSTART, one by one. Its UNTIL is applied here."""
+    """An RRULE; dateutil expands it in naive local time from DTSTART, one by one. Its end is applied here."""
 
     text: str
     clock: bool
@@ -282,23 +306,34 @@ class RuleSpec:
 
     def fire_times(self, window: Window, start: datetime) -> set[datetime]:
         local = start.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None, microsecond=0)
-        readings = self.readings(local, window.nominal[-1])
+        first = first_reading(start, window.zone, clock=self.clock)
+        readings = self.readings(self.begun_before(local, first) if self.clock else local, window.nominal[-1], first)
         found = window.clock(readings.__contains__) if self.clock else window.fixed(readings)
         last = self.until if self.until is not None and self.until.tzinfo is not None else window.until
         return {at for at in found if start <= at <= last}
 
-    def readings(self, local: datetime, last: datetime) -> set[datetime]:
-        text = ";".join(part for part in self.text.split(";") if not part.startswith("UNTIL"))
+    def begun_before(self, local: datetime, first: datetime) -> datetime:
+        """Return a DTSTART of the same phase that is not after the first reading: by whole turns back."""
+        parts = dict(part.split("=") for part in self.text.split(";"))
+        turn = int(parts.get("INTERVAL", "1")) * UNITS[parts["FREQ"]]
+        return local - max(-((first - local) // turn), 0) * turn
+
+    def readings(self, local: datetime, last: datetime, first: datetime | None = None) -> set[datetime]:
+        """Return the readings from *first* on, if given; with a COUNT, so many of them."""
+        parts = [part for part in self.text.split(";") if not part.startswith(("UNTIL", "COUNT"))]
+        count = next((int(part[6:]) for part in self.text.split(";") if part.startswith("COUNT")), None)
+        text = ";".join(parts)
         if self.until is not None and self.until.tzinfo is None:
             last = min(last, self.until)
-        readings = set()
+        readings: set[datetime] = set()
         try:
             rule = rrulestr(text if "WKST" in text else f"{text};WKST={MO}", dtstart=local)
             with walking_no_further_than(last.year):
                 for reading in rule:
-                    if reading > last:
+                    if reading > last or len(readings) == count:
                         break
-                    readings.add(reading)
+                    if first is None or reading >= first:
+                        readings.add(reading)
         except ValueError as error:  # hours or minutes and INTERVAL never meet: said when built, or by the first step
             if "empty" not in str(error):
                 raise

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 import pytest
 from dateutil.rrule import rrulestr
@@ -123,7 +124,38 @@ def test_a_count_is_told_in_steps_where_the_first_second_is_before_the_start(cou
     rule = t.Recurrence(f"FREQ=SECONDLY;BYMONTH=3;BYSETPOS=1;COUNT={count}")
     found = list(t.Schedule(rule, start=start, timezone="America/New_York").fire_times(start))
     first = start.replace(microsecond=0)
-    assert found == [first + timedelta(seconds=n) for n in range(1, count)]
+    assert found == [first + timedelta(seconds=n) for n in range(1, count + 1)]
+
+
+STARTS = [
+    (datetime(2026, 1, 31, 6, 0, 0, 5), "DAILY", ["02-01 06:00", "02-02 06:00", "02-03 06:00"]),
+    (datetime(2026, 1, 31, 6, 0, 0, 5), "HOURLY", ["01-31 07:00", "01-31 08:00", "01-31 09:00"]),
+    (datetime(2026, 10, 25, 2, 30, fold=1), "DAILY", ["10-26 02:30", "10-27 02:30", "10-28 02:30"]),
+    (datetime(2026, 10, 25, 2, 30), "DAILY", ["10-25 02:30", "10-26 02:30", "10-27 02:30"]),
+    (datetime(2026, 3, 29, 2, 30), "DAILY", ["03-29 03:00", "03-30 02:30", "03-31 02:30"]),
+]
+
+
+@pytest.mark.parametrize(("start", "frequency", "expected"), STARTS)
+def test_a_count_begins_with_what_can_fire_at_the_start_or_later(
+    start: datetime, frequency: str, expected: list[str]
+) -> None:
+    """Where a schedule is pinned, its start is an instant with microseconds; where it is in a fold, it may be over."""
+    schedule = t.Schedule(t.Recurrence(f"FREQ={frequency};COUNT=3"), start=start, timezone="Europe/Madrid")
+    found = schedule.fire_times(start.replace(tzinfo=UTC) - timedelta(days=1))
+    assert [f"{at.astimezone(ZoneInfo('Europe/Madrid')):%m-%d %H:%M}" for at in found] == expected
+
+
+def test_once_from_now_on_is_once() -> None:
+    now = START.replace(microsecond=5)
+    pinned = t.Schedule(t.Recurrence("FREQ=DAILY;COUNT=1")).pinned(now)
+    assert list(pinned.fire_times(now)) == [START.replace(microsecond=0) + timedelta(days=1)]
+
+
+def test_what_follows_the_clock_reads_all_of_the_second_pass_after_a_start_in_the_first() -> None:
+    start = datetime(2026, 10, 25, 2, 45)
+    schedule = t.Schedule(t.Recurrence("FREQ=HOURLY;BYMINUTE=30"), start=start, timezone="Europe/Madrid")
+    assert schedule.first_fire_time(START) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
 
 
 def test_a_count_that_begins_far_away_is_not_counted_in_windows_of_that_length() -> None:

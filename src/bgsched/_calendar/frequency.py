@@ -15,7 +15,7 @@ from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExclude
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, days_of, nominal_of
+from bgsched._calendar.recurrence import Ended, days_of, first_local, nominal_of
 from bgsched._calendar.rule import TIME_PARTS, parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO
@@ -377,7 +377,8 @@ class Recurrence(Frequency):
 
     def _engine(self, anchor: Anchor) -> Engine:
         rule = parse_rule(self.rule)
-        engine = WallClock(nominal_of(rule, anchor.local, anchor.effort), anchor.zone, clock=rule.clock)
+        first = first_local(rule, anchor.instant, anchor.local, anchor.zone)
+        engine = WallClock(nominal_of(rule, anchor.local, first, anchor.effort), anchor.zone, clock=rule.clock)
         return Ended(engine, rule.until_instant) if rule.until_instant is not None else engine
 
     def _exclusion(self, anchor: Anchor) -> Exclusion:

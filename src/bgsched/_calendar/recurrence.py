@@ -26,9 +26,9 @@ from bgsched._calendar.units import (
     naive_of,
     weekday_of,
 )
-from bgsched._calendar.zone import Zone
+from bgsched._calendar.zone import Fold, Zone
 
-__all__ = ["Ended", "days_of", "nominal_of"]
+__all__ = ["Ended", "days_of", "first_local", "nominal_of"]
 
 _CYCLE = 146_097  # days after which the calendar repeats
 _SELDOM = 10
@@ -229,13 +229,32 @@ class _Bounded:
         return self._nominal.bits(first, last) << (first - start) if first < last else 0
 
 
-def nominal_of(rule: Rule, anchor: int, effort: Effort) -> Nominal:
-    """Return the local seconds of a rule whose DTSTART is *anchor*, which is one of them only if it matches."""
+def nominal_of(rule: Rule, anchor: int, first: int, effort: Effort) -> Nominal:
+    """Return the local seconds of a rule from *first* on.
+
+    Its phase and what it leaves open of the times are those of *anchor*, the DTSTART.
+    """
     nominal = _sub_daily(rule, anchor, effort) if rule.clock else _daily(rule, anchor, effort)
     last = (LAST_DAY + 1) * DAY
     if rule.until is not None and not rule.until_utc:
         last = local_of(rule.until)
-    return _Bounded(nominal, anchor, last, rule.count)
+    return _Bounded(nominal, first, last, rule.count)
+
+
+def first_local(rule: Rule, instant: int, local: int, zone: Zone) -> int:
+    """Return the first local second that *rule* can fire at from the start on, so that COUNT begins with it.
+
+    That is the one that the start reads, or the next one if the start has microseconds. In a fold, a rule that follows
+    the clock reads all of it again after a start in the first pass; one that does not is past all of it in the second.
+    """
+    local += instant % MICRO > 0
+    resolved = zone.resolve(local)
+    if not isinstance(resolved, Fold):
+        return local
+    in_first_pass = instant <= resolved.first * MICRO
+    if rule.clock:
+        return resolved.local_end - (resolved.second - resolved.first) if in_first_pass else local
+    return local if in_first_pass else resolved.local_end
 
 
 def _daily(rule: Rule, anchor: int, effort: Effort) -> Nominal:
@@ -305,7 +324,8 @@ def days_of(rule: Rule, anchor: int, zone: Zone, effort: Effort) -> Callable[[in
     if rule.until_instant is not None:
         second = rule.until_instant // MICRO
         rule = replace(rule, until=naive_of(second + zone.offset(second)), until_utc=False)
-    return partial(_next_day, nominal_of(rule, anchor - anchor % DAY, effort))
+    midnight = anchor - anchor % DAY
+    return partial(_next_day, nominal_of(rule, midnight, midnight, effort))
 
 
 def _next_day(nominal: Nominal, day: int) -> int | None:
