@@ -347,7 +347,7 @@ class Schedule(_Timing):
         elif following > instant + 366 * DAY * MICRO:
             when = words.instant_text(parts.on_clock(datetime_of(following), plan.zone))
             found.append(TimingWarning("far", f"the next fire time is over a year away, on {when}"))
-        gap = next_gap_note(plan.clocks, plan.zone, instant)
+        gap = next_gap_note(plan.clocks, plan.zone, instant, plan.allows)
         return (*found, TimingWarning("gap", gap)) if gap else tuple(found)
 
     def note_on(self, fire_time: datetime) -> str:

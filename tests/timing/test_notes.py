@@ -1,7 +1,7 @@
 """What a host may show beside a timing: warnings, and notes on fire times in gaps and folds."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from bgsched import timing as t
 from bgsched.errors import TimingError
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+YEAR_BEFORE = datetime(2025, 3, 29, 12, tzinfo=UTC)
 MADRID = "Europe/Madrid"
 OR = "day of month and day of week are joined by OR, as in every cron: it fires "
 SHORT = "months with fewer than 30 days are skipped; short_month='last' takes their nearest day"
@@ -63,6 +64,38 @@ GAPS: list[tuple[t.Frequency | tuple[t.Frequency, ...], str, str]] = [
 def test_a_local_time_that_falls_into_the_next_gap(frequency: t.Frequency, zone: str, expected: str) -> None:
     found = [warning.message for warning in t.Schedule(frequency, timezone=zone).warnings(NOW) if warning.kind == "gap"]
     assert [message[: len(expected)] for message in found] == ([expected] if expected else [])
+
+
+BEYOND: list[dict[str, Any]] = [
+    {"finish": datetime(2026, 3, 28)},
+    {"start": datetime(2026, 3, 30), "finish": datetime(2026, 5, 1)},
+    {"start": NOW, "repetitions": 70},
+    {"exclude": date(2026, 3, 29)},
+    {"exclude": t.Weekly(t.SU)},
+    {"exclude": (datetime(2026, 3, 29), datetime(2026, 4, 1))},
+]
+
+
+@pytest.mark.parametrize("bounds", BEYOND, ids=repr)
+@pytest.mark.parametrize("frequency", [t.Daily("02:30"), t.Cron("*/30 2 * * *")], ids=repr)
+def test_a_gap_in_which_it_would_not_fire_anyway_is_none(frequency: t.Frequency, bounds: dict[str, Any]) -> None:
+    assert t.Schedule(frequency, timezone=MADRID, **bounds).warnings(NOW) == ()
+
+
+def test_the_first_gap_within_the_bounds_is_warned_of() -> None:
+    (warning,) = t.Schedule(t.Daily("02:30"), timezone=MADRID, exclude=date(2025, 3, 30)).warnings(YEAR_BEFORE)
+    assert warning.message.startswith("02:30 does not exist on 29 March 2026")
+
+
+@pytest.mark.parametrize("until", ["20260401T000000Z", "20260401T000000"])
+def test_a_rule_with_an_end_has_gaps_before_it(until: str) -> None:
+    schedule = t.Schedule(
+        t.Recurrence(f"FREQ=DAILY;BYHOUR=2;BYMINUTE=30;BYSECOND=0;UNTIL={until}"), start=YEAR_BEFORE, timezone=MADRID
+    )
+    (warning,) = schedule.warnings(NOW)
+    assert warning.message == "02:30 does not exist on 29 March 2026 in Europe/Madrid: it fires at 03:00 instead"
+    assert schedule.note_on(AFTER_GAP) == "gap: 02:30 does not exist, 02:00 is followed by 03:00"
+    assert [found.kind for found in schedule.warnings(datetime(2026, 4, 2, tzinfo=UTC))] == ["over"]
 
 
 def test_a_vanished_day_is_a_gap_that_swallows() -> None:

@@ -13,7 +13,18 @@ from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, HORIZON, MICRO, enumerate_bits, members
 from bgsched._calendar.zone import Gap, Span, Unambiguous, Zone
 
-__all__ = ["FEW", "Elapsed", "Engine", "HourlyAt", "Nominal", "Product", "WallClock", "nth_counted", "nth_member"]
+__all__ = [
+    "FEW",
+    "Elapsed",
+    "Ended",
+    "Engine",
+    "HourlyAt",
+    "Nominal",
+    "Product",
+    "WallClock",
+    "nth_counted",
+    "nth_member",
+]
 
 _HOUR = 3600
 
@@ -311,10 +322,14 @@ class WallClock:
         found = self._nominal.next(start) if start < end else None
         return found if found is not None and found < end else None
 
-    def loses(self, start: int, end: int) -> int | None:
-        """Return the first local second in a gap, unless the clock is read so often that nobody would miss it."""
+    def loses(self, second: int) -> int | None:
+        """Return the first local second in the gap at the transition *second*, if there is one.
+
+        Of a clock that is read so often that nobody would miss it, none.
+        """
+        start = second + self._zone.offset(second - 1)
         usual = self._clock and self.first_between(start - _HOUR, start) is not None
-        return None if usual else self.first_between(start, end)
+        return None if usual else self.first_between(start, second + self._zone.offset(second))
 
     def moved_to(self, second: int) -> int | None:
         """Return the local second in a gap that fires at the transition *second*, if one does."""
@@ -339,6 +354,38 @@ class WallClock:
     def _end_of_fold(self, span: Span) -> int:
         """Return the first local second of a span that its predecessor did not read already."""
         return span.start + max(self._zone.span(span.start - 1).offset, span.offset)
+
+
+class Ended:
+    """A clock up to an instant, which is in it."""
+
+    __slots__ = ("_clock", "_last")
+
+    def __init__(self, clock: WallClock, last: int) -> None:
+        self._clock = clock
+        self._last = last
+
+    def next(self, after: int) -> int | None:
+        """Return the first instant strictly later than *after*."""
+        found = self._clock.next(after)
+        return found if found is not None and found <= self._last else None
+
+    def count(self, after: int, until: int) -> int:
+        """Count the instants in ``after < t <= until``."""
+        return self._clock.count(after, min(until, self._last))
+
+    def bits(self, start: int, end: int) -> int:
+        """Return the seconds of ``start <= t < end`` as the bits of a number."""
+        end = min(end, self._last // MICRO + 1)
+        return self._clock.bits(start, end) if start < end else 0
+
+    def loses(self, second: int) -> int | None:
+        """Return the first local second that the transition *second* takes away, as :meth:`WallClock.loses` does."""
+        return self._clock.loses(second) if second * MICRO <= self._last else None
+
+    def moved_to(self, second: int) -> int | None:
+        """Return the local second in a gap that fires at the transition *second*, if one does."""
+        return self._clock.moved_to(second) if second * MICRO <= self._last else None
 
 
 FEW = 1_000

@@ -185,6 +185,10 @@ class Union:
         self._effort.spend(1 + min((found - after) // _YEAR, _MOST_YEARS))  # a rare rule looks up the years it skips
         return found
 
+    def excludes(self, instant: int) -> bool:
+        """Tell whether one of the exclusions covers an instant."""
+        return any(rule.end(instant) is not None for rule in self._exclusions)
+
     def _excluded_until(self, instant: int) -> int | None:
         self._effort.spend(len(self._exclusions))
         found = self._empty.end(instant)

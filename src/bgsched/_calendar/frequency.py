@@ -10,12 +10,12 @@ from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
 
 from bgsched._calendar import cron_words, words
 from bgsched._calendar.days import DailyDays, Days, WeeklyDays, monthly_days
-from bgsched._calendar.engine import Elapsed, Engine, HourlyAt, Product, WallClock
+from bgsched._calendar.engine import Elapsed, Ended, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
 from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
-from bgsched._calendar.recurrence import Ended, days_of, first_local, nominal_of
+from bgsched._calendar.recurrence import days_of, first_local, nominal_of
 from bgsched._calendar.rule import TIME_PARTS, parse_rule, plain_text
 from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, MICRO

@@ -1,9 +1,10 @@
 """What a host or a preview may say beside a fire time: gaps, folds, and what is probably not meant."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bgsched._calendar.engine import WallClock
+from bgsched._calendar.engine import Ended, WallClock
 from bgsched._calendar.fields import time_text
 from bgsched._calendar.units import DAY, MICRO, naive_of
 from bgsched._calendar.words import day_text
@@ -29,7 +30,10 @@ def _clock_text(local: int) -> str:
     return time_text(naive_of(local).time())
 
 
-def fire_time_note(clocks: tuple[WallClock, ...], zone: Zone, instant: int) -> str:
+Clocks = tuple[WallClock | Ended, ...]
+
+
+def fire_time_note(clocks: Clocks, zone: Zone, instant: int) -> str:
     """Say whether a fire time stands for a local time in a gap, or for one that happens twice; ``""`` for neither."""
     second = instant // MICRO
     span = zone.span(second)
@@ -47,16 +51,18 @@ def fire_time_note(clocks: tuple[WallClock, ...], zone: Zone, instant: int) -> s
     return ""
 
 
-def next_gap_note(clocks: tuple[WallClock, ...], zone: Zone, now: int) -> str:
-    """Say which local time of a schedule falls into the first gap within a year; ``""`` if none does."""
+def next_gap_note(clocks: Clocks, zone: Zone, now: int, allows: Callable[[int], bool]) -> str:
+    """Say which local time of a schedule falls into the first gap within a year; ``""`` if none does.
+
+    *allows* tells whether it may fire at an instant: where it may not, nobody misses anything.
+    """
     second = now // MICRO
-    for before in zone.spans(second, second + _AHEAD):
-        at, old = before.end, before.end + before.offset
-        new = at + zone.offset(at)
-        local = next((found for clock in clocks if (found := clock.loses(old, new)) is not None), None)
-        if local is None:
+    for before in zone.spans(second, second + _AHEAD)[:-1]:  # the last one ends later
+        at = before.end
+        local = next((found for clock in clocks if (found := clock.loses(at)) is not None), None)
+        if local is None or not allows(at * MICRO):
             continue
         fires = any(clock.moved_to(at) is not None for clock in clocks)
-        then = f"it fires at {_clock_text(new)} instead" if fires else "it does not fire then"
+        then = f"it fires at {_clock_text(at + zone.offset(at))} instead" if fires else "it does not fire then"
         return f"{_clock_text(local)} does not exist on {day_text(naive_of(local).date())} in {zone.key}: {then}"
     return ""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bgsched._calendar.effort import Effort
-from bgsched._calendar.engine import FEW, Engine, WallClock, nth_counted, nth_member
+from bgsched._calendar.engine import FEW, Ended, Engine, WallClock, nth_counted, nth_member
 from bgsched._calendar.exclusion import Exclusion, Union
 from bgsched._calendar.units import FIRST_INSTANT, HORIZON
 from bgsched._calendar.zone import Zone
@@ -37,7 +37,7 @@ class Plan:
     ) -> None:
         """Take the engines, each with its fraction of a second, and the inclusive bounds as instants."""
         self.zone = anchor.zone
-        self.clocks = tuple(engine for engine, _ in engines if isinstance(engine, WallClock))
+        self.clocks = tuple(engine for engine, _ in engines if isinstance(engine, WallClock | Ended))
         alone = len(engines) == 1 and not exclusions
         self._union = None if alone else Union(engines, exclusions, anchor.zone, anchor.effort)
         self._engine: Engine | Union = self._union or engines[0][0]
@@ -95,6 +95,13 @@ class Plan:
             else:
                 low = found
         return low
+
+    def allows(self, instant: int) -> bool:
+        """Tell whether an instant is within the bounds and outside of the exclusions."""
+        if self._repetitions is not None:
+            self._settle(instant)
+        within = self._before < instant <= self._last
+        return within and not (self._union is not None and self._union.excludes(instant))
 
     def is_feasible(self) -> bool:
         """Tell whether it ever fires, whatever the number of repetitions."""

@@ -11,7 +11,7 @@ from dateutil.rrule import HOURLY, MINUTELY, SECONDLY
 
 from bgsched._calendar.days import LAST_YEAR, DailyDays, Days, WeeklyDays, YearDays
 from bgsched._calendar.effort import Effort
-from bgsched._calendar.engine import Engine, Nominal, Product, nth_member
+from bgsched._calendar.engine import Nominal, Product, nth_member
 from bgsched._calendar.rule import Rule, times_of, written_out, year_days
 from bgsched._calendar.times import Times, minutes_of
 from bgsched._calendar.units import (
@@ -28,7 +28,7 @@ from bgsched._calendar.units import (
 )
 from bgsched._calendar.zone import Fold, Zone
 
-__all__ = ["Ended", "days_of", "first_local", "nominal_of"]
+__all__ = ["days_of", "first_local", "nominal_of"]
 
 _CYCLE = 146_097  # days after which the calendar repeats
 _SELDOM = 10
@@ -331,27 +331,3 @@ def days_of(rule: Rule, anchor: int, zone: Zone, effort: Effort) -> Callable[[in
 def _next_day(nominal: Nominal, day: int) -> int | None:
     found = nominal.next(day * DAY)
     return None if found is None else found // DAY
-
-
-class Ended:
-    """An engine up to an instant, which is in it."""
-
-    __slots__ = ("_engine", "_last")
-
-    def __init__(self, engine: Engine, last: int) -> None:
-        self._engine = engine
-        self._last = last
-
-    def next(self, after: int) -> int | None:
-        """Return the first instant strictly later than *after*."""
-        found = self._engine.next(after)
-        return found if found is not None and found <= self._last else None
-
-    def count(self, after: int, until: int) -> int:
-        """Count the instants in ``after < t <= until``."""
-        return self._engine.count(after, min(until, self._last))
-
-    def bits(self, start: int, end: int) -> int:
-        """Return the seconds of ``start <= t < end`` as the bits of a number."""
-        end = min(end, self._last // MICRO + 1)
-        return self._engine.bits(start, end) if start < end else 0
