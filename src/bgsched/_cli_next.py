@@ -11,7 +11,7 @@ from bgsched._cli_frequency import EXAMPLES, parse_frequency
 from bgsched._cli_options import positive
 from bgsched._cli_text import one_line
 from bgsched.errors import TimingError
-from bgsched.timing import Recurrence, Schedule
+from bgsched.timing import Later, Recurrence, Schedule
 
 __all__ = ["add_parser", "run"]
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     try:
         frequency = parse_frequency(" ".join(args.timing), dialect=args.dialect, seconds=args.seconds)
         schedule = Schedule(frequency, timezone=args.tz)
-        now = _instant(args.start, ZoneInfo(args.tz))
+        now = _instant(args.start, args.tz)
         pinned = schedule.pinned(now)
     except TimingError as error:
         for line in f"bgsched next: {error}".split("\n"):  # an expression, and below it the place in it
@@ -54,14 +54,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _instant(text: str | None, zone: ZoneInfo) -> datetime:
+def _instant(text: str | None, zone: str) -> datetime:
+    now = datetime.now(UTC).replace(microsecond=0)
     if text is None:
-        return datetime.now(UTC).replace(microsecond=0)
+        return now
     try:
-        moment = datetime.fromisoformat(text)
+        return Later(datetime.fromisoformat(text), timezone=zone).first_fire_time(now)
     except ValueError:
         raise TimingError(f"--from must be like 2026-03-29 or 2026-03-29T01:30, got {text!r}") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=zone).astimezone(UTC)
 
 
 def _row(schedule: Schedule, fire_time: datetime) -> str:

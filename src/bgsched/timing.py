@@ -177,13 +177,15 @@ class Later(_Timing):
     def __init__(self, at: datetime, *, timezone: str | ZoneInfo | None = None) -> None:
         zone = None if timezone is None else zone_key(timezone)
         init(self, at=moment(at, zone, "at"), timezone=zone)
+        if not FIRST_INSTANT <= self._instant() <= HORIZON:
+            raise TimingError(f"at is outside of the calendar: {at!r}")
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return `at` as UTC if it is later than *after*."""
         instant = self._instant()
         return datetime_of(instant) if instant > instant_of(aware(after, "after")) else None
 
-    def first_fire_time(self, now: datetime) -> datetime | None:
+    def first_fire_time(self, now: datetime) -> datetime:
         """Return `at` as UTC, even if it is in the past: then it runs at once."""
         aware(now, "now")
         return datetime_of(self._instant())

@@ -69,6 +69,9 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Later("tomorrow"), "datetime.datetime, got 'tomorrow'"),  # type: ignore[arg-type]
     (lambda: Later(NAIVE), "timezone='Europe/Madrid'"),
     (lambda: Later(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))), "outside of the calendar"),
+    (lambda: Later(datetime(1, 1, 1), timezone="Asia/Tokyo"), "outside of the calendar"),
+    (lambda: Later(datetime(9999, 12, 31, 23), timezone="America/New_York"), "outside of the calendar"),
+    (lambda: Later(datetime.max.replace(tzinfo=UTC)), "outside of the calendar"),
     (lambda: Schedule("daily"), r"Daily\(at='09:00'\)"),  # type: ignore[arg-type]
     (lambda: Schedule("0 9 * * *"), r"a cron expression is Cron\('0 9 \* \* \*'\)"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), start=NAIVE), "timezone='Europe/Madrid'"),

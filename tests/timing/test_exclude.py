@@ -256,6 +256,16 @@ def test_what_is_excluded_now_and_then_goes_on(every: int, without: int) -> None
 
 
 EVERY_FULL_HOUR = t.Cron("0 * * * *")  # unlike Hourly, not told by division to be each of these thirty hours
+
+
+def test_an_excluded_rule_may_end_with_the_calendar() -> None:
+    mondays = t.Recurrence("FREQ=WEEKLY;BYDAY=MO;UNTIL=99991231T235959Z")
+    schedule = t.Schedule(
+        t.Daily("09:00"), start=datetime(2026, 1, 5, tzinfo=UTC), timezone="Asia/Tokyo", exclude=mondays
+    )
+    assert schedule.first_fire_time(datetime(2026, 1, 5, tzinfo=UTC)) == datetime(2026, 1, 6, tzinfo=UTC)
+
+
 EXCLUDED_AFTER_A_WHILE = t.EveryMinutes(30 * 60), t.Recurrence("FREQ=DAILY;COUNT=60;BYHOUR=3;BYMINUTE=30")
 
 

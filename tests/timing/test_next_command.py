@@ -105,6 +105,8 @@ def test_the_caret_stands_under_the_field(capsys: pytest.CaptureFixture[str]) ->
     [
         (["--tz", "Europe/Madird"], "did you mean 'Europe/Madrid'?"),
         (["--from", "yesterday"], "--from must be like 2026-03-29"),
+        (["--from", "0001-01-01", "--tz", "Asia/Tokyo"], "--from must be like 2026-03-29"),
+        (["--from", "9999-12-31T23:00", "--tz", "America/New_York"], "--from must be like 2026-03-29"),
         (["--dialect", "quartz"], "a Quartz expression has 6 or 7 fields"),
         (["--seconds", "first"], "6 fields, got 5"),
     ],
@@ -139,6 +141,11 @@ def test_rows_of_a_gap_and_a_fold_are_marked(capsys: pytest.CaptureFixture[str])
     assert fold[1] == (
         "  Sun 2026-10-25 02:30 CEST  = 2026-10-25 00:30 UTC  <- fold: 02:30 happens twice, this is the first"
     )
+
+
+def test_a_first_instant_in_a_gap_is_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(capsys, "daily at 02:30", "--tz", "Europe/Madrid", "-n", "1", "--from", "2026-03-29T02:30")
+    assert found[1].startswith("  Sun 2026-03-29 03:00 CEST")
 
 
 def test_rows_show_what_precision_they_need(capsys: pytest.CaptureFixture[str]) -> None:

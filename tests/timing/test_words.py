@@ -296,6 +296,14 @@ TIMINGS = [
         "every 5 minutes, from 1 January 2026 at 09:00, until 31 December 2026",
     ),
     (
+        t.Schedule(t.Daily("09:00"), finish=datetime.max.replace(tzinfo=UTC), timezone="Asia/Tokyo"),
+        "every day at 09:00, Asia/Tokyo, until 31 December 9999",
+    ),
+    (
+        t.Schedule(t.Daily("09:00"), start=datetime.min.replace(tzinfo=UTC), timezone="America/New_York"),
+        "every day at 09:00, America/New_York, from 1 January 1 at 00:00",
+    ),
+    (
         t.Schedule(t.Cron("* * * * *"), exclude=(t.Cron("* 0-7,18-23 * * *"),)),
         "every minute, except every minute in the hours 0 to 7 and 18 to 23",
     ),

@@ -36,6 +36,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 FIRST_DAY = 2 - EPOCH_ORDINAL
 LAST_DAY = date(9999, 12, 31).toordinal() - EPOCH_ORDINAL
+_FIRST_LOCAL, _LAST_LOCAL = (FIRST_DAY - 1) * DAY, (LAST_DAY + 1) * DAY - 1
 FIRST_INSTANT = FIRST_DAY * DAY * MICRO
 # Nothing fires later: one day short of the last one, so that the local view of every instant (up to +14 h) exists too.
 HORIZON = LAST_DAY * DAY * MICRO - 1
@@ -58,8 +59,8 @@ def local_of(naive: datetime) -> int:
 
 
 def naive_of(local: int) -> datetime:
-    """Return the naive datetime of a local second."""
-    return EPOCH_NAIVE + timedelta(0, local)
+    """Return the naive datetime of a local second; of one beyond the years 1 to 9999, the nearest one."""
+    return EPOCH_NAIVE + timedelta(0, min(max(local, _FIRST_LOCAL), _LAST_LOCAL))
 
 
 def day_of(value: date) -> int:
