@@ -66,7 +66,7 @@ def parse_frequency(
     """
     words = " ".join(text.split())
     lower = words.lower()
-    if lower.startswith(("freq=", "rrule:")):
+    if lower.startswith("rrule:") or "freq=" in lower:
         return Recurrence(words)
     if dialect is None and seconds is None:
         match = _SHAPE.fullmatch(lower)

@@ -218,7 +218,7 @@ class _Parser:
     def _step(self, text: FieldText, step: str | None) -> int:
         if step is None:
             return 1
-        if not 1 <= int(step[:9]) <= text.field.high:
+        if not 1 <= int(step) <= text.field.high:
             problem = f"the step /{step} must be between 1 and {text.field.high}"
             raise text.fail(self.expression, problem)
         return int(step)
@@ -226,7 +226,7 @@ class _Parser:
     def _number(self, text: FieldText, word: str) -> int:
         field = text.field
         if word.isdigit():
-            number = int(word[:9])
+            number = int(word)
             if field.low <= number <= field.high:
                 return number
             raise text.fail(self.expression, f"{word!r} is out of range; {self._allowed(text)}")
@@ -323,7 +323,7 @@ def _special_weekday(parser: _Parser, text: FieldText) -> tuple[int, int] | None
     weekday = (day - 1 - text.field.first_name) % 7
     if match["nth"] is None:
         return -1, weekday
-    if not 1 <= int(match["n"][:9]) <= 5:  # noqa: PLR2004 - a month holds five of a weekday at most
+    if not 1 <= int(match["n"]) <= 5:  # noqa: PLR2004 - a month holds five of a weekday at most
         raise text.fail(parser.expression, f"{text.text!r} names no day; write #1 to #5")
     return int(match["n"]), weekday
 

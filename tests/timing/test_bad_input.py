@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
 import pytest
+from dateutil.rrule import weekday
 
 from bgsched.errors import TimingError
 from bgsched.timing import (
@@ -51,12 +52,15 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Weekly("m"), "'m' is no day"),
     (lambda: Weekly("mon + fri"), "'mon-fri', 'mon fri'"),
     (lambda: Weekly(5), r"\(MO, FR\).*got 5"),  # type: ignore[arg-type]
+    (lambda: Weekly(weekday(7)), r"must be MO\.\.SU.*got weekday\(7, None\)"),
+    (lambda: Monthly(on=FR(1.5)), r"whole number, got weekday\(4, 1.5\)"),  # type: ignore[arg-type]
     (lambda: Weekly(FR(-1)), r"cannot count weeks here.*write FR, or Monthly\(on=FR\(-1\)\)"),
     (Monthly, r"Monthly\(15\), Monthly\(-1\)"),
     (lambda: Monthly(1, on=FR(1)), "a day or a weekday"),
     (lambda: Monthly(day=32), r"day must be 1\.\.31 or -1\.\.-31.*got 32"),
     (lambda: Monthly(day=0), "got 0"),
     (lambda: Monthly(1, short_month="clamp"), "'skip' or 'last', got 'clamp'"),  # type: ignore[arg-type]
+    (lambda: Monthly(1, short_month=["last"]), r"'skip' or 'last', got \['last'\]"),  # type: ignore[arg-type]
     (lambda: Monthly(on=FR(1), short_month="last"), "needs a day number"),
     (lambda: Monthly(FR(-1)), r"a number, got FR\(-1\); write Monthly\(on=FR\(-1\)\)"),  # type: ignore[arg-type]
     (lambda: Monthly(on=FR), r"FR\(1\) is the first"),
@@ -65,6 +69,8 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Monthly(on="fri(0)"), "count from 1"),
     (lambda: Monthly(on=FR(6)), r"1\.\.5 or -1\.\.-5"),
     (lambda: Cron("61 * * * *"), r"minute.*61"),
+    (lambda: Cron("00000000061 * * * *"), r"minute.*'00000000061' is out of range"),
+    (lambda: Cron("0 9 * * *", dialect=[]), r"'unix' or 'quartz', got \[\]"),  # type: ignore[arg-type]
     (lambda: Schedule(Cron("0 0 31 4 *")), "never fire"),
     (lambda: Later("tomorrow"), "datetime.datetime, got 'tomorrow'"),  # type: ignore[arg-type]
     (lambda: Later(NAIVE), "timezone='Europe/Madrid'"),

@@ -37,6 +37,7 @@ WORDS: list[tuple[str, t.Frequency]] = [
     ("0 9 * * mon-fri", t.Cron("0 9 * * mon-fri")),
     ("0 0 12 ? * 6L", t.Cron("0 0 12 ? * 6L", dialect="quartz")),
     ("RRULE:FREQ=DAILY", t.Recurrence("FREQ=DAILY")),
+    ("INTERVAL=2;FREQ=DAILY", t.Recurrence("INTERVAL=2;FREQ=DAILY")),
 ]
 
 

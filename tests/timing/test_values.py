@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import pickle
 from datetime import UTC, date, datetime, timedelta
+from enum import IntEnum, StrEnum
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -55,6 +56,45 @@ class TestValue:
     def test_pinned_twice_is_pinned_once(self, timing: t.Timing) -> None:
         pinned = timing.pinned(START - timedelta(days=400), "Asia/Kathmandu")
         assert pinned.pinned(START, "UTC") == pinned
+
+
+class Instant(datetime):
+    """As libraries for data or for tests have one."""
+
+
+class Day(date):
+    """The same for a date."""
+
+
+def word(option: str, value: str) -> dict[str, Any]:
+    """Return an option whose value is text with a name."""
+    return {option: StrEnum("Word", {"NAMED": value}).NAMED}  # type: ignore[attr-defined]
+
+
+class Number(IntEnum):
+    """A number with a name."""
+
+    FIVE = 5
+
+
+SUBCLASSES: list[tuple[t.Timing, t.Timing]] = [
+    (t.Later(Instant(2026, 1, 1), timezone="UTC"), t.Later(datetime(2026, 1, 1), timezone="UTC")),
+    (t.Schedule(t.EverySeconds(Number.FIVE), start=Instant(2026, 1, 1, tzinfo=UTC), repetitions=Number.FIVE),
+     t.Schedule(t.EverySeconds(5), start=datetime(2026, 1, 1, tzinfo=UTC), repetitions=5)),
+    (t.Schedule(t.Hourly(Number.FIVE, minute=Number.FIVE), exclude=Day(2026, 1, 1)),
+     t.Schedule(t.Hourly(5, minute=5), exclude=date(2026, 1, 1))),
+    (t.Schedule(t.Cron("0 0 9 * * ?", **word("dialect", "quartz"))),
+     t.Schedule(t.Cron("0 0 9 * * ?", dialect="quartz"))),
+    (t.Schedule(t.Cron("0 9 * * * 5", **word("seconds", "last"))), t.Schedule(t.Cron("0 9 * * * 5", seconds="last"))),
+    (t.Schedule(t.Monthly(Number.FIVE, **word("short_month", "last"))),
+     t.Schedule(t.Monthly(5, short_month="last"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("timing", "plain"), SUBCLASSES)
+def test_what_is_made_of_subclasses_is_kept_in_the_plain_types(timing: t.Timing, plain: t.Timing) -> None:
+    assert timing == plain
+    assert repr(timing) == repr(plain)
 
 
 def times(timing: t.Timing, after: datetime, n: int = 3, zone: str = "UTC") -> list[str]:

@@ -276,6 +276,10 @@ TIMINGS = [
         t.Schedule(t.Daily("09:00"), jitter=timedelta(seconds=1, microseconds=500000)),
         "every day at 09:00, spread over 1.5 seconds",
     ),
+    (
+        t.Schedule(t.Daily("09:00"), jitter=timedelta(seconds=1_234_567, microseconds=1)),
+        "every day at 09:00, spread over 1234567.000001 seconds",
+    ),
     (t.Schedule(t.Daily("09:00"), repetitions=1), "every day at 09:00, 1 time"),
     (
         t.Schedule(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
+from typing import TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from dateutil.rrule import FR, MO, SA, SU, TH, TU, WE, weekday
@@ -20,6 +21,7 @@ __all__ = [
     "moment",
     "moment_instant",
     "nth_weekday",
+    "one_of",
     "plain_weekdays",
     "time_of_day",
     "time_text",
@@ -27,6 +29,7 @@ __all__ = [
     "zone_key",
 ]
 
+Choice = TypeVar("Choice", bound=str)
 Weekdays = str | weekday | Iterable[weekday | str]
 
 WEEKDAY_OBJECTS = (MO, TU, WE, TH, FR, SA, SU)
@@ -43,7 +46,15 @@ def integer(name: str, value: object, *, minimum: int | None = 1) -> int:
         raise TimingError(f"{name} must be a whole number, got {value!r}")
     if minimum is not None and value < minimum:
         raise TimingError(f"{name} must be at least {minimum}, got {value}")
-    return value
+    return int(value)
+
+
+def one_of(name: str, value: object, *choices: Choice) -> Choice:
+    """Return the one of *choices* that *value* is."""
+    found = next((choice for choice in choices if choice == value), None)
+    if found is None:
+        raise TimingError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+    return found
 
 
 def aware(value: object, name: str) -> datetime:
@@ -101,13 +112,22 @@ def _with_number(day: weekday, number: int) -> weekday:
     return day(number)
 
 
+def _checked(day: weekday, name: str) -> weekday:
+    """Return a day of dateutil's, which takes anything for a number."""
+    number: object = day.weekday
+    n: object = day.n
+    if type(number) is not int or not 0 <= number < len(WEEKDAY_OBJECTS) or not (n is None or type(n) is int):
+        raise TimingError(f"{name} must be MO..SU, or one of them with a whole number, got weekday({number!r}, {n!r})")
+    return day
+
+
 def weekdays(value: object, name: str = "on") -> tuple[weekday, ...]:
     """Return the weekdays in *value*, text or dateutil's objects, in the order of the week and each once."""
     if isinstance(value, str):
         words = re.split(r"(?:\s+and\s+|[\s,]+)(?![^(]*\))", value.strip().lower())
         found = [day for word in words for day in _weekdays_of_word(word)]
     elif isinstance(value, weekday):
-        found = [value]
+        found = [_checked(value, name)]
     elif isinstance(value, Iterable):
         found = [day for item in value for day in weekdays(item, name)]
     else:
@@ -178,6 +198,7 @@ def moment(value: object, zone: str | None, name: str) -> datetime:
     """
     if not isinstance(value, datetime):
         raise TimingError(f"{name} must be a datetime.datetime, got {value!r}")
+    value = datetime.combine(value, value.timetz())  # what a subclass adds could be neither shown nor stored
     try:
         if value.tzinfo is not None and value.utcoffset() is not None:
             return value.astimezone(UTC)

@@ -12,7 +12,7 @@ from bgsched._calendar import cron_words, words
 from bgsched._calendar.days import DailyDays, Days, WeeklyDays, monthly_days
 from bgsched._calendar.engine import Elapsed, Ended, Engine, HourlyAt, Product, WallClock
 from bgsched._calendar.exclusion import DaysExcluded, Exclusion, InstantsExcluded, TimesExcluded
-from bgsched._calendar.fields import Weekdays, integer, nth_weekday, plain_weekdays, time_of_day
+from bgsched._calendar.fields import Weekdays, integer, nth_weekday, one_of, plain_weekdays, time_of_day
 from bgsched._calendar.notes import TimingWarning
 from bgsched._calendar.plan import Anchor
 from bgsched._calendar.recurrence import days_of, first_local, nominal_of
@@ -140,7 +140,7 @@ class EverySeconds(_Elapsed):
     n: int
 
     def __post_init__(self) -> None:
-        integer("n", self.n)
+        init(self, n=integer("n", self.n))
 
     def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "second")
@@ -159,7 +159,7 @@ class EveryMinutes(_Elapsed):
     n: int
 
     def __post_init__(self) -> None:
-        integer("n", self.n)
+        init(self, n=integer("n", self.n))
 
     def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.elapsed(self.n, "minute")
@@ -176,9 +176,10 @@ class Hourly(_Elapsed):
     minute: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        integer("every", self.every)
-        if self.minute is not None and not 0 <= integer("minute", self.minute, minimum=0) <= 59:  # noqa: PLR2004
-            raise TimingError(f"minute must be 0..59, got {self.minute}")
+        minute = None if self.minute is None else integer("minute", self.minute, minimum=0)
+        if minute is not None and minute > 59:  # noqa: PLR2004 - the clock
+            raise TimingError(f"minute must be 0..59, got {minute}")
+        init(self, every=integer("every", self.every), minute=minute)
 
     def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day
         return words.hourly(self.every, self.minute)
@@ -268,10 +269,10 @@ class Monthly(_Dated):
             raise TimingError("Monthly needs a day or a weekday: write Monthly(15), Monthly(-1) or Monthly(on=TU(2))")
         if isinstance(day, weekday):
             raise TimingError(f"day must be a number, got {day}; write Monthly(on={day})")
-        if day is not None and not 1 <= abs(integer("day", day, minimum=None)) <= 31:  # noqa: PLR2004 - days of a month
+        day = None if day is None else integer("day", day, minimum=None)
+        if day is not None and not 1 <= abs(day) <= 31:  # noqa: PLR2004 - days of a month
             raise TimingError(f"day must be 1..31 or -1..-31, got {day}")
-        if short_month not in {"skip", "last"}:
-            raise TimingError(f"short_month must be 'skip' or 'last', got {short_month!r}")
+        short_month = one_of("short_month", short_month, "skip", "last")
         if short_month == "last" and on is not None:
             raise TimingError("short_month='last' needs a day number; a weekday that a month lacks is always skipped")
         init(
@@ -314,13 +315,11 @@ class Cron(Frequency):
     def __post_init__(self) -> None:
         if not isinstance(self.expression, str):
             raise TimingError(f"a cron expression must be text such as '0 9 * * mon-fri', got {self.expression!r}")
-        if self.dialect not in {"unix", "quartz"}:
-            raise TimingError(f"dialect must be 'unix' or 'quartz', got {self.dialect!r}")
-        if self.seconds not in {None, "first", "last"}:
-            raise TimingError(f"seconds must be 'first' or 'last', got {self.seconds!r}")
-        if self.dialect == "quartz" and self.seconds is not None:
+        dialect = one_of("dialect", self.dialect, "unix", "quartz")
+        seconds = None if self.seconds is None else one_of("seconds", self.seconds, "first", "last")
+        if dialect == "quartz" and seconds is not None:
             raise TimingError("a Quartz expression always begins with the seconds; leave seconds= out")
-        init(self, expression=" ".join(self.expression.split()))
+        init(self, expression=" ".join(self.expression.split()), dialect=dialect, seconds=seconds)
         parse_cron(self.expression, self.dialect, self.seconds)
 
     def _say(self, start: time | None, unknown: str = "") -> str:  # noqa: ARG002 - it needs no time of day

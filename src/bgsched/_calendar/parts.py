@@ -68,8 +68,10 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
         if moment_instant(end, zone) <= moment_instant(start, zone):
             raise TimingError(f"exclude has a pair that ends before it begins: {item!r}")
         return start, end
-    if isinstance(item, Frequency) or (isinstance(item, date) and not isinstance(item, datetime)):
+    if isinstance(item, Frequency):
         return item
+    if isinstance(item, date) and not isinstance(item, datetime):
+        return date(item.year, item.month, item.day)
     hint = "; a pair is made of datetimes" if isinstance(item, tuple | list) else ""
     raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}{hint}")
 

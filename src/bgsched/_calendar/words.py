@@ -96,7 +96,7 @@ def span_text(span: timedelta) -> str:
     for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds >= size and not seconds % size:
             return count(int(seconds // size), unit)
-    return f"{seconds:g} seconds"
+    return f"{f'{seconds:f}'.rstrip('0')} seconds"
 
 
 def day_names(days: Sequence[int]) -> str:
