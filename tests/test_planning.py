@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bgsched import Cron, Daily, EverySeconds, Later, Request, RunStatus, Schedule
+from bgsched import Cron, Daily, EveryMinutes, EverySeconds, Later, Misfire, Overlap, Request, RunStatus, Schedule
 from bgsched._evolve import evolve
 from bgsched.request import Policies, plan
 from bgsched.testing.contract import make_request
@@ -12,6 +12,7 @@ from bgsched.timing import Timing
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+MICRO = timedelta(microseconds=1)
 NINE = datetime(2026, 1, 15, 8, tzinfo=UTC)  # 09:00 in Madrid
 DAILY = Schedule(Daily(at="09:00"), timezone="Europe/Madrid")
 
@@ -67,3 +68,39 @@ class TestAMovedFireTime:
         assert request.next_fire_time is not None
         (run,) = plan(request, Policies(), "a", request.next_fire_time).runs
         assert run.fire_time == request.next_fire_time
+
+
+class TestMisfiresWithJitter:
+    """A fire time is stale when its due time is over for longer than the grace, however old it is itself."""
+
+    EVERY = Schedule(EveryMinutes(2), start=NINE, jitter=HOUR)
+    POLICIES = Policies(misfire=Misfire.SKIP, misfire_grace=timedelta(minutes=5), overlap=Overlap.ALLOW)
+
+    def told(self, now: datetime) -> tuple[list[datetime], list[datetime], Request]:
+        """Return what misfired and what runs by *now*, pass by pass, and the request that waits for the next one."""
+        request = make_request(timing=self.EVERY, now=NINE)
+        misfired: list[datetime] = []
+        running: list[datetime] = []
+        while request.due_at is not None and request.due_at <= now:
+            made = plan(request, self.POLICIES, "a", now)
+            for run in made.runs:
+                fires = list(self.EVERY.fire_times(run.fire_time - MICRO, run.fire_until or run.fire_time))
+                assert len(fires) == run.fire_count
+                (misfired if run.status is RunStatus.MISFIRED else running).extend(fires)
+            request = made.request
+        return misfired, running, request
+
+    @pytest.mark.parametrize("minutes", [70, 90, 700])
+    def test_each_is_judged_by_its_own_due_time(self, minutes: int) -> None:
+        now = NINE + timedelta(minutes=minutes)
+        misfired, running, request = self.told(now)
+        stale = {at: self.EVERY.due_at(at, request.id) < now - self.POLICIES.misfire_grace for at in misfired + running}
+        assert [at for at in stale if stale[at]] == misfired
+        assert [at for at in stale if not stale[at]] == running
+        assert sorted(stale) == list(self.EVERY.fire_times(NINE - MICRO, max(stale)))
+        assert request.next_fire_time == max(stale) + timedelta(minutes=2)
+
+    def test_a_long_range_is_one_record(self) -> None:
+        request = make_request(timing=self.EVERY, now=NINE)
+        (run,) = plan(request, self.POLICIES, "a", NINE + 10 * HOUR).runs
+        assert run.fire_count == 1 + (9 * 60 - 5) // 2

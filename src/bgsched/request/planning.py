@@ -127,25 +127,30 @@ class _Due(NamedTuple):
 
 
 def _due(request: Request, timing: Timing, policies: Policies, now: datetime) -> _Due:
-    """Sort the fire times that have come into those to run and those missed, without ever listing the missed ones."""
+    """Sort the fire times that have come into those to run and those missed, without ever listing the missed ones.
+
+    With jitter each has a due time of its own, at most that much later; where that decides, they are taken singly.
+    """
     first = request.next_fire_time
     assert first is not None  # noqa: S101  plan() has looked
+    jitter = getattr(timing, "jitter", _NO_JITTER)
+    singly = bool(jitter) and policies.misfire is Misfire.SKIP
     stale_before = now - policies.misfire_grace
     is_stale = (request.due_at or first) < stale_before
     upcoming = timing.next_fire_time(first)
-    until = first if upcoming is None else max(first, now - getattr(timing, "jitter", _NO_JITTER))
-    if upcoming is None or upcoming > until:
+    until = first if upcoming is None else max(first, now - jitter)
+    if upcoming is None or upcoming > until or (singly and not is_stale):
         if is_stale and policies.misfire is Misfire.SKIP:
             return _Due([], first, upcoming, (first, first, 1))
         return _Due([first], first, upcoming)
     if not is_stale:
         fresh, upcoming = _list(timing, first, until)
         return _Due(fresh, fresh[-1], upcoming)
-    return _misfired(timing, policies.misfire, first, until, stale_before)
+    return _misfired(timing, policies.misfire, first, first if singly else until, stale_before - jitter)
 
 
 def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime, stale_before: datetime) -> _Due:
-    """Apply the misfire policy to several fire times, of which at least the first is stale."""
+    """Apply the misfire policy to several fire times: the first is stale, and so are all before *stale_before*."""
     if misfire is Misfire.RUN_ONCE:
         newest = timing.last_fire_time(until, after=first) or first
         return _Due([newest], newest, timing.next_fire_time(newest), _range(timing, first, newest - _MICROSECOND))
