@@ -371,7 +371,7 @@ def _numbers(expression: str, items: dict[str, str]) -> dict[str, tuple[int, ...
         raise CronError(expression, f"croniter refuses it: {error}") from error
     numbers = {}
     for field, values in zip(_CRONITER, found, strict=True):
-        named = range(field.low, field.high + 1) if values == ["*"] else map(int, values)
+        named = range(field.low, field.high + 1) if "*" in values else map(int, values)
         numbers[field.name] = tuple(sorted({(day - 1) % 7 for day in named} if field is _WEEKDAY else set(named)))
     return numbers
 

@@ -257,6 +257,16 @@ def test_the_nearest_weekday_at_the_ends_of_a_month() -> None:
     assert (f"{first:%m-%d}", f"{last:%m-%d}") == ("08-03", "05-29")
 
 
+@pytest.mark.parametrize(
+    ("expression", "same"),
+    [("*,5 * * * *", "* * * * *"), ("0 7,*/1 * * *", "0 * * * *"), ("0 0 1,* * *", "0 0 * * *"),
+     ("0 0 * * mon,*", "0 0 * * *")],
+)  # fmt: skip
+def test_a_star_in_a_list_is_the_whole_field(expression: str, same: str) -> None:
+    found, expected = (t.Schedule(t.Cron(text)).fire_times(START) for text in (expression, same))
+    assert list(islice(found, 5)) == list(islice(expected, 5))
+
+
 @pytest.mark.parametrize(("seconds", "expression"), [("first", "30 0 9 * * *"), ("last", "0 9 * * * 30")])
 def test_six_fields_with_the_place_of_the_seconds_said(seconds: str, expression: str) -> None:
     assert ours(expression, "UTC", seconds=seconds)[0] == datetime(2026, 4, 11, 9, 0, 30, tzinfo=UTC)
