@@ -258,6 +258,19 @@ def test_what_is_excluded_now_and_then_goes_on(every: int, without: int) -> None
 EVERY_FULL_HOUR = t.Cron("0 * * * *")  # unlike Hourly, not told by division to be each of these thirty hours
 
 
+def test_many_pairs_are_one_exclusion() -> None:
+    """A thousand nights, each closed for some hours, in any order, some of them overlapping, some touching."""
+    nights = [(WHOLE + timedelta(days=n), WHOLE + timedelta(days=n, hours=6)) for n in range(1000)]
+    pairs = [*nights[1::2], (WHOLE, WHOLE + timedelta(hours=3)), *nights[::2], (nights[5][1], nights[6][0])]
+    nightly = t.Schedule(t.Daily("02:30"), start=START, exclude=pairs)
+    assert nightly.first_fire_time(START) == WHOLE + timedelta(days=1000, hours=2, minutes=30)
+    often = t.Schedule((t.EveryMinutes(90), t.Cron("0 */2 * * *")), start=START, exclude=pairs)
+    every = t.Schedule(often.frequency, start=START).fire_times(START, START + timedelta(days=9))
+    left = [at for at in every if not any(first <= at < last for first, last in pairs)]
+    assert list(often.fire_times(START, START + timedelta(days=9))) == left
+    assert often.count_fire_times(START, START + timedelta(days=9)) == len(left)
+
+
 def test_an_excluded_rule_may_end_with_the_calendar() -> None:
     mondays = t.Recurrence("FREQ=WEEKLY;BYDAY=MO;UNTIL=99991231T235959Z")
     schedule = t.Schedule(

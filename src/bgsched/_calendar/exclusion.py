@@ -5,6 +5,7 @@ without a time of day names whole local days, a Cron names the minutes (or secon
 matches.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from bgsched._calendar.times import Times
 from bgsched._calendar.units import DAY, HORIZON, MICRO
 from bgsched._calendar.zone import Zone
 
-__all__ = ["DaysExcluded", "Exclusion", "InstantsExcluded", "RangeExcluded", "TimesExcluded", "Union"]
+__all__ = ["DaysExcluded", "Exclusion", "InstantsExcluded", "RangesExcluded", "TimesExcluded", "Union"]
 
 _YEAR = 365 * DAY * MICRO
 _MOST_YEARS = 10
@@ -33,24 +34,36 @@ class Exclusion(Protocol):
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
 
 
-class RangeExcluded:
-    """From one instant to another, which is not excluded itself."""
+class RangesExcluded:
+    """From one instant to another, which is not excluded itself; any number of such ranges."""
 
-    __slots__ = ("_from", "_to")
+    __slots__ = ("_ends", "_starts")
 
-    def __init__(self, start: int, end: int) -> None:
-        self._from = start
-        self._to = end
+    def __init__(self, *ranges: tuple[int, int]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(ranges):
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
 
     def end(self, instant: int) -> int | None:
         """Return None if *instant* is not excluded, else a later instant before which all are."""
-        return self._to if self._from <= instant < self._to else None
+        place = bisect_right(self._ends, instant)
+        return self._ends[place] if place < len(self._ends) and self._starts[place] <= instant else None
 
     def bits(self, start: int, end: int, fraction: int) -> int:
         """Return which of the seconds ``start <= t < end``, each plus a fraction in microseconds, are excluded."""
-        first = max(-((fraction - self._from) // MICRO), start)
-        last = min(-((fraction - self._to) // MICRO), end)
-        return ((1 << (last - first)) - 1) << (first - start) if first < last else 0
+        bits = 0
+        first = bisect_right(self._ends, start * MICRO + fraction)
+        for since, until in zip(self._starts[first:], self._ends[first:], strict=True):
+            begin = max(-((fraction - since) // MICRO), start)
+            if begin >= end:
+                break
+            bits |= ((1 << (min(-((fraction - until) // MICRO), end) - begin)) - 1) << (begin - start)
+        return bits
 
 
 class DaysExcluded:
@@ -148,7 +161,7 @@ class Union:
         self._engines = tuple(engine for engine, _ in engines)
         self._fractions = {at: [engine for engine, other in engines if other == at] for _, at in engines}
         self._exclusions = exclusions
-        self._empty = RangeExcluded(0, 0)  # what a search was found to leave nothing in, so that no other goes there
+        self._empty = RangesExcluded()  # what a search was found to leave nothing in, so that no other goes there
         self._zone = zone
         self._effort = effort
 
@@ -175,7 +188,7 @@ class Union:
                 if ahead[place] < end:
                     ahead[place] = self._ask(engine, end - 1)
         if steps > _SHORT:
-            self._empty = RangeExcluded(after + 1, instant)
+            self._empty = RangesExcluded((after + 1, instant))
         return instant if instant <= until else None
 
     def _ask(self, engine: Engine, after: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bgsched._calendar import words
 from bgsched._calendar.days import ListedDays
-from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangeExcluded
+from bgsched._calendar.exclusion import DaysExcluded, Exclusion, RangesExcluded
 from bgsched._calendar.fields import moment, moment_instant
 from bgsched._calendar.frequency import Frequency
 from bgsched._calendar.plan import Anchor
@@ -77,9 +77,12 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
 
 
 def exclusion_engines(items: tuple[Excluded, ...], anchor: Anchor, zone: str | None) -> tuple[Exclusion, ...]:
-    """Return what the items exclude; all dates, which may be many, are one of these."""
+    """Return what the items exclude; all dates, which may be many, are one of these, and so are all pairs."""
     dates = [day_of(item) for item in items if isinstance(item, date)]
     found: list[Exclusion] = [DaysExcluded(ListedDays(dates).next, anchor.zone)] if dates else []
-    found += [RangeExcluded(*(moment_instant(at, zone) for at in item)) for item in items if isinstance(item, tuple)]
+    pairs = [
+        (moment_instant(item[0], zone), moment_instant(item[1], zone)) for item in items if isinstance(item, tuple)
+    ]
+    found += [RangesExcluded(*pairs)] if pairs else []
     found += [item._exclusion(anchor) for item in items if isinstance(item, Frequency)]  # noqa: SLF001 - one family
     return tuple(found)
