@@ -104,3 +104,21 @@ class TestMisfiresWithJitter:
         request = make_request(timing=self.EVERY, now=NINE)
         (run,) = plan(request, self.POLICIES, "a", NINE + 10 * HOUR).runs
         assert run.fire_count == 1 + (9 * 60 - 5) // 2
+
+
+class TestSeveralAtOnce:
+    """A pause within the grace: three fire times have come by the time anybody looks, and none is a misfire."""
+
+    def told(self, overlap: Overlap) -> list[tuple[int, str, bool]]:
+        request = make_request(timing=Schedule(EverySeconds(10), start=NINE), now=NINE)
+        runs = plan(request, Policies(overlap=overlap), "a", NINE + timedelta(seconds=25)).runs
+        return [(run.fire_time.second, run.status.value, run.owner is not None) for run in runs]
+
+    def test_the_first_runs_and_the_others_are_skipped(self) -> None:
+        assert self.told(Overlap.SKIP) == [(0, "waiting", True), (10, "skipped", False)]
+
+    def test_one_runs_and_one_waits(self) -> None:
+        assert self.told(Overlap.QUEUE) == [(0, "waiting", True), (10, "waiting", False), (20, "skipped", False)]
+
+    def test_the_newest_replaces_the_others(self) -> None:
+        assert self.told(Overlap.REPLACE) == [(0, "skipped", False), (20, "waiting", True)]

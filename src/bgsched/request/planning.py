@@ -224,7 +224,7 @@ class _Overlaps(NamedTuple):
             runs = self._in_a_row(due.to_run)
         elif overlap is Overlap.QUEUE:
             runs = self._one_waits(due.to_run)
-        elif overlap is Overlap.REPLACE and self.blockers:
+        elif overlap is Overlap.REPLACE:
             return self._replacing(due.to_run, after, records)
         else:
             runs = self._unless_blocked(due.to_run)
@@ -256,7 +256,7 @@ class _Overlaps(NamedTuple):
         reason = f"replaced by the run for {fires[-1].isoformat()}"
         if fires[:-1]:
             records.append(self._skipped(fires[:-1], reason))
-        records.append(self._queued(fires[-1]))
+        records.append(self._queued(fires[-1]) if self.blockers else self._claimed(fires[-1]))
         displaced = [
             run.move(RunStatus.SKIPPED, finished_at=self.now, reason=reason)
             for run in self.blockers
