@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger, clean
+from bgsched._turns import forks
 from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled, SchedulerStateError
 from bgsched.process import Process
@@ -88,6 +89,7 @@ class LiveRun:
         self._may_begin = may_begin
         self._last_seq = last_seq
         self._run = run
+        self._forks = forks()
         self._lock = threading.RLock()  # a signal handler may kill the run that it interrupts
 
     @property
@@ -127,6 +129,11 @@ class LiveRun:
         return self._closed
 
     @property
+    def is_copy(self) -> bool:
+        """Whether this OS process is a child of the one that has the run: here, it neither begins nor ends."""
+        return self._forks != forks()
+
+    @property
     def reaped(self) -> bool:
         """Whether others have taken the run over."""
         return self.cause is StopCause.REAPED
@@ -136,7 +143,7 @@ class LiveRun:
         if not self._may_begin():
             self.put_back("its scheduler could not show in time that it lives")
         with self._lock:
-            if self._closed:
+            if self._closed or self.is_copy:
                 return False
             self._run = self._run.started(self.clock.now())
             self.began = self.clock.monotonic()
@@ -147,7 +154,7 @@ class LiveRun:
     def put_back(self, why: str) -> bool:
         """Give the run back to the store for any scheduler, if it has not started: then it never will here."""
         with self._lock:
-            if self._closed or self.began is not None:
+            if self._closed or self.is_copy or self.began is not None:
                 return False
             self._run = self._run.put_back(self.clock.now(), why)
             self._closed = self._changed = True
@@ -156,7 +163,7 @@ class LiveRun:
     def close(self, end: Callable[[Run, datetime, timedelta], Run]) -> bool:
         """End the run as *end* of it, at this instant and after this span; ``False`` when it has ended already."""
         with self._lock:
-            if self._closed:
+            if self._closed or self.is_copy:
                 return False
             ended = self.ended = self.clock.monotonic()
             spent = _NO_TIME if self.began is None else timedelta(seconds=ended - self.began)

@@ -43,6 +43,8 @@ class Inline:
             if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
                 continue
             self._execute_one(live)
+            if live.is_copy:  # the process forked, and this is the child: all else is the parent's
+                return
             engine.ended(live)
             engine.report(finally_=True)
             if live.interrupted:

@@ -15,10 +15,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Shared", "Turns"]
+__all__ = ["Shared", "Turns", "forks"]
 
 R = TypeVar("R")
 _forks = 0  # of which this OS process is the child
+
+
+def forks() -> int:
+    """Return how many forks this OS process is the child of: what was made before the last one is a copy here."""
+    return _forks
 
 
 class Turns:

@@ -26,10 +26,15 @@ __all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surr
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
-    """Run the process of *live* on this thread and close it with what came of it, whatever is raised on the way."""
+    """Run the process of *live* on this thread and close it with what came of it, whatever is raised on the way.
+
+    Only in a child that the process forked, what it raises is raised: the run is the parent's, and the child may end.
+    """
     try:
         copy_context().run(_execute, live, hooks)
-    except BaseException as error:  # noqa: BLE001  around the process, too: a thread must outlive it, and the run end
+    except BaseException as error:  # around the process, too: a thread must outlive it, and the run end
+        if live.is_copy:
+            raise
         LOGGER.error("run %s of %s: %s", live.run.id, live.run.process, type(error).__name__, exc_info=error)
         live.interrupted |= isinstance(error, KeyboardInterrupt)
         live.close(went_wrong(live, error))
@@ -47,7 +52,9 @@ def _execute(live: LiveRun, hooks: Hooks) -> None:
             result = _result(live)
     except asyncio.CancelledError as cancelled:
         close(live, failed(live, as_killed(live) if live.asked else cancelled))
-    except BaseException as error:  # noqa: BLE001  SystemExit and its kin end the run, not the thread
+    except BaseException as error:  # SystemExit and its kin end the run, not the thread
+        if live.is_copy:
+            raise
         live.interrupted = isinstance(error, KeyboardInterrupt)
         close(live, failed(live, error))
     else:
@@ -123,7 +130,7 @@ def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:
 
 def close(live: LiveRun, end: Outcome) -> None:
     """End the run; what comes after its end has been decided is dropped, and said."""
-    if not live.close(in_time(live, end)):
+    if not (live.close(in_time(live, end)) or live.is_copy):
         LOGGER.warning(
             "run %s of %s came back after it had ended as %s; what it returned is dropped",
             live.run.id,
@@ -226,7 +233,7 @@ class Workers:
                 continue
             came = False
             execute(live, self._hooks)
-            if self._leaves(live):
+            if live.is_copy or self._leaves(live):
                 return
 
     def _leaves(self, live: LiveRun) -> bool:

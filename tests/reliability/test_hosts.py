@@ -71,6 +71,50 @@ def in_a_fork(function: Any) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+_FORKING = """
+import os, sys, threading
+from bgsched import Immediate, Scheduler, SQLiteStore
+
+path, where, how = sys.argv[1:]
+scheduler, waited = Scheduler(SQLiteStore(path), workers=1), threading.Semaphore(0)
+
+def say(text):
+    os.write(1, f"{text}\\n".encode())  # at once, and once: a buffer would have a copy in the child
+
+@scheduler.process
+def forks():
+    say("forks")
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return say("child ended")
+    if how == "exits":
+        sys.exit(3)
+    if how == "raises":
+        raise RuntimeError("in the child")
+
+@scheduler.process
+def waits():
+    say("waits")
+    waited.release()
+
+parent = os.getpid()
+if where == "on a worker":
+    scheduler.start()
+    scheduler._engine._claims._room = 4  # those that wait are claimed before the first one forks
+scheduler.schedule_many([("forks", Immediate(), None)] + [("waits", Immediate(), None)] * 3)
+if where == "in run_pending":
+    scheduler.run_until_idle()
+    if os.getpid() != parent:
+        os._exit(0)
+for _ in range(3):
+    waited.acquire()
+scheduler.shutdown()
+for run in scheduler.monitor.runs():
+    say(run.status)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 class TestForks:
@@ -121,6 +165,17 @@ class TestForks:
             assert store.reader().schedulers() == []
             store.close()
             parent.stdin.close()  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("how", ["exits", "raises", "returns"])
+    @pytest.mark.parametrize("where", ["on a worker", "in run_pending"])
+    def test_a_child_that_comes_back_from_a_run_leaves_all_runs_to_its_parent(
+        self, path: Path, where: str, how: str
+    ) -> None:
+        """Nothing that its parent has claimed begins in it, and what it comes to is not the end of the run."""
+        command = [sys.executable, "-W", "ignore", "-c", _FORKING, str(path), where, how]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", "success"] + ["success"] * 3 + ["waits"] * 3
+        assert ("RuntimeError: in the child" in ended.stderr) == (how == "raises")
 
     def test_what_is_filed_in_a_child_on_a_memory_store_is_warned_of(self) -> None:
         messages: list[str] = []
