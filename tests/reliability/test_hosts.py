@@ -41,6 +41,7 @@ from bgsched import (
 from bgsched._engine import LEASE
 from bgsched.clock import Signal
 from bgsched.request import RUN_ALL_LIMIT, Policies, plan
+from bgsched.stores import memory
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, make_request
 
@@ -176,6 +177,28 @@ class TestForks:
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
         assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", "success"] + ["success"] * 3 + ["waits"] * 3
         assert ("RuntimeError: in the child" in ended.stderr) == (how == "raises")
+
+    def test_threads_that_fork_at_once_leave_no_memory_locked(self) -> None:
+        comes = threading.Event()
+
+        class Store(MemoryStore):
+            def before_fork(self) -> None:
+                comes.set()
+                super().before_fork()
+
+        def fork() -> None:
+            memory._before_fork()
+            memory._after_fork()
+
+        store = Store()
+        memory._before_fork()  # this thread is about to fork
+        comes.clear()
+        other = threading.Thread(target=fork, daemon=True)
+        other.start()
+        assert comes.wait(PATIENCE)  # the one before is not done yet
+        memory._after_fork()
+        other.join(PATIENCE)
+        assert store._lock.acquire(timeout=PATIENCE)
 
     def test_what_is_filed_in_a_child_on_a_memory_store_is_warned_of(self) -> None:
         messages: list[str] = []

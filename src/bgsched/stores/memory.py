@@ -80,19 +80,26 @@ class MemoryStore(Store):
         self._lock.release()
 
 
+class _Held(threading.local):
+    """The stores whose locks a thread that forks holds; several threads may be about to fork."""
+
+    stores: tuple[MemoryStore, ...] = ()
+
+
 _ALL: "weakref.WeakSet[MemoryStore]" = weakref.WeakSet()
-_FORKING: list[MemoryStore] = []
+_HELD = _Held()
 
 
 def _before_fork() -> None:
-    _FORKING[:] = _ALL
-    for store in _FORKING:
+    _HELD.stores = tuple(sorted(_ALL, key=id))  # all who take several locks take them in one order
+    for store in _HELD.stores:
         store.before_fork()
 
 
 def _after_fork() -> None:
-    while _FORKING:
-        _FORKING.pop().after_fork()
+    held, _HELD.stores = _HELD.stores, ()
+    for store in held:
+        store.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
