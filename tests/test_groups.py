@@ -176,6 +176,34 @@ class TestGroup:
         parent = group_run(scheduler)
         assert (parent.status, parent.reason) == (S.KILLED, "killed after 2 of 3 members")
 
+    def test_a_kill_by_others_between_two_members_stops_the_group_at_its_next_step(
+        self, scheduler: Scheduler, seen: list[Any], clock: ManualClock
+    ) -> None:
+        def kill_the_group() -> None:
+            parent = current_run().parent_id
+            assert parent is not None
+            scheduler.store.kill(parent, clock.now())  # as another scheduler does it: this one hears of it later
+
+        scheduler.process("kills")(kill_the_group)
+        scheduler.add(ProcessGroup("g", ["kills", "a"]))
+        scheduler.schedule("g", Immediate())
+        assert scheduler.run_until_idle() is None
+        assert (group_run(scheduler).status, seen) == (S.KILLED, [])
+        assert [line.text for line in scheduler.monitor.log(group_run(scheduler).id)] == ["member 1 of 2: kills"]
+
+    def test_a_group_that_waits_for_its_member_writes_nothing(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("later", retry=Retry(attempts=2, delay=timedelta(hours=1)))(lambda: 1 / 0)
+        scheduler.add(ProcessGroup("g", ["later"]))
+        scheduler.schedule("g", Immediate())
+        scheduler.run_pending()
+        scheduler.run_pending()
+        clock.advance(1)
+        scheduler.run_pending()
+        before = scheduler.store.changes()
+        clock.advance(0.3)
+        scheduler.run_pending()
+        assert scheduler.store.changes() == before
+
     def test_a_kill_reaches_the_member_that_waits(self, scheduler: Scheduler, clock: ManualClock) -> None:
         def fail() -> None:
             raise OSError

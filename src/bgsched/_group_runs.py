@@ -73,7 +73,9 @@ class GroupRuns:
             self._kill(runs, now)
         if live.closed:  # its time was over
             return not (runs and runs[-1].is_active)
-        live.say(Progress(sum(not run.is_active for run in runs), len(group.members)))
+        progress = Progress(sum(not run.is_active for run in runs), len(group.members))
+        if progress != live.run.progress:
+            live.say(progress)
         step = group.next_step(runs, asked=live.asked)
         if isinstance(step, int):
             step = self._start(live, group, step, now)
@@ -112,7 +114,10 @@ class GroupRuns:
         if not self._store.add_member(live.owner, parent, run, place, policies.overlap, now):
             live.ask_to_stop(StopCause.REAPED)
             return None
-        live.log.write("INFO", "bgsched", f"member {place + 1} of {len(group.members)}: {process.name}")
+        if len(self._members(parent, place + 1)) > place:
+            live.log.write("INFO", "bgsched", f"member {place + 1} of {len(group.members)}: {process.name}")
+        else:  # it was not stored, because somebody has asked the group to stop
+            live.ask_to_stop(StopCause.KILLED)
         self.poked = True  # it may have been skipped at once
         return None
 
