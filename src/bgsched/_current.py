@@ -168,7 +168,7 @@ class LiveRun:
             ended = self.ended = self.clock.monotonic()
             spent = _NO_TIME if self.began is None else timedelta(seconds=ended - self.began)
             self._run = end(self._run, self.clock.now(), spent)
-            self._closed = True
+            self._closed = self._changed = True
             return True
 
     def say(self, progress: Progress) -> None:

@@ -53,7 +53,7 @@ class Reports:
     def collect(self, live: LiveRun) -> None:
         """Keep what is new of a run."""
         changed, lines, trim = live.news()
-        if changed is None and trim is None and not lines and not live.closed:
+        if changed is None and trim is None and not lines:
             return
         unsent = self._unsent.get(live.owner)
         if unsent is None:
@@ -62,8 +62,8 @@ class Reports:
             unsent.log.extend(lines)
         if trim is not None:
             unsent.trims.append(trim)
-        if changed is not None or live.closed:
-            unsent.runs[live.run.id] = live.run
+        if changed is not None:
+            unsent.runs[changed.id] = changed
 
     def send(self) -> None:
         """Send everything. What the store cannot take now stays for the next time."""

@@ -17,6 +17,7 @@ from bgsched import (
     ProcessRegistry,
     Retry,
     Run,
+    RunFinished,
     RunStatus,
     Scheduler,
     SQLiteStore,
@@ -26,6 +27,7 @@ from bgsched import (
 )
 from bgsched._current import LiveRun
 from bgsched._engine import LEASE
+from bgsched._outcome import time_out
 from bgsched._worker import execute
 from bgsched.errors import StoreUnavailableError
 from bgsched.request import Policies
@@ -184,6 +186,22 @@ def test_an_async_run_that_is_killed_before_the_loop_takes_it() -> None:
         release.set()
         until(lambda: not scheduler.monitor.runs(request=request.id)[0].is_active)
         assert scheduler.monitor.runs(request=request.id)[0].status is RunStatus.KILLED
+
+
+def test_a_run_that_comes_back_after_its_time_is_told_of_once(store: MemoryStore, clock: ManualClock) -> None:
+    host = Host(store, clock, p=lambda: None)
+    heard: list[Run] = []
+    host.scheduler.on(RunFinished, lambda event: heard.append(event.run))
+    store.file([make_request("r")])
+    host.engine.one_pass()
+    live = host.claimed.popleft()
+    assert live.begin()
+    assert time_out(live)
+    for _ in ("its time is over", "its worker is back"):
+        host.engine.ended(live)
+        host.engine.report()
+    host.scheduler._hooks.settle()
+    assert [run.id for run in heard] == [live.run.id]
 
 
 def test_a_kill_that_comes_while_an_attempt_fails_ends_the_run(store: MemoryStore, clock: ManualClock) -> None:
