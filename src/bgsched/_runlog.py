@@ -34,12 +34,19 @@ __all__ = ["LOGGER", "LogBounds", "RunLog", "RunLogger", "capture", "capturing",
 
 
 class _OwnLogger(logging.LoggerAdapter[logging.Logger]):
-    """What this library says in the host's log. A handler there that raises must not break the work it tells of."""
+    """What this library says in the host's log. A handler there that raises must not break the work it tells of.
+
+    Whatever it raises: there are frameworks whose failures are no `Exception`. Ctrl-C is none of its own.
+    """
 
     def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
         """Log; the line is that of who says it."""
-        with contextlib.suppress(Exception):
+        try:
             super().log(level, msg, *args, stacklevel=2, **more)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001, S110  there is nobody to tell
+            pass
 
 
 LOGGER = _OwnLogger(logging.getLogger("bgsched"))

@@ -175,7 +175,7 @@ class TestForks:
         """Nothing that its parent has claimed begins in it, and what it comes to is not the end of the run."""
         command = [sys.executable, "-W", "ignore", "-c", _FORKING, str(path), where, how]
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
-        assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", "success"] + ["success"] * 3 + ["waits"] * 3
+        assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", *["success"] * 4, *["waits"] * 3]
         assert ("RuntimeError: in the child" in ended.stderr) == (how == "raises")
 
     def test_threads_that_fork_at_once_leave_no_memory_locked(self) -> None:
@@ -441,10 +441,11 @@ class TestExits:
 
 
 class TestTrouble:
-    def test_a_handler_of_the_host_that_raises_ends_nothing(self, path: Path) -> None:
+    @pytest.mark.parametrize("problem", [RuntimeError, SystemExit, GeneratorExit])
+    def test_a_handler_of_the_host_that_raises_ends_nothing(self, path: Path, problem: type[BaseException]) -> None:
         class Raising(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                raise RuntimeError("no log today")
+                raise problem("no log today")
 
         store, done, handler = SQLiteStore(path), threading.Event(), Raising()
         changes, calls = store.changes, iter([True, True, False])
