@@ -78,6 +78,7 @@ class Engine:
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
         self._unanswered = False
+        self._has_left = False
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
         self._renewed = 0.0
@@ -107,11 +108,13 @@ class Engine:
         for live in self.live:
             live.put_back("its scheduler was shut down before it started")
         self.report(finally_=True)
-        return self._store.sign_off(self.owner, self._clock.now())
+        left = self._store.sign_off(self.owner, self._clock.now())
+        self._has_left = True
+        return left
 
     def show_life(self) -> None:
-        """Show a heartbeat if it is time for one, between two passes."""
-        if self._is_time_to_beat(self._clock.monotonic()):
+        """Show a heartbeat if it is time for one, between two passes; not once one of its runs has signed it off."""
+        if not self._has_left and self._is_time_to_beat(self._clock.monotonic()):
             self._beat()
 
     def let_go(self) -> None:

@@ -47,12 +47,22 @@ class Loop:
         """Whether it was told to leave."""
         return self._stopping.is_set()
 
-    def stop(self, deadline: float | None) -> tuple[Run, ...]:
-        """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""
+    def tell(self, deadline: float | None) -> None:
+        """Tell the thread to leave once what runs has come to its end, at *deadline* on the monotonic clock at last."""
         self._engine.paused = True
         self._deadline = deadline
         self._stopping.set()
         self._wake.set()
+
+    def hurry(self, deadline: float) -> None:
+        """Let a thread that was told to leave wait for its runs no longer than until *deadline*."""
+        if self.is_stopping and (self._deadline is None or deadline < self._deadline):
+            self._deadline = deadline
+            self._wake.set()
+
+    def stop(self, deadline: float | None) -> tuple[Run, ...]:
+        """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""
+        self.tell(deadline)
         self._thread.join()
         return tuple(self._left)
 

@@ -47,6 +47,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _EXIT_TIMEOUT = 5.0
+_SHORTEST_TURN = 0.5  # seconds that a shutdown waits for a thread that starts or stops, even where it has no time
 _MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
 
@@ -395,7 +396,10 @@ class Scheduler:
         *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
         Runs that are left are asked to stop and recorded as abandoned; those that were claimed and had not started wait
         for another scheduler. Listeners have what is left of the time to hear of it all: half a second at least, five
-        at most. Shutting down twice is fine.
+        at most. Shutting down twice is fine, and who has less time hurries who waits already.
+
+        Where it cannot wait, as another thread is in `run_pending` or this one was interrupted within a call of the
+        store, it tells everything to stop, and returns what goes on; shut down again when that is over.
 
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
@@ -403,20 +407,45 @@ class Scheduler:
         run = current_run(default=None)
         if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
-        with self._lifecycle:
-            loop = self._loop
-            now = self._clock.monotonic()
-            deadline = now if not wait else None if timeout is None else now + timeout
-            if loop is None:
-                self._leave_inline(deadline)
-                return ShutdownReport()
-            left = loop.stop(deadline)
-            self.store.unlisten(self._hear)
-            self._crew.stop()
-            self._settle(deadline)
-            _runlog.release()
-            self._loop = self._engine = None
-            return ShutdownReport(left)
+        now = self._clock.monotonic()
+        deadline = now if not wait else None if timeout is None else now + timeout
+        if not self._may_shut_down(deadline):
+            return ShutdownReport(tuple(live.run for live in self._live_runs()))
+        try:
+            return ShutdownReport(self._shut_down(deadline))
+        finally:
+            self._lifecycle.release()
+
+    def _may_shut_down(self, deadline: float | None) -> bool:
+        """Take the lifecycle, until *deadline*; ``False``: it is not to be had, and all was told to stop."""
+        loop, engine = self._loop, self._engine
+        if self.store.is_at_work():
+            if loop is not None:
+                loop.tell(deadline)
+            return False
+        if deadline is None:
+            return self._lifecycle.acquire()
+        if loop is not None:
+            loop.hurry(deadline)
+        if self._lifecycle.acquire(timeout=max(_SHORTEST_TURN, deadline - self._clock.monotonic())):
+            return True
+        if engine is not None:
+            engine.stop_all(StopCause.SHUTDOWN)
+        return False
+
+    def _shut_down(self, deadline: float | None) -> tuple[Run, ...]:
+        """Stop the thread, or what `run_pending` left; return the runs that were left."""
+        loop = self._loop
+        if loop is None:
+            self._leave_inline(deadline)
+            return ()
+        left = loop.stop(deadline)
+        self.store.unlisten(self._hear)
+        self._crew.stop()
+        self._settle(deadline)
+        _runlog.release()
+        self._loop = self._engine = None
+        return left
 
     def __enter__(self) -> Self:
         return self.start()

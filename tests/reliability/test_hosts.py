@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -46,11 +47,19 @@ from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, make_request
 
 PATIENCE = 30.0
+T = TypeVar("T")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "app.db"
+
+
+def in_time(function: Callable[[], T]) -> T:
+    """Return what *function* returns; one that hangs is left to itself, so that it fails the test and holds up none."""
+    answers: SimpleQueue[T] = SimpleQueue()
+    threading.Thread(target=lambda: answers.put(function()), daemon=True).start()
+    return answers.get(timeout=PATIENCE)
 
 
 def registry_of(**functions: Any) -> ProcessRegistry:
@@ -380,6 +389,71 @@ class TestExits:
         store = SQLiteStore(path)
         assert store.reader().schedulers() == []
         assert not any(run.is_active for run in Scheduler(store).monitor.runs())
+        store.close()
+
+    def test_a_run_that_has_no_time_to_wait_hurries_who_waits_for_it(self) -> None:
+        began = threading.Event()
+
+        def leave() -> None:
+            began.set()
+            assert scheduler._loop is not None
+            assert scheduler._loop._stopping.wait(PATIENCE)
+            scheduler.shutdown(wait=False)
+
+        scheduler = Scheduler(processes=registry_of(p=leave)).start()
+        scheduler.run_now("p")
+        assert began.wait(PATIENCE)
+        assert [run.status for run in in_time(scheduler.shutdown).left] == [RunStatus.ABANDONED]
+
+    def test_what_run_pending_executes_elsewhere_is_told_to_stop_and_not_waited_for(self) -> None:
+        began, release = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            began.set()
+            release.wait(PATIENCE)
+
+        scheduler = Scheduler(processes=registry_of(p=hang))
+        scheduler.schedule_many([("p", Immediate(), None)] * 2)
+        elsewhere = threading.Thread(target=scheduler.run_pending, daemon=True)
+        elsewhere.start()
+        assert began.wait(PATIENCE)
+        left = in_time(lambda: scheduler.shutdown(wait=False)).left
+        assert sorted(run.status for run in left) == [RunStatus.RUNNING, RunStatus.WAITING]
+        release.set()
+        elsewhere.join(PATIENCE)
+        assert scheduler.shutdown().clean
+        assert sorted(run.status for run in scheduler.monitor.runs()) == [RunStatus.SUCCESS, RunStatus.WAITING]
+        assert scheduler.monitor.schedulers() == []
+
+    def test_a_run_of_run_pending_that_shuts_down_leaves_nobody_signed_on(self) -> None:
+        clock = ManualClock()
+
+        def leave() -> None:
+            clock.advance(LEASE)
+            scheduler.shutdown(wait=False)
+
+        scheduler = Scheduler(processes=registry_of(p=leave), clock=clock)
+        scheduler.run_now("p")
+        scheduler.run_pending()
+        assert scheduler.monitor.schedulers() == []
+
+    @pytest.mark.parametrize("kind", [MemoryStore, SQLiteStore])
+    def test_a_signal_handler_within_a_call_of_the_store_hangs_and_breaks_nothing(self, kind: Any, path: Path) -> None:
+        store = MemoryStore() if kind is MemoryStore else SQLiteStore(path)
+        scheduler = Scheduler(store, processes=registry_of(p=lambda: None)).start()
+
+        def interrupted() -> bool:
+            with store.transaction() as tx:
+                tx.put_requests([make_request("before")])
+                with pytest.raises(StoreUnavailableError, match="in the midst of another call"):
+                    scheduler.run_now("p")
+                left = scheduler.shutdown().left
+                tx.put_requests([make_request("after")])
+            return left == ()
+
+        assert in_time(interrupted)
+        assert in_time(scheduler.shutdown).clean
+        assert [request.id for request in scheduler.monitor.requests()] == ["after", "before"]
         store.close()
 
     def test_a_run_cannot_wait_for_its_own_end(self) -> None:

@@ -54,6 +54,7 @@ from bgsched.stores._retention import purge
 from bgsched.stores._steps import Planner, Report, Transaction
 
 __all__ = [
+    "AT_WORK",
     "LAST",
     "Absence",
     "Aged",
@@ -72,6 +73,11 @@ __all__ = [
     "summarize",
 ]
 
+
+AT_WORK = (
+    "this thread is in the midst of another call on the store, which a signal handler or a finalizer has interrupted; "
+    "only note there what is to be done, and do it afterwards"
+)
 
 _STOPPED = frozenset({RunStatus.KILLED, RunStatus.TIMED_OUT})  # what ends a group before its members
 
@@ -105,6 +111,13 @@ class Store(ABC):
 
     def let_go(self, owner: str) -> None:  # noqa: B027  for stores that vouch
         """Stop vouching for *owner*, which could not sign off or goes on under a new name: others may end it."""
+
+    def is_at_work(self) -> bool:
+        """Return whether this thread is in the midst of a call that others have to wait for.
+
+        So it is where a signal handler or a finalizer interrupts such a call: nothing may be waited for there.
+        """
+        return False
 
     @abstractmethod
     def changes(self) -> Hashable:

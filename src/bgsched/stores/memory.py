@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
+from bgsched.errors import StoreUnavailableError
 from bgsched.request import Request
 from bgsched.run import FINAL, LogLine, Run, RunStatus
 from bgsched.stores._memory_tables import Tables, own
 from bgsched.stores.base import (
+    AT_WORK,
     LAST,
     Absence,
     Aged,
@@ -52,9 +54,15 @@ class MemoryStore(Store):
         """Return the reading half."""
         return _Reader(self._tables, self._lock)
 
+    def is_at_work(self) -> bool:
+        """Return whether this thread has the lock."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001  as Condition does
+
     @contextmanager
     def transaction(self) -> Iterator[Tables]:
         """Open the write transaction; one thread at a time."""
+        if self.is_at_work():
+            raise StoreUnavailableError(AT_WORK)
         with self._lock:
             try:
                 yield self._tables

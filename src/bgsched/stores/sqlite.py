@@ -26,7 +26,7 @@ from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
 from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
-from bgsched.stores.base import SchedulerRecord, Store
+from bgsched.stores.base import AT_WORK, SchedulerRecord, Store
 
 __all__ = ["SQLiteStore"]
 
@@ -97,10 +97,12 @@ class SQLiteStore(Store):
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:
         """Open the write transaction; one thread at a time, and one OS process at a time."""
+        if self.is_at_work():
+            raise StoreUnavailableError(AT_WORK)
         with _GATE.inside(), self._lock, self._explaining():
             connection = self._write_connection()
-            self._begin(connection)
             try:
+                self._begin(connection)
                 self._check_version(_version(connection))
                 yield SQLiteTransaction(connection)
                 connection.execute("COMMIT")
@@ -108,6 +110,10 @@ class SQLiteStore(Store):
             except BaseException:
                 self._roll_back(connection)
                 raise
+
+    def is_at_work(self) -> bool:
+        """Return whether this thread has the lock of the connection that writes."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001  as Condition does
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         """Undo what was not committed; a connection that cannot even do that is given up."""
