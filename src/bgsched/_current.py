@@ -42,6 +42,7 @@ class StopCause(Enum):
     KILLED = "somebody asked for it"
     TIMED_OUT = "its time is over"
     SHUTDOWN = "its scheduler shuts down"
+    DELETED = "its request was deleted, and the run with it"
     REAPED = "this scheduler was taken for dead, and the run with it"
 
 

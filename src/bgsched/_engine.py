@@ -306,8 +306,17 @@ class Engine:
         if self._store.heartbeat(record):
             self._renew(asked_at)
             self._shown_paused = record.paused
+            self._tell_deleted()
         else:
             self._start_over()
+
+    def _tell_deleted(self) -> None:
+        """Tell runs to stop that were deleted: what they write is refused, but some write nothing."""
+        if self._live:
+            held = {run.id for run in self._store.held(self.owner)}
+            for live in self.live:
+                if live.run.id not in held:
+                    live.ask_to_stop(StopCause.DELETED)
 
     def _renew(self, asked_at: float) -> None:
         self._renewed = asked_at  # the lease runs from when it was asked for

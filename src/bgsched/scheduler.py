@@ -316,12 +316,15 @@ class Scheduler:
         return self.monitor.request(found.id)
 
     def delete(self, id: str) -> None:
-        """Delete a request with its runs and their logs.
+        """Delete a request with its runs and their logs. A run that goes on is asked to stop, elsewhere by and by.
 
         Raises:
             UnknownRequestError: there is no such request.
         """
         self.store.delete(id)
+        for live in self._live_runs():
+            if live.run.request_id == id:
+                live.ask_to_stop(StopCause.DELETED)
         self._wake.set()
 
     def kill(self, run_id: int) -> Run:

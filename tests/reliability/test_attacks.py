@@ -25,8 +25,8 @@ from bgsched import (
     _worker,
     current_run,
 )
-from bgsched._current import LiveRun
-from bgsched._engine import LEASE
+from bgsched._current import LiveRun, StopCause
+from bgsched._engine import HEARTBEAT, LEASE
 from bgsched._outcome import time_out
 from bgsched._worker import execute
 from bgsched.errors import StoreUnavailableError
@@ -202,6 +202,26 @@ def test_a_run_that_comes_back_after_its_time_is_told_of_once(store: MemoryStore
         host.engine.report()
     host.scheduler._hooks.settle()
     assert [run.id for run in heard] == [live.run.id]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_run_that_was_deleted_hears_of_it_even_if_it_writes_nothing(
+    store: MemoryStore, clock: ManualClock, where: str
+) -> None:
+    host = Host(store, clock, p=lambda: None)
+    store.file([make_request("deleted"), make_request("kept")])
+    host.engine.one_pass()
+    deleted, kept = host.claimed
+    assert deleted.begin()
+    assert kept.begin()
+    host.engine.report(finally_=True)
+    if where == "here":
+        host.scheduler.delete("deleted")
+    else:
+        store.delete("deleted")
+        clock.advance(HEARTBEAT)
+        host.engine.one_pass()
+    assert (deleted.cause, kept.cause) == (StopCause.DELETED, None)
 
 
 def test_a_kill_that_comes_while_an_attempt_fails_ends_the_run(store: MemoryStore, clock: ManualClock) -> None:
