@@ -155,12 +155,26 @@ def _word(columns: tuple[str, ...]) -> str:
 def has_newer(runs: str) -> str:
     """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by a few looks at most.
 
-    The members of a group are one with it: what is newer is younger than the last of them.
+    The members of a group are one with it, and so are theirs: what is newer is younger than the last of them all.
     """
-    family = f"(SELECT max(member.id) FROM {runs} AS member WHERE member.parent_id = coalesce(run.parent_id, run.id))"  # noqa: S608
     newer = (
         f"EXISTS (SELECT 1 FROM {runs} AS newer WHERE newer.request_id = run.request_id "  # noqa: S608
-        f"AND newer.id > coalesce({family}, run.id)"
+        f"AND newer.id > {_last_of_family(runs)}"
     )
     ended = f"{ended_by('request_id', of='newer.')} AND newer.{_FINAL_STATUS}"
     return f"({newer} AND {ended}) OR {newer} AND {active_by('request_id', of='newer.')}))"
+
+
+def _last_of_family(runs: str) -> str:
+    """Return the id of the last run in the family of a ``run``: up to the outermost group, then down by last members.
+
+    Most runs have no family, and no more is asked for them.
+    """
+    up = f"SELECT parent.id, parent.parent_id FROM up JOIN {runs} AS parent ON parent.id = up.parent_id"  # noqa: S608
+    last_member = f"SELECT max(member.id) FROM {runs} AS member WHERE member.parent_id"  # noqa: S608
+    down = f"SELECT ({last_member} = down.id) FROM down WHERE down.id IS NOT NULL"  # noqa: S608
+    last = (
+        f"WITH RECURSIVE up (id, parent_id) AS (SELECT run.id, run.parent_id UNION ALL {up}), "  # noqa: S608
+        f"down (id) AS (SELECT min(id) FROM up UNION ALL {down}) SELECT max(id) FROM down"
+    )
+    return f"CASE WHEN run.parent_id IS NULL AND ({last_member} = run.id) IS NULL THEN run.id ELSE ({last}) END"

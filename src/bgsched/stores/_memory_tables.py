@@ -305,9 +305,15 @@ class Tables:
         return run.is_active or (parent is not None and parent.is_active)
 
     def is_newest(self, run: Run) -> bool:
-        """Return whether its request has no newer run. The members of a group are one with it."""
+        """Return whether its request has no newer run. The members of a group are one with it, and so are theirs."""
         newest = self.all_runs[next(reversed(self._fires[run.request_id].values()))]
-        return (run.parent_id or run.id) == (newest.parent_id or newest.id)
+        return self._outermost(run) is self._outermost(newest)
+
+    def _outermost(self, run: Run) -> Run:
+        """Return the run of the group around all groups that the run belongs to; most runs belong to none."""
+        while run.parent_id is not None and (parent := self.all_runs.get(run.parent_id)) is not None:
+            run = parent
+        return run
 
 
 def _turn(run: Run) -> tuple[datetime, int]:

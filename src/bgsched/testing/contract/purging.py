@@ -47,12 +47,18 @@ class Purging(Chapter):
         kept: set[int] = set()
         for step in range(2):
             (group,) = claim(store, T0 + step * 10 * SECOND)
-            member = succeeded(Run(request_id="r", parent_id=group.id, process="m", fire_time=T0, recorded_at=T0))
-            members = [evolve(member, revision=-group.id, fire_time=T0 + n * SECOND) for n in range(3)]
-            with store.transaction() as tx:
-                kept = {group.id, *(run.id for run in tx.insert_runs(members))}
+            member = succeeded(Run(request_id="r", process="m", fire_time=T0, recorded_at=T0))
+            kept, parent = {group.id}, group.id
+            for _ in ("its members", "those of the last of them"):
+                members = [
+                    evolve(member, parent_id=parent, revision=-parent, fire_time=T0 + n * SECOND) for n in range(3)
+                ]
+                with store.transaction() as tx:
+                    stored = tx.insert_runs(members)
+                kept |= {run.id for run in stored}
+                parent = stored[-1].id
             store.record("a", T0, Report([succeeded(group)]))
-        assert store.purge(Retention(success=timedelta(days=1)), T0 + timedelta(days=2)).runs == 4
+        assert store.purge(Retention(success=timedelta(days=1)), T0 + timedelta(days=2)).runs == 7
         assert {run.id for run in store.reader().runs(RunFilter())} == kept
 
     def test_runs_are_purged_by_the_age_of_their_status(self, store: Store) -> None:
