@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -575,6 +576,27 @@ class TestTrouble:
         (run,) = scheduler.monitor.runs(request=bad.id)
         assert run.reason == "what the run ended with could not be stored"
         assert not run.is_active
+
+    def test_a_result_that_is_too_big_for_sqlite_holds_up_nobody(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = SQLiteStore._connect
+
+        def narrow(store: SQLiteStore, *, reading: bool) -> sqlite3.Connection:
+            connection = connect(store, reading=reading)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)  # a gigabyte, as SQLite comes
+            return connection
+
+        monkeypatch.setattr(SQLiteStore, "_connect", narrow)
+        store, clock = SQLiteStore(path), ManualClock(T0)
+        scheduler = Scheduler(store, processes=registry_of(big=lambda: "x" * 100_000, good=lambda: "fine"), clock=clock)
+        scheduler.run_now("big")
+        scheduler.run_now("good")
+        scheduler.run_until_idle()
+        (good,), (big,) = (scheduler.monitor.runs(process=name) for name in ("good", "big"))
+        assert (good.result, big.reason) == ("fine", "what the run ended with could not be stored")
+        scheduler.shutdown()
+        store.close()
 
     def test_an_error_between_claim_and_start_loses_no_run(self, path: Path) -> None:
         store, clock = SQLiteStore(path), ManualClock(T0)

@@ -311,6 +311,8 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
             primary = None if code is None else code & 0xFF
+            if primary == sqlite3.SQLITE_TOOBIG:  # it is that value, not the store
+                raise ValueError(f"{self.path} cannot hold it: {error}") from error
             if primary not in _PASSING:
                 self._disconnect()  # whatever it was, a fresh connection may be over it
             if primary == sqlite3.SQLITE_NOTADB:
