@@ -62,7 +62,8 @@ class Engine:
     ) -> None:
         self._new_owner = new_owner
         self.owner = new_owner()
-        self.paused = False
+        self.paused = False  # by its host
+        self.leaving = False  # for good
         self.problem: str | None = None
         self.problem_since: datetime | None = None
         self._store = store
@@ -141,7 +142,7 @@ class Engine:
             self._next_groups = elapsed + _REPORT_EVERY
             self._groups.advance()
         self._purging.go_on(now, self._free)
-        if not self.paused:
+        if not self._claims_nothing:
             self._claim(now, limit)
 
     def next_due(self) -> datetime | None:
@@ -172,7 +173,7 @@ class Engine:
 
     def _free(self) -> float:
         """Return for how many seconds nothing is due that could be claimed."""
-        if self.paused:
+        if self._claims_nothing:
             return math.inf
         now = self._clock.now()
         due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
@@ -187,6 +188,10 @@ class Engine:
     def busy(self) -> bool:
         """Whether anything runs here that has to be waited for; a group goes on elsewhere, or later."""
         return any(live.process.pool is not Pool.GROUPS for live in self.live)
+
+    @property
+    def _claims_nothing(self) -> bool:
+        return self.paused or self.leaving
 
     def lead_groups(self) -> None:
         """See what is next for the groups, and report those that ended, between two passes."""
@@ -298,7 +303,7 @@ class Engine:
 
     def _is_time_to_beat(self, elapsed: float) -> bool:
         """Whether the lease is to be renewed, or others do not know yet that this scheduler was paused or resumed."""
-        return elapsed >= self._next_heartbeat or self.paused != self._shown_paused
+        return elapsed >= self._next_heartbeat or self._claims_nothing != self._shown_paused
 
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
@@ -397,7 +402,7 @@ class Engine:
             heartbeat_at=now,
             lease_until=now + LEASE,
             workers=self._crew.bound(Pool.THREADS),
-            paused=self.paused,
+            paused=self._claims_nothing,
             problem=self.problem,
             problem_since=self.problem_since,
             processes=tuple(sorted(self._processes.names())),

@@ -49,7 +49,7 @@ class Loop:
 
     def tell(self, deadline: float | None) -> None:
         """Tell the thread to leave once what runs has come to its end, at *deadline* on the monotonic clock at last."""
-        self._engine.paused = True
+        self._engine.leaving = True
         self._deadline = deadline
         self._stopping.set()
         self._wake.set()

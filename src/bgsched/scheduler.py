@@ -380,14 +380,14 @@ class Scheduler:
                 return self
             self._leave_inline()
             self._forked = False
-            self._engine = self._sign_on(self._crew.submit)
+            engine = self._sign_on(self._crew.submit)
             with contextlib.ExitStack() as undo:
                 undo.callback(self._leave_inline)
                 self.store.listen(self._hear)
                 undo.callback(self.store.unlisten, self._hear)
                 _runlog.capture()
                 undo.callback(_runlog.release)
-                self._loop = Loop(self._engine, self._clock, self._wake)  # before it starts: runs may end at once
+                self._loop = Loop(engine, self._clock, self._wake)  # before it starts: runs may end at once
                 undo.callback(setattr, self, "_loop", None)
                 self._loop.start()
                 undo.pop_all()
@@ -474,8 +474,9 @@ class Scheduler:
 
     def _set_paused(self, *, paused: bool) -> None:
         self._paused = paused
-        if self._engine is not None:
-            self._engine.paused = paused or (self._loop is not None and self._loop.is_stopping)
+        engine = self._engine
+        if engine is not None:
+            engine.paused = paused
         self._wake.set()
 
     def run_pending(self) -> datetime | None:
@@ -491,10 +492,7 @@ class Scheduler:
                 raise SchedulerStateError(
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
-            if self._engine is None:
-                self._engine = self._sign_on(self._inline.submit)
-                self._engine.paused = self._paused
-            engine = self._engine
+            engine = self._engine or self._sign_on(self._inline.submit)
             _runlog.capture()
             try:
                 engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
@@ -562,6 +560,8 @@ class Scheduler:
                 engine.sign_off()
             engine.let_go()
             raise
+        self._engine = engine
+        engine.paused = self._paused  # it may have been paused or resumed meanwhile
         return engine
 
     def _declare(self, process: Process[Any, Any]) -> None:

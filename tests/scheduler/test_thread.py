@@ -25,6 +25,7 @@ from bgsched import (
     current_run,
 )
 from bgsched._loop import Loop
+from bgsched.stores.base import SchedulerRecord
 from bgsched.testing import ManualClock
 
 
@@ -163,6 +164,19 @@ class TestThread:
             assert runs_of(scheduler, request.id) == []
             scheduler.resume()
             assert done.wait(PATIENCE)
+
+    def test_a_pause_while_it_starts_holds(self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+        sign_on = scheduler.store.sign_on
+
+        def paused_meanwhile(record: SchedulerRecord) -> None:
+            sign_on(record)
+            scheduler.pause()
+
+        monkeypatch.setattr(scheduler.store, "sign_on", paused_meanwhile)
+        with scheduler:
+            assert scheduler.paused
+            assert scheduler._engine is not None
+            assert scheduler._engine.paused
 
     def test_run_pending_is_for_a_scheduler_without_a_thread(self, scheduler: Scheduler) -> None:
         with scheduler, pytest.raises(SchedulerStateError, match="own thread"):
