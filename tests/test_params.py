@@ -241,6 +241,20 @@ class TestProcesses:
         keys = {run.overlap_key for run in scheduler.store.reader().runs(RunFilter())}
         assert len(keys) == 1
 
+    def test_an_overlap_key_is_short_however_long_the_values_are(self, scheduler: Scheduler) -> None:
+        """A store keeps an index of them, whose entries are a page at most."""
+
+        @scheduler.process(overlap_scope=("numbers",))
+        def check(numbers: list[int]) -> None:
+            pass
+
+        for numbers in (list(range(5_000)), list(range(5_000)), list(range(1, 5_000))):
+            scheduler.run_now("check", params={"numbers": numbers})
+        scheduler.run_pending()
+        keys = [run.overlap_key or "" for run in scheduler.store.reader().runs(RunFilter())]
+        assert len(set(keys)) == 2
+        assert max(map(len, keys)) < 100
+
     def test_params_that_contain_themselves_are_refused(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda n: n)
         endless: list[Any] = []
@@ -268,6 +282,8 @@ class TestProcesses:
             ({"timeout": 5}, r"timeout must be a timedelta, got 5; write timedelta\(seconds=...\)"),
             ({"retry": 3}, r"retry must be Retry\(attempts=...\), got 3"),
             ({"limit": 0}, "limit must be 1 or more, got 0"),
+            ({"priority": 2**63}, "priority must be a whole number from .*, got 9223372036854775808"),
+            ({"max_reruns": -1}, "max_reruns must be a whole number from 0 to .*, got -1"),
             ({"sensitive": "pasword"}, "sensitive of process 'p' names 'pasword'.*did you mean 'password'"),
             ({"overlap_scope": ("pass",)}, "overlap_scope of process 'p' names 'pass'"),
         ],

@@ -81,7 +81,15 @@ class TestCurrentRun:
     def test_progress_is_checked_where_it_is_said(self, scheduler: Scheduler) -> None:
         run = only_run(scheduler, lambda: current_run().progress(-1))
         assert run.error is not None
-        assert run.error.message == "done must be a whole number from 0, got -1"
+        assert run.error.message == f"done must be a whole number from 0 to {2**63 - 1}, got -1"
+
+    def test_progress_is_a_number_that_every_store_and_its_views_can_show(self, scheduler: Scheduler) -> None:
+        def work() -> None:
+            current_run().progress(done=True, total=True)
+            with pytest.raises(ValueError, match="total must be a whole number from 0 to"):
+                current_run().progress(0, 2**63)
+
+        assert repr(only_run(scheduler, work).progress) == "Progress(done=1, total=1, message=None)"
 
     def test_track_counts_what_has_no_length_too(self, scheduler: Scheduler) -> None:
         run = only_run(scheduler, lambda: list(current_run().track(iter("abc"))))

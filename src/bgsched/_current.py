@@ -34,6 +34,7 @@ P = ParamSpec("P")
 _NO_TIME = timedelta(0)
 _SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 1_000
+_MOST = 2**63 - 1
 
 
 class StopCause(Enum):
@@ -348,14 +349,14 @@ class CurrentRun:
         """Say how far the run has come; the monitor shows it within a second.
 
         Raises:
-            ValueError: *done* or *total* is no whole number from 0.
+            ValueError: *done* or *total* is no whole number from 0, or one that no store has room for.
         """
-        for name, number in (("done", done), ("total", total)):
-            if not (number is None or _is_count(number)):
-                raise ValueError(f"{name} must be a whole number from 0, got {number!r}")
+        for name, number in (("done", done), ("total", 0 if total is None else total)):
+            if not _is_count(number):
+                raise ValueError(f"{name} must be a whole number from 0 to {_MOST}, got {number!r}")
         if message is not None:
             message = clean(self._live.log.redacted(str(message)), _LONGEST_MESSAGE)
-        self._live.say(Progress(done, total, message))
+        self._live.say(Progress(int(done), None if total is None else int(total), message))  # True is a number, too
 
     @overload
     def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]: ...
@@ -389,7 +390,7 @@ class CurrentRun:
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int) and number >= 0
+    return isinstance(number, int) and 0 <= number <= _MOST
 
 
 current: ContextVar[CurrentRun | None] = ContextVar("bgsched_current_run", default=None)

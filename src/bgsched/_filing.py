@@ -9,6 +9,7 @@ from typing import Any
 
 from bgsched._codec import MisfitError, Plain
 from bgsched._evolve import evolve, maker
+from bgsched._names import name_problem
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
@@ -17,16 +18,15 @@ from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Desk", "follow_up", "new_id"]
 
-_LONGEST_ID = 200
 _new_request: Callable[..., Request] = maker(
     Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
 )
 
 
-def _check_id(id: object) -> None:
-    """Raise ValueError for what cannot be the id of a request."""
-    if not (isinstance(id, str) and 0 < len(id) <= _LONGEST_ID):
-        raise ValueError(f"a request id is a string of 1 to {_LONGEST_ID} characters, got {id!r}")
+def _check_name(what: str, name: object) -> None:
+    """Raise ValueError for what cannot be the id of a request, or who asks; ``None`` is fine: there is none."""
+    if name is not None and (problem := name_problem(name)) is not None:
+        raise ValueError(f"{what} {problem}")
 
 
 def new_id(now: datetime) -> str:
@@ -82,8 +82,8 @@ class Desk:
         """Return the new request, as `Scheduler.schedule` files it."""
         registered = self._processes.get(process.name if isinstance(process, Process) else process)
         self._check(registered)
-        if id is not None:
-            _check_id(id)
+        _check_name("a request id", id)
+        _check_name("a user", user or None)
         request = _new_request(
             id if id is not None else new_id(now),
             registered.name,
@@ -104,6 +104,7 @@ class Desk:
         wanted = timing if timing is not None else request.timing
         if isinstance(wanted, UnreadableTiming):
             raise TimingError(f"the timing of request {request.id!r} {wanted.describe()}; give a new one")
+        _check_name("a user", changes.get("user") or None)
         kept = {name: value for name, value in changes.items() if value is not None}
         bound = {} if params is None else self._bind(request, params)
         return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **bound, **kept))
@@ -112,6 +113,7 @@ class Desk:
         self, request: Request, params: Mapping[str, Any] | None, now: datetime, *, user: str | None, channel: str
     ) -> Run:
         """Return a waiting run of the request beside its fire times."""
+        _check_name("a user", user or None)
         process = self._processes.get(request.process)
         policies = process.policies
         return Run(

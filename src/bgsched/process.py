@@ -19,6 +19,7 @@ from typing_extensions import Unpack
 
 from bgsched._codec import Codec, MisfitError, Plain, show
 from bgsched._executors.choice import ExecutorOption, chosen
+from bgsched._names import name_problem
 from bgsched._params import codec_for, hints_of
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
@@ -87,6 +88,8 @@ class Process(Generic[P, R]):
         registry: "ProcessRegistry | None" = None,
         executor: ExecutorOption | None = None,
     ) -> None:
+        if (problem := name_problem(name)) is not None:
+            raise ProcessNameError(f"a process's name {problem}")
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name

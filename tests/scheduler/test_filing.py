@@ -65,6 +65,25 @@ class TestProcesses:
         with pytest.raises(ProcessNameError, match="'p' is registered already"):
             scheduler.process("p")(lambda: None)
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("x" * 201, "1 to 200 characters"), ("a\0b", "every store can hold"), ("\udc80", "every store can hold")],
+    )
+    def test_a_name_is_what_every_store_can_hold_and_index(self, scheduler: Scheduler, name: str, message: str) -> None:
+        """One that a store cannot take would hold up all that is due, on every machine."""
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(ProcessNameError, match=f"a process's name is .*{message}"):
+            scheduler.process(name)(lambda: None)
+        with pytest.raises(ValueError, match=f"a request id is .*{message}"):
+            scheduler.schedule("p", Immediate(), id=name)
+        with pytest.raises(ValueError, match=f"a user is .*{message}"):
+            scheduler.schedule("p", Immediate(), user=name)
+        assert scheduler.monitor.requests() == []
+        request = scheduler.schedule("p", Immediate(), user="")
+        for ask in (scheduler.run_now, scheduler.reschedule):
+            with pytest.raises(ValueError, match=f"a user is .*{message}"):
+                ask(request.id, user=name)
+
     def test_what_params_cannot_reach_is_refused(self, scheduler: Scheduler) -> None:
         with pytest.raises(ProcessNameError, match="by position"):
             scheduler.process("p")(lambda *args: args)

@@ -12,6 +12,8 @@ from bgsched.run import FINAL, RunStatus
 
 __all__ = ["Misfire", "OnAbandon", "Overlap", "Policies", "Retention", "Retry"]
 
+_MOST = 2**63 - 1
+
 
 class Misfire(StrEnum):
     """What becomes of fire times that passed their grace without a run."""
@@ -84,6 +86,12 @@ def _span(name: str, value: object) -> timedelta:
     if not isinstance(value, timedelta):
         raise ValueError(f"{name} must be a timedelta, got {value!r}; write timedelta(seconds=...)")  # noqa: TRY004  as its neighbours
     return value
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number, or one that a store has no room for."""
+    if not isinstance(value, int) or not least <= value <= _MOST:
+        raise ValueError(f"{name} must be a whole number from {least} to {_MOST}, got {value!r}")
 
 
 def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
@@ -179,6 +187,8 @@ class Policies:
             object.__setattr__(self, name, _choice(name, kind, getattr(self, name)))
         if not isinstance(self.retry, Retry):
             raise ValueError(f"retry must be Retry(attempts=...), got {self.retry!r}")  # noqa: TRY004  as its neighbours
+        _check_number("priority", self.priority, -_MOST)
+        _check_number("max_reruns", self.max_reruns, 0)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be 1 or more, got {self.limit}")
         if isinstance(self.overlap_scope, str) and self.overlap_scope not in ("request", "process"):

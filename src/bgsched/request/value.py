@@ -18,6 +18,8 @@ __all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_ke
 OWN_KEY = "request:"
 """How an overlap key begins that only runs of one request share."""
 
+_LONGEST_SHOWN = 200  # letters of values in an overlap key
+
 
 class RequestStatus(StrEnum):
     """Whether a request has fire times to come."""
@@ -172,6 +174,6 @@ def _key(policies: Policies, own: str, of: Request | Run) -> str | None:
     if scope == "process":
         return f"process:{of.process}"
     values = json.dumps([of.params.get(name) for name in scope], sort_keys=True)
-    if not of.sensitive:
-        return f"params:{of.process}:{values}"
-    return f"params:{of.process}:{hashlib.sha256(values.encode()).hexdigest()}"
+    if of.sensitive or len(values) > _LONGEST_SHOWN:  # what is sensitive is not shown; what is long, no index takes
+        values = hashlib.sha256(values.encode()).hexdigest()
+    return f"params:{of.process}:{values}"
