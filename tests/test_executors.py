@@ -669,6 +669,20 @@ class TestElsewhere:
         assert run.error is not None
         assert run.error.message == "cannot schedule new futures after shutdown"
 
+    def test_threads_of_the_host_that_cannot_begin_are_an_error(self) -> None:
+        """The first run is in their queue when their initializer fails; the next ones are not taken."""
+
+        def fail() -> None:
+            raise OSError("no licence left")
+
+        with ThreadPoolExecutor(2, initializer=fail) as threads:
+            bench = Bench(MemoryStore(), threads)
+            with bench.scheduler:
+                for run in (bench.run(work.plus, one=1), bench.run(work.plus, one=1)):
+                    assert run.status is S.ERROR
+                    assert run.error is not None
+                    assert run.error.type == "BrokenThreadPool"
+
     @pytest.mark.parametrize("how", ["it fails", "nobody calls", "it is not taken"])
     def test_what_fails_on_the_way_ends_the_run(self, how: str) -> None:
         def lose(future: "Future[Any]", *_: Any) -> None:

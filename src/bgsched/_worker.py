@@ -22,7 +22,7 @@ from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
 from bgsched.errors import RunKilled
 
-__all__ = ["Workers", "as_killed", "began", "close", "execute", "set_off", "surroundings"]
+__all__ = ["Workers", "as_killed", "began", "close", "execute", "fail_on_the_way", "set_off", "surroundings"]
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
@@ -114,6 +114,12 @@ def set_off(live: LiveRun, hooks: Hooks) -> bool:
     if hooks.listening:
         hooks.emit(RunStarted(live.run.masked()))
     return True
+
+
+def fail_on_the_way(live: LiveRun, error: BaseException, hooks: Hooks) -> None:
+    """End *live*, which never got to whoever should execute it."""
+    if set_off(live, hooks):
+        live.close(failed(live, error))
 
 
 def surroundings(live: LiveRun, hooks: Hooks) -> ExitStack:

@@ -25,8 +25,8 @@ from bgsched._executors.choice import ProcessPool
 from bgsched._executors.errand import packed
 from bgsched._executors.place import be_worker
 from bgsched._executors.wire import Wire
-from bgsched._outcome import failed, text_of
-from bgsched._worker import set_off
+from bgsched._outcome import text_of
+from bgsched._worker import fail_on_the_way, set_off
 from bgsched.errors import WorkerDiedError
 
 __all__ = ["Children"]
@@ -86,8 +86,7 @@ class Children:
             errand = packed(live, self._hooks)
             child = self._take()
         except Exception as error:  # noqa: BLE001  what cannot be started ends its own run, no other
-            if set_off(live, self._hooks):
-                live.close(failed(live, error))
+            fail_on_the_way(live, error, self._hooks)
         else:
             self._put_back(child, usable=self._follow(child, live, errand))
         self._done(live)

@@ -28,9 +28,9 @@ from bgsched._executors.bench import Bench, Line, Post
 from bgsched._executors.choice import RemoteExecutor
 from bgsched._executors.errand import packed
 from bgsched._executors.wire import Wire
-from bgsched._outcome import failed, never_began
+from bgsched._outcome import never_began
 from bgsched._runlog import LOGGER
-from bgsched._worker import set_off
+from bgsched._worker import fail_on_the_way, set_off
 from bgsched.errors import WorkerDiedError
 
 __all__ = ["Foreign"]
@@ -128,8 +128,7 @@ class Foreign:
             self._fail(given.live, future.exception() or WorkerDiedError("its worker never called for it"))
 
     def _fail(self, live: LiveRun, error: BaseException) -> None:
-        if set_off(live, self._hooks):
-            live.close(failed(live, error))
+        fail_on_the_way(live, error, self._hooks)
         self._done(live)
 
     def _attend(self, connection: Line) -> None:

@@ -7,8 +7,8 @@ from functools import partial
 from bgsched._current import LiveRun
 from bgsched._events import Hooks
 from bgsched._executors.choice import HostThreads
-from bgsched._outcome import failed, time_out
-from bgsched._worker import execute, set_off
+from bgsched._outcome import time_out
+from bgsched._worker import execute, fail_on_the_way
 
 __all__ = ["Guests"]
 
@@ -26,8 +26,7 @@ class Guests:
         try:
             future = self._executor.submit(execute, live, self._hooks)
         except RuntimeError as error:  # it was shut down
-            if set_off(live, self._hooks):
-                live.close(failed(live, error))
+            fail_on_the_way(live, error, self._hooks)
             self._done(live)
         else:
             future.add_done_callback(partial(self._came_back, live))
@@ -43,4 +42,6 @@ class Guests:
     def _came_back(self, live: LiveRun, future: Future[None]) -> None:
         if future.cancelled():
             live.put_back("its executor was shut down")
+        elif (error := future.exception()) is not None:  # no thread took it: their initializer failed
+            fail_on_the_way(live, error, self._hooks)
         self._done(live)
