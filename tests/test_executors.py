@@ -351,6 +351,34 @@ class TestProcessPool:
         host.communicate()
         assert gone(pid)
 
+    def test_so_they_do_when_a_fork_of_the_host_lives_on(self, tmp_path: Path) -> None:
+        script = (
+            "import os, sys, _executor_processes as work\n"
+            "from bgsched import Immediate, ProcessPool, Scheduler\n"
+            "if __name__ == '__main__':\n"
+            "    with Scheduler(processes=work.registry, executor=ProcessPool(1)) as scheduler:\n"
+            f"        scheduler.schedule(work.hang, Immediate(), {{'mark': {str(tmp_path / 'mark')!r}}})\n"
+            "        assert sys.stdin.readline() == 'fork\\n'\n"
+            "        os.fork()\n"
+            "        print('forked', flush=True)\n"
+            "        os.read(0, 1)\n"
+            "        os._exit(0)\n"
+        )
+        (tmp_path / "host.py").write_text(script)
+        host = start_host(tmp_path / "host.py", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert host.stdin is not None
+        assert host.stdout is not None
+        pid = int(written(tmp_path / "mark"))
+        host.stdin.write("fork\n")
+        host.stdin.flush()
+        assert [host.stdout.readline() for _ in range(2)] == ["forked\n"] * 2
+        host.kill()
+        host.wait(PATIENCE)
+        try:
+            assert gone(pid)
+        finally:
+            host.communicate()  # the fork ends with its input
+
     def test_a_main_module_without_a_guard_is_told(self, tmp_path: Path) -> None:
         script = (
             "import threading, _executor_processes as work\n"

@@ -157,3 +157,21 @@ class TestBrokenLinks:
         assert os.waitpid(child, 0)[1] == 0
         store.file([make_request("after")])
         assert len(store.reader().upcoming(9)) == 3
+
+    def test_a_child_that_lives_on_does_not_hold_up_its_parent(self, store: PostgresStore) -> None:
+        """It has the parent's end of what wakes the listener, so that to close that end says nothing."""
+        store.listen(lambda _: None)
+        stays, goes = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(goes)
+            os.read(stays, 1)
+            os._exit(0)
+        closing = threading.Thread(target=store.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        is_closed = not closing.is_alive()
+        os.close(goes)
+        os.close(stays)
+        assert os.waitpid(child, 0)[1] == 0
+        assert is_closed

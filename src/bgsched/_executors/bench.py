@@ -178,7 +178,7 @@ class Bench:
             elif kind == "leave":
                 break
         self._errands.put(None)
-        if (live := self._live) is not None:
+        if (live := self._live) is not None and not live.closed:
             self._orphaned(live)
 
     def _stop(self, token: tuple[int, int], cause: StopCause) -> None:

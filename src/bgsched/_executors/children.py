@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,7 @@ class _Child:
         ours, theirs = context.Pipe()
         self.runs = 0
         self.post = Post(ours)
+        _all.add(self)
         self.process = context.Process(
             target=_serve, args=(theirs, pool.initializer, pool.initargs), name="bgsched-worker"
         )
@@ -176,6 +178,20 @@ class _Child:
             self.process.kill()
             self.process.join(_PATIENCE)
         self.process.close()
+
+
+_all: "weakref.WeakSet[_Child]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Let a forked child keep no pipe open: a worker knows by the end of its pipe that it has nobody to work for."""
+    for child in list(_all):
+        with contextlib.suppress(OSError):
+            child.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _import_once() -> None:

@@ -54,8 +54,9 @@ class Listener:
     def end(self) -> None:
         """Stop listening, and wait until the link is closed."""
         if self._pid == os.getpid():
-            self._end_there.close()
+            self._end_there.shutdown(socket.SHUT_RDWR)  # to close it is not enough where a forked child has it, too
             self._thread.join()
+        self._end_there.close()
         self._end_here.close()
 
     def _listen(self) -> None:
