@@ -194,11 +194,16 @@ def temporary_schema(dsn: str) -> Iterator[str]:
 
 
 @contextmanager
-def temporary_database(dsn: str) -> Iterator[str]:
-    """Yield the address of a new database, and drop it with everything in it."""
+def temporary_database(dsn: str, encoding: str = "UTF8", **settings: str) -> Iterator[str]:
+    """Yield the address of a new database, and drop it with everything in it. *settings*: for its sessions."""
     name = f"test_{uuid.uuid4().hex}"
+    database = sql.Identifier(name)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        new = sql.SQL("CREATE DATABASE {} ENCODING {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        connection.execute(new.format(database, encoding))
+        for setting, value in settings.items():
+            change = sql.SQL("ALTER DATABASE {} SET {} = {}")
+            connection.execute(change.format(database, sql.Identifier(setting), value))
     try:
         yield make_conninfo(dsn, dbname=name)
     finally:

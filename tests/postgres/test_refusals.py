@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+import _postgres
 import psycopg
 import pytest
 from postgres._machines import SECRET, as_role
@@ -96,6 +97,11 @@ class TestRefusals:
         said = self.refused(StoreSchemaError, make_store, caplog)
         assert "has schema 99, this bgsched knows up to 1; upgrade bgsched" in said
 
+    def test_a_database_that_cannot_hold_every_text(self, postgres_dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+        with _postgres.temporary_database(postgres_dsn, "LATIN1") as dsn:
+            said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn), caplog)
+        assert said.endswith("keeps text as LATIN1, which has no room for much of what is logged; bgsched needs UTF8")
+
     def test_tables_of_another_program(
         self, postgres_schema: str, make_store: Callable[..., PostgresStore], sql: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -154,6 +160,7 @@ class TestRefusals:
             (f"host=h user=u password={SECRET}", "has no scheme; for PostgreSQL write 'postgresql://"),
             (f"postgre://u:@/{SECRET}@h/db", "did you mean 'postgresql'?"),
             (f"postgresql://u:at@{SECRET}@h/db", "in a name or password write %40 for it"),
+            (f"postgresql://u:12/{SECRET}@h/db", "write %40 and %2F for them"),
             (f"postgresql://u:\udc80{SECRET}@h/db", "cannot be read"),
         ],
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import _postgres
 import pytest
-from postgres._machines import SECOND, as_role, at_once, claim, succeeded
+from postgres._machines import SECOND, as_role, at_once, claim, record_of, succeeded
 
 from bgsched import (
     Immediate,
@@ -65,6 +65,34 @@ class TestSchema:
             scheduler.schedule("p", Immediate())
             scheduler.run_until_idle()
             assert scheduler.monitor.runs()[0].result == 3
+
+    @pytest.mark.parametrize(
+        ("encoding", "settings"),
+        [
+            ("SQL_ASCII", {}),
+            ("UTF8", {"client_encoding": "LATIN1"}),
+            ("UTF8", {"default_transaction_read_only": "on", "default_transaction_isolation": "serializable"}),
+            ("UTF8", {"datestyle": "SQL, DMY", "timezone": "Asia/Kathmandu", "intervalstyle": "sql_standard"}),
+            ("UTF8", {"statement_timeout": "1min", "standard_conforming_strings": "off", "search_path": ""}),
+        ],
+        ids=str,
+    )
+    def test_what_the_database_says_of_its_sessions_changes_nothing(
+        self, postgres_dsn: str, encoding: str, settings: dict[str, str]
+    ) -> None:
+        with (
+            _postgres.temporary_database(postgres_dsn, encoding, **settings) as dsn,
+            closing(PostgresStore(dsn)) as store,
+        ):
+            request = make_request(user="ann €", params={"x": "ü 😀"})
+            store.file([request])
+            (run,) = claim(store, "a")
+            for _ in range(2):
+                assert store.heartbeat(record_of("a"))
+            assert store.record("a", T0, Report([replace(succeeded(run), result="€")])) == []
+            (found,) = store.reader().runs(RunFilter(user="ann €", text=None))
+            assert (found.params, found.result, found.duration) == (request.params, "€", SECOND)
+            assert found.fire_time == T0
 
     def test_a_role_without_any_right_but_a_schema_of_its_own_is_enough(
         self, postgres_dsn: str, sql: Any, role: str

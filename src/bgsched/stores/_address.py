@@ -51,6 +51,11 @@ class Address:
             raise StoreURLError(
                 "the PostgreSQL address cannot be read: its host has an '@'; in a name or password write %40 for it"
             )
+        if re.match(r"[a-z]+://[^/?]*/[^?]*@", dsn.strip()):  # the '/' of a password has ended the host
+            raise StoreURLError(
+                "the PostgreSQL address cannot be read: there is an '@' behind a '/'; in a name or password write %40 "
+                "and %2F for them"
+            )
 
     def __str__(self) -> str:
         part = {name: str(value) for name, value in self._parts.items() if value is not None}
@@ -61,7 +66,7 @@ class Address:
     @property
     def conninfo(self) -> str:
         """What libpq needs, the password included: only ever for libpq."""
-        return make_conninfo(**{**_DEFAULTS, **self._parts})
+        return make_conninfo(**{**_DEFAULTS, **self._parts, "client_encoding": "UTF8"})  # what we pack is UTF-8
 
     def explain(self, error: psycopg.Error) -> StoreError:
         """Return *error* as one of ours: one sentence that says where, and what PostgreSQL said."""

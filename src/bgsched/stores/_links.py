@@ -156,6 +156,7 @@ class Links:
     def __init__(self, address: Address, begin: Sequence[str], *, most: int) -> None:
         self.address = address
         self.closed = False
+        self._only_reads_alone = False
         self._begin: list[Statement] = [(words, ()) for words in begin]
         self._most = most
         self._reset()
@@ -186,9 +187,18 @@ class Links:
             return talk.ask_last(query, *values)
 
     def once(self, query: str, *values: Any, **named: Any) -> list[TupleRow]:
-        """Return the rows of one statement, which is all that is executed; it may be executed twice."""
-        with self._talk() as talk:
-            return talk.ask(query, *values, **named)
+        """Return the rows of one statement, which is all that is executed; it may be executed twice.
+
+        In a transaction, where it writes and the database or the role says that what does not begin with more only
+        reads (``default_transaction_read_only``).
+        """
+        if not self._only_reads_alone:
+            with self._talk() as talk, contextlib.suppress(psycopg.errors.ReadOnlySqlTransaction):
+                return talk.ask(query, *values, **named)
+        with self.transaction() as talk:
+            rows = talk.ask(query, *values, **named)
+        self._only_reads_alone = True
+        return rows
 
     @contextmanager
     def _talk(self, begin: Sequence[Statement] = ()) -> Iterator[Talk]:

@@ -37,6 +37,7 @@ PATIENCE = 8.0
 """Seconds to wait for an answer; with connecting, less than a scheduler's lease."""
 
 _OLDEST = 120_000  # PostgreSQL 12
+_HOLD_ALL_TEXT = ("UTF8", "SQL_ASCII", None)  # the second keeps bytes as they come; None: a pooler does not tell
 EPOCH_2000 = 946_684_800_000_000
 """Where PostgreSQL counts from; we count from 1970. Both count microseconds."""
 
@@ -166,8 +167,18 @@ def dial(address: Address) -> Link:
         link.adapters.register_loader(name, loader)
     link.adapters.register_dumper(Packed, _PackedDumper)
     link.pid = link.info.backend_pid
+    if (problem := _unusable(link)) is not None:
+        link.drop()
+        raise StoreUnavailableError(f"PostgreSQL at {address} {problem}")
+    return link
+
+
+def _unusable(link: Link) -> str | None:
+    """Return what keeps us from using the database behind *link*."""
     version = link.info.server_version
     if version < _OLDEST:
-        link.drop()
-        raise StoreUnavailableError(f"PostgreSQL at {address} is version {version // 10_000}; bgsched needs 12")
-    return link
+        return f"is version {version // 10_000}; bgsched needs 12"
+    encoding = link.info.parameter_status("server_encoding")
+    if encoding not in _HOLD_ALL_TEXT:
+        return f"keeps text as {encoding}, which has no room for much of what is logged; bgsched needs UTF8"
+    return None
