@@ -67,6 +67,11 @@ class TestRefusals:
             said = self.refused(StoreUnavailableError, lambda: open_store(url), caplog)
         assert said == f'PostgreSQL at u@127.0.0.1:{port}/db: password authentication failed for user "u"'
 
+    def test_a_setting_of_the_session_that_is_none(self, postgres_dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+        dsn = psycopg.conninfo.make_conninfo(postgres_dsn, options="-c timezone=nowhere")
+        said = self.refused(StoreUnavailableError, lambda: PostgresStore(dsn), caplog)
+        assert 'invalid value for parameter "TimeZone": "nowhere"' in said
+
     def test_nobody_there(self, caplog: pytest.LogCaptureFixture) -> None:
         with socket.create_server(("127.0.0.1", 0)) as door:
             port = door.getsockname()[1]

@@ -164,6 +164,19 @@ class TestSchema:
         assert (found.user, found.params, found.result) == ("a\\x00b", {"x": "\x00 \udc80 ü 😀"}, "\x00")
         assert store.reader().log(run.id, 0, 9)[0].text == "a\\x00b \\udc80"
 
+    def test_a_value_that_the_server_refuses_is_told_from_a_server_that_is_away(self, store: PostgresStore) -> None:
+        """What is away is asked again and again; this would never go through, and hold up what else is reported."""
+        store.file([make_request("r"), make_request("s")])
+        runs = claim(store, "a")
+        with pytest.raises(ValueError, match="cannot keep a value: invalid input syntax for type json"):
+            store.record("a", T0, Report([replace(succeeded(runs[0]), result=float("nan"))]))
+        assert store.record("a", T0, Report([succeeded(runs[1])])) == []
+
+    def test_a_plan_is_not_compiled(self, store: PostgresStore) -> None:
+        """It costs a hundred times what it saves, and a plan that scans has a fantastic cost where scans are off."""
+        with store.reading() as reading, store._writers.transaction() as writing:
+            assert [talk.ask("SELECT current_setting('jit')") for talk in (reading, writing)] == [[("off",)]] * 2
+
     def test_instants_are_exact_to_the_end_of_time(self, store: PostgresStore) -> None:
         far = datetime.fromisoformat("9999-12-29T23:59:59.999999+00:00")
         request = replace(make_request(), next_fire_time=far, due_at=far)

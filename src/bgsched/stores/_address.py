@@ -68,14 +68,28 @@ class Address:
         """What libpq needs, the password included: only ever for libpq."""
         return make_conninfo(**{**_DEFAULTS, **self._parts, "client_encoding": "UTF8"})  # what we pack is UTF-8
 
-    def explain(self, error: psycopg.Error) -> StoreError:
+    def unavailable(self, error: psycopg.Error) -> StoreUnavailableError:
         """Return *error* as one of ours: one sentence that says where, and what PostgreSQL said."""
-        said = error.diag.message_primary or _first_sentence(str(error))
+        return StoreUnavailableError(f"PostgreSQL at {self}: {_said(error)}")
+
+    def explain(self, error: psycopg.Error) -> StoreError | ValueError:
+        """Return the same for what a statement met, as what it means.
+
+        A ``ValueError`` where it lies with a value: to say the same again will not help, and nothing else is wrong.
+        """
         if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.UniqueViolation):
-            return ConflictError(f"PostgreSQL at {self}: two transactions stood in each other's way ({said})")
+            return ConflictError(f"PostgreSQL at {self}: two transactions stood in each other's way ({_said(error)})")
         if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn):
-            return StoreSchemaError(f"PostgreSQL at {self}: the tables of bgsched are not as they were made ({said})")
-        return StoreUnavailableError(f"PostgreSQL at {self}: {said}")
+            return StoreSchemaError(
+                f"PostgreSQL at {self}: the tables of bgsched are not as they were made ({_said(error)})"
+            )
+        if isinstance(error, errors.DataError | errors.ProgramLimitExceeded | errors.StatementTooComplex):
+            return ValueError(f"PostgreSQL at {self} cannot keep a value: {_said(error)}")
+        return self.unavailable(error)
+
+
+def _said(error: psycopg.Error) -> str:
+    return error.diag.message_primary or _first_sentence(str(error))
 
 
 def _first_sentence(text: str) -> str:

@@ -133,7 +133,7 @@ class Talk:
             if not is_broken(error):
                 raise
             raise StoreUnavailableError(
-                f"{self._links.address.explain(error)}, just when it was to commit: whether it did is not known"
+                f"{self._links.address.unavailable(error)}, just when it was to commit: whether it did is not known"
             ) from error
 
     def end(self) -> None:

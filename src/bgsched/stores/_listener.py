@@ -95,7 +95,7 @@ class Listener:
         """Say once why there is no link; that one broke is no news, if the next one stands."""
         if not self.works and self._may_warn:
             self._may_warn = False
-            said = self._address.explain(error) if isinstance(error, psycopg.Error) else error
+            said = self._address.unavailable(error) if isinstance(error, psycopg.Error) else error
             LOGGER.warning("what others file is seen within a second, not at once, as we cannot listen: %s", said)
         self.works = False
 

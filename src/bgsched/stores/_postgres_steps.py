@@ -36,6 +36,7 @@ __all__ = ["PostgresTransaction", "renew"]
 
 _FEW = 10  # runs that INSERT stores as quickly as COPY, in one round trip less
 _MOST_KEYS = 256  # the server's table of locks is shared by all; what a claim leaves out stays due for the next
+_MOST = 2**63 - 1
 _NEW_RUN = _columns.RUN_COLUMNS[1:]
 
 
@@ -79,6 +80,7 @@ class PostgresTransaction:
         self._found.update(request.id for request in new)
 
     def delete_request(self, id: str) -> None:
+        id = clean(id)
         self.news.add("kill")
         self._talk.patience = LONG
         self._talk.do(
@@ -155,7 +157,8 @@ class PostgresTransaction:
         return stored
 
     def get_runs(self, ids: Collection[int]) -> list[Run]:
-        return self._select_runs("id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE", list(ids))
+        known = [id for id in ids if abs(id) <= _MOST]  # a number that is no bigint is nobody's
+        return self._select_runs("id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE", known)
 
     def hold_keys(self, keys: Collection[str]) -> Collection[str]:
         """Try the keys that several requests share; never wait for one."""

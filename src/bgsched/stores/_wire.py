@@ -162,7 +162,7 @@ def dial(address: Address) -> Link:
     try:
         link = Link.connect(address.conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
-        raise address.explain(error) from None  # its text and its frames have the DSN near them
+        raise address.unavailable(error) from None  # its text and its frames have the DSN near them
     for name, loader in (("timestamptz", _InstantLoader), ("interval", _SpanLoader), ("json", TextBinaryLoader)):
         link.adapters.register_loader(name, loader)
     link.adapters.register_dumper(Packed, _PackedDumper)

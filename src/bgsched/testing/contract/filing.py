@@ -105,6 +105,7 @@ class Filing(Chapter):
 
     def test_deleting_what_is_not_there_is_an_error(self, store: Store) -> None:
         raises(UnknownRequestError, lambda: store.delete("x"))
+        raises(UnknownRequestError, lambda: store.delete("a\0\udc80"))
 
     def test_requests_are_listed_by_id_page_by_page(self, store: Store) -> None:
         store.file([make_request(id) for id in "cab"])

@@ -184,3 +184,4 @@ class Reporting(Chapter):
         assert store.kill(run.id, T0) == ended
         assert store.reader().find_run(run.id) == ended
         raises(UnknownRunError, lambda: store.kill(run.id + 1, T0))
+        raises(UnknownRunError, lambda: store.kill(2**70, T0))
