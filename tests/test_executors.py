@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -734,6 +735,18 @@ class TestElsewhere:
                 "it is not taken": "cannot schedule new futures after shutdown",
             }[how]
         )
+
+    def test_a_port_that_is_taken_ends_the_runs_that_need_it_and_no_other(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as threads:
+            there = RemoteExecutor(threads, port=door.getsockname()[1])
+            bench = Bench(MemoryStore(), there)
+            bench.scheduler.process("here", executor="threads")(work.bare)
+            with bench.scheduler:
+                run = bench.run(work.plus, one=1)
+                assert bench.run("here", left=1, right=1).status is S.SUCCESS
+        assert run.status is S.ERROR
+        assert run.error is not None
+        assert "Address already in use" in run.error.message
 
     def test_one_object_is_one_pool(self) -> None:
         """Whether it is the scheduler's or a process's; an async process stays on the event loop."""

@@ -58,10 +58,10 @@ class Foreign:
     """Gives runs to an executor of the host's. *done* hears of each run that is over."""
 
     def __init__(self, remote: RemoteExecutor, done: Callable[[LiveRun], object], hooks: Hooks) -> None:
-        self._executor = remote.executor
+        self._remote = remote
         self._done = done
         self._hooks = hooks
-        self._switchboard = _Switchboard(remote.host or _towards(remote.executor), remote.port, self._attend)
+        self._switchboard: _Switchboard | None = None
         self._given: dict[str, _Given] = {}
         self._talking: dict[str, Line] = {}
         self._futures: dict[str, Future[Any]] = {}
@@ -71,12 +71,13 @@ class Foreign:
         """Give a run away."""
         token = secrets.token_hex(8)
         try:
+            switchboard = self._connected()
             given = _Given(live, packed(live, self._hooks))
             with self._lock:
                 self._given[token] = given  # before its worker can call for it
             live.interrupt = partial(self._withdraw, token)
-            future = self._executor.submit(call_back, self._switchboard.address, self._switchboard.key, token)
-        except Exception as error:  # noqa: BLE001  an executor that was shut down, or anything else
+            future = self._remote.executor.submit(call_back, switchboard.address, switchboard.key, token)
+        except Exception as error:  # noqa: BLE001  an executor that was shut down, a port that is taken, anything
             with self._lock:
                 self._given.pop(token, None)
             self._fail(live, error)
@@ -94,7 +95,8 @@ class Foreign:
 
         The executor gets a moment to see what ended, as its host may close it next.
         """
-        self._switchboard.close()
+        if self._switchboard is not None:
+            self._switchboard.close()
         with self._lock:
             given = list(self._given.values())
             through = [future for token, future in self._futures.items() if token not in self._talking]
@@ -103,6 +105,13 @@ class Foreign:
         for one in given:
             one.take_back()
         wait(through, _PATIENCE)
+
+    def _connected(self) -> "_Switchboard":
+        """Return the switchboard; where none can be made, that is an error of the run that needs it, no other."""
+        if self._switchboard is None:
+            host = self._remote.host or _towards(self._remote.executor)
+            self._switchboard = _Switchboard(host, self._remote.port, self._attend)
+        return self._switchboard
 
     def _withdraw(self, token: str) -> None:
         """Take a run back that is asked to stop before it began."""
