@@ -106,6 +106,19 @@ class TestSchema:
         finally:
             sql(f"DROP SCHEMA {schema} CASCADE")
 
+    def test_another_role_can_work_with_what_the_guide_grants_it(
+        self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str
+    ) -> None:
+        guide = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
+        for grant in re.findall(r"GRANT .* TO other;", guide.read_text()):
+            sql(grant.replace(" bgsched ", f" {store.schema} ").replace("other", role))
+        with closing(PostgresStore(as_role(postgres_dsn, role), schema=store.schema)) as other:
+            other.file([make_request(str(number)) for number in range(20)])
+            runs = claim(other, "a")
+            assert other.record("a", T0, Report([succeeded(run) for run in runs])) == []
+            other.delete("7")
+            assert len(store.reader().runs(RunFilter(limit=100))) == 19
+
     def test_one_who_may_only_read_can_watch(
         self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str
     ) -> None:
