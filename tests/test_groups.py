@@ -316,7 +316,7 @@ class TestGroup:
         assert error.type == "ZeroDivisionError"
         assert seen == ["c"]
 
-    @pytest.mark.parametrize("wrong", [[], "a", [1], [("a", 1)], [("a", {}, 3)]])
+    @pytest.mark.parametrize("wrong", [[], "a", [1], [("a", 1)], [("a", {}, 3)], {"a": {}}, None, 5])
     def test_what_is_no_member_is_refused(self, wrong: Any) -> None:
         with pytest.raises(ProcessNameError, match="group 'g'"):
             ProcessGroup("g", wrong)

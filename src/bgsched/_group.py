@@ -67,12 +67,15 @@ class ProcessGroup(Process[[], None]):
         timing: Timing | None = None,
         **options: Unpack[ProcessOptions],
     ) -> None:
-        if not name or name != str(name):
+        if not (name and isinstance(name, str)):
             raise ProcessNameError(f"a group needs a name, got {name!r}; write ProcessGroup('month-end', [...])")
         for option in options:
             if option in _NOT_FOR_GROUPS:
                 raise TypeError(f"a group takes no {option!r}; give it to its members")
-        self.members = tuple(_member(name, given) for given in ([] if isinstance(members, str) else members))
+        listed: Any = members
+        if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+            listed = ()
+        self.members = tuple(_member(name, given) for given in listed)
         if not self.members:
             raise ProcessNameError(f"group {name!r} needs a list of at least one process, got {members!r}")
         self.stop_on_error = stop_on_error

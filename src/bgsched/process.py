@@ -88,9 +88,8 @@ class Process(Generic[P, R]):
         registry: "ProcessRegistry | None" = None,
         executor: ExecutorOption | None = None,
     ) -> None:
-        if (problem := name_problem(name)) is not None:
-            raise ProcessNameError(f"a process's name {problem}")
-        functools.update_wrapper(self, function)
+        _check_name(name)
+        _take_after(self, function)
         self.function = function
         self.name = name
         self.timing: Timing | None = None if timing is None else checked_timing(timing)
@@ -111,7 +110,7 @@ class Process(Generic[P, R]):
         if timing is not None:
             self._check_runs_without_params("runs by its own timing")
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
         return self.function(*args, **kwargs)
 
@@ -131,7 +130,7 @@ class Process(Generic[P, R]):
         """Pickle by reference: whoever unpickles it imports the module that registered it."""
         return str(self.function.__qualname__)
 
-    def schedule(self, timing: Timing, *args: P.args, **kwargs: P.kwargs) -> Request:
+    def schedule(self, timing: Timing, /, *args: P.args, **kwargs: P.kwargs) -> Request:
         """File a request with these arguments as params; as `Scheduler.schedule`.
 
         Raises:
@@ -299,6 +298,8 @@ class ProcessRegistry:
         """
         if callable(name):
             return self._register(name, None, timing, Policies())
+        if name is not None:
+            _check_name(name)
         policies = policies_of(options)
         if executor is not None:
             chosen(executor)
@@ -308,8 +309,10 @@ class ProcessRegistry:
         """Register a process that was made without a registry, such as a `ProcessGroup`; return it.
 
         Raises:
-            ProcessNameError: another process has the name.
+            ProcessNameError: it is no process, or another one has the name.
         """
+        if not isinstance(process, Process):
+            raise ProcessNameError(f"add() takes a process, got {show(process)}; decorate a function with @process")
         known = self._processes.get(process.name)
         if known is not None and not process.replaces(known):
             raise ProcessNameError(f"process {process.name!r} is registered already; give {process!r} another name")
@@ -361,7 +364,7 @@ class ProcessRegistry:
     ) -> Process[Any, Any]:
         if isinstance(function, Process):
             function = function.function
-        name = name or getattr(function, "__name__", "")
+        name = getattr(function, "__name__", "") if name is None else name
         if not name or name == "<lambda>":
             raise ProcessNameError(f"a process needs a name; write @process('a-name') for {function!r}")
         known = self._processes.get(name)
@@ -410,6 +413,25 @@ def _names(given: Any) -> tuple[Any, ...]:
     return (given,) if isinstance(given, str | Process) else tuple(given or ())
 
 
+def _check_name(name: object) -> None:
+    """Refuse what cannot name a process, or what was decorated where a function or a name belongs."""
+    if not isinstance(name, str):
+        hint = "options go by keyword, such as timing=Schedule(...)"
+        if hasattr(name, "__get__"):  # classmethod(...) and its kin stand for a function, and are none
+            hint = "register what belongs to a class bound: process('a-name')(Shop.restock)"
+        raise ProcessNameError(f"process() takes a name or a function, got {show(name)}; {hint}")
+    if (problem := name_problem(name)) is not None:
+        raise ProcessNameError(f"a process's name {problem}")
+
+
+def _take_after(process: Process[Any, Any], function: Callable[..., Any]) -> None:
+    """Give *process* what *function* shows of itself, and its attributes where they hide none of its own."""
+    functools.update_wrapper(process, function, updated=())
+    if not isinstance(function, type):
+        own = getattr(function, "__dict__", {})
+        vars(process).update((name, value) for name, value in own.items() if not hasattr(Process, name))
+
+
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  an object that can be called may be async too
 
@@ -419,7 +441,18 @@ def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
         raise ProcessNameError(f"process {name!r} must be a function, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ProcessNameError(f"process {name!r} has a yield: calling it runs nothing of it; write a plain function")
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise ProcessNameError(
+            f"process {name!r}: nobody can tell the params of {function!r}; register a function that calls it"
+        ) from None
+    first = next(iter(signature.parameters.values()), None)
+    if first is not None and first.name in ("self", "cls") and first.default is first.empty:
+        raise ProcessNameError(
+            f"process {name!r} takes {first.name!r}, which no params can hold; "
+            f"register the method bound to its object: process({name!r})(shop.restock)"
+        )
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             raise ProcessNameError(

@@ -88,6 +88,65 @@ class TestProcesses:
         with pytest.raises(ProcessNameError, match="by position"):
             scheduler.process("p")(lambda *args: args)
 
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (5, "takes a name or a function, got 5; options go by keyword"),
+            (Schedule(Daily(at="02:00")), "such as timing=Schedule"),
+            (classmethod(print), "register what belongs to a class bound"),
+            (property(print), "register what belongs to a class bound"),
+            ("", "text of 1 to 200 characters"),
+            (" ", "text of 1 to 200 characters"),
+            ("x" * 201, "text of 1 to 200 characters"),
+            ("a\0b", "without NUL"),
+            ("\ud800", "in UTF-8"),
+        ],
+    )
+    def test_what_is_no_name_is_refused_where_it_is_given(self, scheduler: Scheduler, given: Any, message: str) -> None:
+        with pytest.raises(ProcessNameError, match=message):
+            scheduler.process(given)
+        assert not scheduler.processes
+
+    def test_a_method_is_registered_bound(self, scheduler: Scheduler) -> None:
+        class Shop:
+            def restock(self, shelf: int = 1) -> int:
+                return shelf
+
+        with pytest.raises(ProcessNameError, match="takes 'self', which no params can hold; register the method bound"):
+            scheduler.process("restock")(Shop.restock)
+        assert scheduler.process("restock")(Shop().restock)(3) == 3
+
+    def test_a_callable_without_a_signature_is_refused(self, scheduler: Scheduler) -> None:
+        with pytest.raises(ProcessNameError, match=r"nobody can tell the params of .*; register a function that calls"):
+            scheduler.process("greatest")(max)
+
+    def test_only_a_process_is_added(self, scheduler: Scheduler) -> None:
+        with pytest.raises(ProcessNameError, match="takes a process, got 'work'; decorate a function"):
+            scheduler.add("work")  # type: ignore[type-var]
+
+    def test_attributes_of_a_function_hide_nothing_of_the_process(self, scheduler: Scheduler) -> None:
+        class Importer:
+            def __init__(self) -> None:
+                self.schedule = self.load = self.bind = self.pool = "its own"
+                self.owner_team = "sales"
+
+            def __call__(self, lines: int) -> int:
+                return lines
+
+        process = scheduler.process("import")(Importer())
+        request = process.schedule(Immediate(), lines=3)
+        scheduler.run_pending()
+        assert runs_of(scheduler, request.id)[0].result == 3
+        assert vars(process)["owner_team"] == "sales"
+
+    def test_a_param_may_be_called_as_ours_are(self, scheduler: Scheduler) -> None:
+        @scheduler.process
+        def report(timing: str, params: int = 0) -> str:
+            return f"{timing} {params}"
+
+        request = report.schedule(Immediate(), timing="nightly", params=2)
+        assert request.params == {"timing": "nightly", "params": 2}
+
     def test_an_unknown_option_is_refused(self, scheduler: Scheduler) -> None:
         with pytest.raises(TypeError, match="did you mean 'misfire'"):
             scheduler.process("p", misfyre=1)  # type: ignore[call-overload]
