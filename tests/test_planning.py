@@ -4,7 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bgsched import Cron, Daily, EveryMinutes, EverySeconds, Later, Misfire, Overlap, Request, RunStatus, Schedule
+from bgsched import (
+    Cron,
+    Daily,
+    EveryMinutes,
+    EverySeconds,
+    Later,
+    Misfire,
+    Overlap,
+    Request,
+    RequestStatus,
+    RunStatus,
+    Schedule,
+)
 from bgsched._evolve import evolve
 from bgsched.request import Policies, plan
 from bgsched.testing.contract import make_request
@@ -122,3 +134,15 @@ class TestSeveralAtOnce:
 
     def test_the_newest_replaces_the_others(self) -> None:
         assert self.told(Overlap.REPLACE) == [(0, "skipped", False), (20, "waiting", True)]
+
+
+@pytest.mark.parametrize("misfire", list(Misfire))
+def test_a_grace_may_be_longer_than_time(misfire: Misfire) -> None:
+    """As whoever wants nothing to misfire may write it."""
+    request = make_request(timing=Schedule(EverySeconds(60), start=NINE), now=NINE)
+    made = plan(
+        request, Policies(misfire=misfire, misfire_grace=timedelta.max, overlap=Overlap.ALLOW), "a", NINE + HOUR
+    )
+    assert made.request.status is RequestStatus.SCHEDULED
+    assert {run.status for run in made.runs} == {RunStatus.WAITING}
+    assert made.runs[0].fire_time == NINE

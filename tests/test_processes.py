@@ -111,9 +111,30 @@ class TestRetry:
         assert jittered.delay_after(1, 7) == jittered.delay_after(1, 7)
 
     @pytest.mark.parametrize(
+        "retry",
+        [
+            Retry(delay=timedelta.max, max_delay=timedelta.max, jitter=timedelta.max),
+            Retry(attempts=1_000, backoff=1e300, max_delay=timedelta.max),
+        ],
+    )
+    def test_a_delay_beyond_all_time_is_a_long_one(
+        self, retry: Retry, scheduler: Scheduler, clock: ManualClock
+    ) -> None:
+        run = only_run(scheduler, lambda: 1 / 0, retry=retry)
+        assert run.status is S.WAITING
+        delay = retry.delay_after(999 if retry.attempts == 1_000 else 1)
+        assert delay is not None
+        assert timedelta(days=36_525) <= delay <= timedelta(days=2 * 36_525)
+
+    @pytest.mark.parametrize(
         ("options", "message"),
         [
             ({"attempts": 0}, "attempts must be 1 or more, got 0"),
+            ({"attempts": "3"}, "attempts must be 1 or more, got '3'"),
+            ({"attempts": 2.5}, r"attempts must be 1 or more, got 2\.5"),
+            ({"backoff": 0.5}, r"backoff must be 1 or more, got 0\.5"),
+            ({"backoff": float("nan")}, "backoff must be 1 or more, got nan"),
+            ({"backoff": "twice"}, "backoff must be 1 or more, got 'twice'"),
             ({"delay": 5}, r"delay must be a timedelta, got 5; write timedelta\(seconds="),
             ({"jitter": timedelta(-1)}, "jitter must not be negative"),
             ({"retry_on": "OSError"}, "retry_on must be an exception type or a tuple of them, got 'OSError'"),

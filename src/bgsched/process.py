@@ -402,15 +402,23 @@ def policies_of(options: ProcessOptions) -> Policies:
                 f"a process has no option {name!r}{did_you_mean(name, known) or '; it has ' + ', '.join(known)}"
             )
     values: dict[str, Any] = dict(options)
-    if "sensitive" in options:
-        values["sensitive"] = _names(options["sensitive"])
-    if "after" in options:
-        values["after"] = tuple(getattr(name, "name", name) for name in _names(options["after"]))
+    for option in ("sensitive", "after"):
+        if option in options:
+            values[option] = _names(option, values[option])
     return replace(Policies(), **values)
 
 
-def _names(given: Any) -> tuple[Any, ...]:
-    return (given,) if isinstance(given, str | Process) else tuple(given or ())
+def _names(option: str, given: Any) -> tuple[str, ...]:
+    """Return the names that an option is given: one or several, or the processes that have them."""
+    several = () if given is None else (given,) if isinstance(given, str | Process) else given
+    names = [name.name if isinstance(name, Process) else name for name in several] if _is_listed(several) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{option} must be a name or a tuple of names, got {show(given)}")
+    return tuple(names)
+
+
+def _is_listed(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, Mapping)
 
 
 def _check_name(name: object) -> None:

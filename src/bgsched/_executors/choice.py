@@ -15,6 +15,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from bgsched.request.policies import check_count
+
 __all__ = ["Choice", "ExecutorOption", "HostThreads", "ProcessPool", "RemoteExecutor", "chosen"]
 
 StartMethod = Literal["spawn", "forkserver"]
@@ -53,9 +55,9 @@ class ProcessPool:
     runs_per_worker: int | None = None
 
     def __post_init__(self) -> None:
-        _check_count("workers", self.workers)
+        check_count("workers", self.workers)
         if self.runs_per_worker is not None:
-            _check_count("runs_per_worker", self.runs_per_worker)
+            check_count("runs_per_worker", self.runs_per_worker)
         grace: Any = self.grace
         if not isinstance(grace, timedelta) or grace < timedelta(0):
             raise ValueError(f"grace must be a timedelta that is not negative, got {self.grace!r}")
@@ -102,7 +104,7 @@ class RemoteExecutor:
                 f"executor must be a concurrent.futures.Executor, got {self.executor!r}{_hint(self.executor)}"
             )
         if self.workers is not None:
-            _check_count("workers", self.workers)
+            check_count("workers", self.workers)
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004  the ports that there are
             raise ValueError(f"port must be 0..65535, got {self.port}")
 
@@ -163,11 +165,6 @@ def _as_settings(given: ProcessPoolExecutor) -> ProcessPool:
 def _workers_of(given: Executor) -> int | None:
     count = getattr(given, "_max_workers", None)  # what loky and others have in common with the standard library's
     return count if isinstance(count, int) and 0 < count < math.inf else None
-
-
-def _check_count(name: str, count: object) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name} must be 1 or more, got {count!r}")
 
 
 def _hint(given: Any) -> str:

@@ -135,8 +135,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     assert first is not None  # noqa: S101  plan() has looked
     jitter = getattr(timing, "jitter", _NO_JITTER)
     singly = bool(jitter) and policies.misfire is Misfire.SKIP
-    stale_before = now - policies.misfire_grace
-    is_stale = (request.due_at or first) < stale_before
+    is_stale = now - (request.due_at or first) > policies.misfire_grace  # which may be longer than time itself
     upcoming = timing.next_fire_time(first)
     until = first if upcoming is None else max(first, now - jitter)
     if upcoming is None or upcoming > until or (singly and not is_stale):
@@ -146,7 +145,8 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     if not is_stale:
         fresh, upcoming = _list(timing, first, until)
         return _Due(fresh, fresh[-1], upcoming)
-    return _misfired(timing, policies.misfire, first, first if singly else until, stale_before - jitter)
+    stale_before = now - policies.misfire_grace - jitter
+    return _misfired(timing, policies.misfire, first, first if singly else until, stale_before)
 
 
 def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime, stale_before: datetime) -> _Due:

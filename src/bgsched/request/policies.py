@@ -1,5 +1,6 @@
 """The policies that requests run under: frozen values that refuse what makes no sense. Kept with the code."""
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any
 from bgsched.errors import did_you_mean
 from bgsched.run import FINAL, RunStatus
 
-__all__ = ["Misfire", "OnAbandon", "Overlap", "Policies", "Retention", "Retry"]
+__all__ = ["Misfire", "OnAbandon", "Overlap", "Policies", "Retention", "Retry", "check_count"]
 
-_MOST = 2**63 - 1
+_HIGHEST = 2**31 - 1
+_LONGEST_DELAY = timedelta(days=36_525)  # a century: longer ones are that
 
 
 class Misfire(StrEnum):
@@ -56,13 +58,13 @@ class Retry:
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
+        check_count("attempts", self.attempts)
         for name in ("delay", "jitter", "max_delay"):
             if _span(name, getattr(self, name)) < timedelta(0):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.backoff < 1:
-            raise ValueError(f"backoff must be 1 or more, got {self.backoff}")
+        backoff: object = self.backoff
+        if not isinstance(backoff, int | float) or not 1 <= backoff < math.inf:
+            raise ValueError(f"backoff must be 1 or more, got {backoff!r}")
         kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         if not all(_is_exception_type(kind) for kind in kinds):
             raise ValueError(f"retry_on must be an exception type or a tuple of them, got {self.retry_on!r}")
@@ -71,11 +73,12 @@ class Retry:
         """Return how long to wait after *attempt* (from 1) of a run failed; ``None`` when it was the last."""
         if attempt >= self.attempts:
             return None
-        seconds = self.delay.total_seconds()
+        most = min(self.max_delay, _LONGEST_DELAY).total_seconds()
+        seconds = min(self.delay.total_seconds(), most)
         for _ in range(attempt - 1):
-            seconds = min(seconds * self.backoff, self.max_delay.total_seconds())
+            seconds = min(seconds * self.backoff, most)
         share = zlib.crc32(f"{run_id}:{attempt}".encode()) / 2**32
-        return min(timedelta(seconds=seconds), self.max_delay) + self.jitter * share
+        return timedelta(seconds=seconds) + min(self.jitter, _LONGEST_DELAY) * share
 
 
 def _is_exception_type(kind: object) -> bool:
@@ -88,10 +91,16 @@ def _span(name: str, value: object) -> timedelta:
     return value
 
 
-def _check_number(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number, or one that a store has no room for."""
-    if not isinstance(value, int) or not least <= value <= _MOST:
-        raise ValueError(f"{name} must be a whole number from {least} to {_MOST}, got {value!r}")
+def check_count(name: str, value: object) -> None:
+    """Raise ValueError for what counts nothing."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value!r}")
+
+
+def _check_stored(name: str, value: object, least: int = -_HIGHEST) -> None:
+    """Raise ValueError for what is no whole number that every store can hold."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _HIGHEST:
+        raise ValueError(f"{name} must be a whole number from {least} to {_HIGHEST}, got {value!r}")
 
 
 def _choice(name: str, kind: type[StrEnum], value: object) -> StrEnum:
@@ -130,8 +139,8 @@ class Retention:
         for name, age in (named | {f"by_status[{status.value!r}]": age for status, age in ages.items()}).items():
             if age is not None and _span(name, age) < timedelta(0):
                 raise ValueError(f"{name} must not be negative, got {age}")
-        if self.per_process is not None and self.per_process < 1:
-            raise ValueError(f"per_process must be 1 or more, got {self.per_process}")
+        if self.per_process is not None:
+            check_count("per_process", self.per_process)
 
     def age_of(self, status: RunStatus) -> timedelta | None:
         """Return how long runs are kept that ended so; ``None``: for ever."""
@@ -187,11 +196,12 @@ class Policies:
             object.__setattr__(self, name, _choice(name, kind, getattr(self, name)))
         if not isinstance(self.retry, Retry):
             raise ValueError(f"retry must be Retry(attempts=...), got {self.retry!r}")  # noqa: TRY004  as its neighbours
-        _check_number("priority", self.priority, -_MOST)
-        _check_number("max_reruns", self.max_reruns, 0)
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be 1 or more, got {self.limit}")
-        if isinstance(self.overlap_scope, str) and self.overlap_scope not in ("request", "process"):
+        if self.limit is not None:
+            check_count("limit", self.limit)
+        _check_stored("max_reruns", self.max_reruns, least=0)
+        _check_stored("priority", self.priority)
+        scope: object = self.overlap_scope
+        if not isinstance(scope, tuple) and scope not in ("request", "process"):
             raise ValueError(
                 f"overlap_scope must be 'request', 'process' or a tuple of param names, got {self.overlap_scope!r}"
             )
