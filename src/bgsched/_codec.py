@@ -37,7 +37,6 @@ __all__ = [
     "Span",
     "Text",
     "Union",
-    "is_storable",
     "show",
 ]
 
@@ -47,17 +46,6 @@ _DEEPEST = 100
 
 class MisfitError(Exception):
     """A value that does not fit, with its place and what to write instead."""
-
-
-def is_storable(text: object) -> bool:
-    """Whether *text* is one that every store can hold in a column of its own: UTF-8, without NUL."""
-    if not isinstance(text, str) or "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class AmbiguousError(MisfitError):

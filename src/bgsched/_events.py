@@ -85,11 +85,17 @@ def _is_kind(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Event)
 
 
+def _several(around: Any) -> Iterable[Any]:
+    return around if isinstance(around, Iterable) and not callable(around) else (around,)
+
+
 class Hooks:
     """The listeners and the around hooks of one scheduler. Thread-safe."""
 
     def __init__(self, around: Around | Iterable[Around] = ()) -> None:
-        self._around: list[Around] = [around] if callable(around) else list(around)
+        self._around: list[Around] = []
+        for hook in _several(around):
+            self.around(hook)
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
         self._waiting: deque[Event] = deque()
         self._dropped = 0

@@ -7,26 +7,77 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from bgsched._codec import MisfitError, Plain
+from bgsched._codec import MisfitError, Plain, show
 from bgsched._evolve import evolve, maker
-from bgsched._names import name_problem
-from bgsched.errors import ParamsError, TimingError
+from bgsched._names import is_storable, name_problem
+from bgsched.errors import ParamsError, TimingError, UnknownRequestError, UnknownRunError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
-__all__ = ["Desk", "follow_up", "new_id"]
+__all__ = ["Desk", "Wish", "follow_up", "new_id", "sought_request", "sought_run", "wish_of"]
 
+Wish = tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]
+_GREATEST_RUN = 2**63 - 1
 _new_request: Callable[..., Request] = maker(
     Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
 )
 
 
-def _check_name(what: str, name: object) -> None:
-    """Raise ValueError for what cannot be the id of a request, or who asks; ``None`` is fine: there is none."""
-    if name is not None and (problem := name_problem(name)) is not None:
+def _check_name(what: str, name: object, least: int = 1) -> None:
+    """Raise ValueError for what cannot be the id of a request, who asks, or by what."""
+    if (problem := name_problem(name, least)) is not None:
         raise ValueError(f"{what} {problem}")
+
+
+def _check_asker(user: object, channel: object) -> None:
+    """Raise ValueError for what cannot be who asks, or by what; ``None`` is nobody."""
+    if user is not None:
+        _check_name("a user", user, least=0)
+    _check_name("a channel", channel, least=0)
+
+
+def sought_request(id: object) -> str:
+    """Return the id of a request that is looked for.
+
+    Raises:
+        UnknownRequestError: no store can hold it, so none has it.
+        ValueError: it is no string.
+    """
+    if not isinstance(id, str):
+        hint = "; write request.id" if isinstance(id, Request) else ""
+        raise ValueError(f"a request is spoken of by its id, a string, got {show(id)}{hint}")  # noqa: TRY004  as its neighbours
+    if not is_storable(id):
+        raise UnknownRequestError(id)
+    return id
+
+
+def sought_run(id: object) -> int:
+    """Return the id of a run that is looked for.
+
+    Raises:
+        UnknownRunError: no store can hold it, so none has it.
+        ValueError: it is no whole number.
+    """
+    if not isinstance(id, int) or isinstance(id, bool):  # True is 1 to Python, and no number to PostgreSQL
+        hint = "; write run.id" if isinstance(id, Run) else ""
+        raise ValueError(f"a run is spoken of by its id, a whole number, got {show(id)}{hint}")  # noqa: TRY004  as its neighbours
+    if not 0 < id <= _GREATEST_RUN:
+        raise UnknownRunError(id)
+    return id
+
+
+def wish_of(given: object) -> Wish:
+    """Return what `Scheduler.schedule_many` is given for one request.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(given, tuple | list) or len(given) != 3:  # noqa: PLR2004  as many as it says
+        raise ValueError(f"schedule_many() takes (process, timing, params), params may be None; got {show(given)}")
+    process, timing, params = given
+    return process, timing, params
 
 
 def new_id(now: datetime) -> str:
@@ -82,8 +133,9 @@ class Desk:
         """Return the new request, as `Scheduler.schedule` files it."""
         registered = self._processes.get(process.name if isinstance(process, Process) else process)
         self._check(registered)
-        _check_name("a request id", id)
-        _check_name("a user", user or None)
+        if id is not None:
+            _check_name("a request id", id)
+        _check_asker(user, channel)
         request = _new_request(
             id if id is not None else new_id(now),
             registered.name,
@@ -104,8 +156,8 @@ class Desk:
         wanted = timing if timing is not None else request.timing
         if isinstance(wanted, UnreadableTiming):
             raise TimingError(f"the timing of request {request.id!r} {wanted.describe()}; give a new one")
-        _check_name("a user", changes.get("user") or None)
         kept = {name: value for name, value in changes.items() if value is not None}
+        _check_asker(kept.get("user"), kept.get("channel", request.channel))
         bound = {} if params is None else self._bind(request, params)
         return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **bound, **kept))
 
@@ -113,8 +165,8 @@ class Desk:
         self, request: Request, params: Mapping[str, Any] | None, now: datetime, *, user: str | None, channel: str
     ) -> Run:
         """Return a waiting run of the request beside its fire times."""
-        _check_name("a user", user or None)
         process = self._processes.get(request.process)
+        _check_asker(user, channel)
         policies = process.policies
         return Run(
             request_id=request.id,

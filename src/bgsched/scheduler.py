@@ -21,22 +21,24 @@ from typing_extensions import Unpack
 
 from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
-from bgsched._current import LiveRun, StopCause, current_run
+from bgsched._current import CurrentRun, LiveRun, StopCause, current_run
 from bgsched._engine import Engine
 from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
 from bgsched._executors.place import is_importing_main, is_worker
-from bgsched._filing import Desk
+from bgsched._filing import Desk, Wish, sought_request, sought_run, wish_of
 from bgsched._forgotten import warn_of_forgotten, warn_of_unshared
 from bgsched._inline import Inline
 from bgsched._loop import Loop
+from bgsched._names import is_storable
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import SchedulerStateError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import Request, RequestStatus, Retention
+from bgsched.request.policies import check_count
 from bgsched.run import Run
 from bgsched.stores import MemoryStore, Store, not_a_store, open_store
 from bgsched.timing import Immediate, Timing
@@ -82,7 +84,7 @@ class Scheduler:
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        TypeError: *store* is neither.
+        TypeError: *store* is neither, or another argument is not of its kind.
         ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
     """
 
@@ -100,9 +102,11 @@ class Scheduler:
         around: Around | Iterable[Around] = (),
         execute: bool = True,
     ) -> None:
-        for name, bound in (("workers", workers), ("async_limit", async_limit)):
-            if bound < 1:
-                raise ValueError(f"{name} must be 1 or more, got {bound}")
+        check_count("workers", workers)
+        check_count("async_limit", async_limit)
+        _check_kind("processes", ProcessRegistry, processes)
+        _check_kind("retention", Retention, retention)
+        _check_kind("clock", Clock, clock)
         self._zone = zone_key(timezone)
         self.store: Store = _opened(store)
         self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
@@ -216,6 +220,7 @@ class Scheduler:
             ParamsError: the params do not fit the process, or are not JSON.
             TimingError: the timing has no fire time left.
             RequestExistsError: the id is taken.
+            ValueError: the id, the user or the channel is nothing that a store can hold.
             StoreUnavailableError: the store could not take it.
         """
         request = self._desk.request(process, timing, params, self._clock.now(), id=id, user=user, channel=channel)
@@ -227,7 +232,7 @@ class Scheduler:
 
     def schedule_many(
         self,
-        wishes: Iterable[tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]],
+        wishes: Iterable[Wish],
         *,
         user: str | None = None,
         channel: str = "code",
@@ -236,12 +241,14 @@ class Scheduler:
 
         Raises:
             BgschedError: as `schedule`, for the first that cannot be filed.
+            ValueError: one of them is no such triple.
         """
         now = self._clock.now()
         requests = [
             self._desk.request(process, timing, params, now, user=user, channel=channel)
-            for process, timing, params in wishes
+            for process, timing, params in map(wish_of, wishes)
         ]
+        self._warn_of_unshared()
         self.store.file(requests)
         self._wake.set()
         if self._hooks.listening:
@@ -308,9 +315,10 @@ class Scheduler:
         """
         found = None
         if isinstance(process_or_id, str):
-            found = self.store.reader().find_request(process_or_id)
+            found = self.store.reader().find_request(process_or_id) if is_storable(process_or_id) else None
         if found is None:
             return self.schedule(process_or_id, Immediate(), params, user=user, channel=channel)
+        self._warn_of_unshared()
         self.store.enqueue(self._desk.run_beside(found, params, self._clock.now(), user=user, channel=channel))
         self._wake.set()
         return self.monitor.request(found.id)
@@ -321,7 +329,7 @@ class Scheduler:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        self.store.delete(id)
+        self.store.delete(sought_request(id))
         for live in self._live_runs():
             if live.run.request_id == id:
                 live.ask_to_stop(StopCause.DELETED)
@@ -333,7 +341,7 @@ class Scheduler:
         Raises:
             UnknownRunError: there is no such run.
         """
-        run = self.store.kill(run_id, self._clock.now())
+        run = self.store.kill(sought_run(run_id), self._clock.now())
         for live in self._live_runs():
             if live.run.id == run_id:
                 live.ask_to_stop(StopCause.KILLED)
@@ -365,7 +373,8 @@ class Scheduler:
         Raises:
             StoreError: the store cannot be reached now.
             ExecutorError: the executor of a process whose timing is declared cannot execute it.
-            SchedulerStateError: a worker imports the main module, and that starts a scheduler.
+            SchedulerStateError: a worker imports the main module, and that starts a scheduler; or a run that
+                `run_pending` executes wants to start it.
         """
         if is_importing_main():
             raise SchedulerStateError(
@@ -375,6 +384,11 @@ class Scheduler:
         if is_worker():
             LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
             return self
+        run = self._run_around()
+        if run is not None and self._loop is None:
+            raise SchedulerStateError(
+                f"run {run.id} goes on in run_pending(), so its scheduler cannot start before it ends"
+            )
         with self._lifecycle:
             if self._loop is not None:
                 return self
@@ -407,8 +421,10 @@ class Scheduler:
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
         """
-        run = current_run(default=None)
-        if run is not None and wait and timeout is None and any(live.run.id == run.id for live in self._live_runs()):
+        if not isinstance(timeout, int | float | None):
+            raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+        run = self._run_around()
+        if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         now = self._clock.monotonic()
         deadline = now if not wait else None if timeout is None else now + timeout
@@ -521,6 +537,11 @@ class Scheduler:
         engine = self._engine
         return engine.live if engine is not None else ()
 
+    def _run_around(self) -> CurrentRun | None:
+        """Return the run of this scheduler that the caller is in, if it is in one."""
+        run = current_run(default=None)
+        return run if run is not None and any(live.run.id == run.id for live in self._live_runs()) else None
+
     def _came_home(self, live: LiveRun) -> None:
         """Hear of a run that is over. From any thread."""
         engine = self._engine
@@ -606,10 +627,15 @@ class Scheduler:
                 raise UnknownRequestError(id)
             return change(request)
 
-        changed = self.store.change(id, checked, self._clock.now(), end_waiting=end_waiting)
+        changed = self.store.change(sought_request(id), checked, self._clock.now(), end_waiting=end_waiting)
         assert changed is not None  # noqa: S101  checked() returns one or raises
         self._wake.set()
         return changed
+
+
+def _check_kind(name: str, kind: type, given: object) -> None:
+    if given is not None and not isinstance(given, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {given!r}")
 
 
 def _opened(store: Store | str | None) -> Store:

@@ -29,10 +29,31 @@ from bgsched import (
     StoreURLError,
     TimingError,
     UnknownProcessError,
+    UnknownRequestError,
     UnknownRunError,
     open_store,
 )
 from bgsched.testing import ManualClock
+
+
+@pytest.mark.parametrize("way", ["schedule", "schedule_many", "run_now", "run_now_by_id"])
+def test_a_worker_that_files_in_its_own_memory_is_told(
+    way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = Scheduler()
+    scheduler.process("p")(lambda: None)
+    scheduler.schedule("p", Immediate(), id="mine")
+    monkeypatch.setattr("bgsched.scheduler.is_worker", lambda: True)
+    ways: dict[str, Callable[[], object]] = {
+        "schedule": lambda: scheduler.schedule("p", Immediate()),
+        "schedule_many": lambda: scheduler.schedule_many([("p", Immediate(), None)]),
+        "run_now": lambda: scheduler.run_now("p"),
+        "run_now_by_id": lambda: scheduler.run_now("mine"),
+    }
+    ways[way]()
+    assert [record.message for record in caplog.records] == [
+        "a MemoryStore is not shared between OS processes: nobody runs what is filed in a worker; use a SQLiteStore"
+    ]
 
 
 class TestProcesses:
@@ -239,9 +260,88 @@ class TestBadInput:
         with pytest.raises(RequestExistsError, match="reschedule"):
             scheduler.schedule("p", Immediate(), id="mine")
 
+    @pytest.mark.parametrize("id", ["", 5, "x" * 201, "a\0b", "\ud800"])
+    def test_an_id_that_no_store_can_hold(self, scheduler: Scheduler, id: Any) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(ValueError, match="a request id is a string of 1 to 200 characters, in UTF-8"):
+            scheduler.schedule("p", Immediate(), id=id)
+        assert scheduler.monitor.requests() == []
+
+    @pytest.mark.parametrize(
+        "asker", [{"user": 5}, {"user": "a\0b"}, {"user": "\ud800"}, {"channel": 5}, {"channel": "\ud800"}]
+    )
+    def test_who_asks_is_a_text(self, scheduler: Scheduler, asker: Any) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.schedule("p", Immediate(), id="mine")
+        (name,) = asker
+        files: list[Callable[[], object]] = [
+            lambda: scheduler.schedule("p", Immediate(), **asker),
+            lambda: scheduler.schedule_many([("p", Immediate(), None)], **asker),
+            lambda: scheduler.reschedule("mine", **asker),
+            lambda: scheduler.run_now("mine", **asker),
+        ]
+        for file in files:
+            with pytest.raises(ValueError, match=f"{name} must be a string, in UTF-8 and without NUL"):
+                file()
+
+    @pytest.mark.parametrize("wish", [("p", Immediate()), {"process": "p"}, "p", 5])
+    def test_a_wish_that_is_no_triple(self, scheduler: Scheduler, wish: Any) -> None:
+        scheduler.process("p")(lambda: None)
+        with pytest.raises(ValueError, match=r"takes \(process, timing, params\), params may be None; got "):
+            scheduler.schedule_many([("p", Immediate(), None), wish])
+        assert scheduler.monitor.requests() == []
+
+    @pytest.mark.parametrize("id", ["nope", "", "a\0b", "\ud800", "x" * 500])
+    def test_a_request_that_is_not_there(self, scheduler: Scheduler, id: str) -> None:
+        for change in (scheduler.unschedule, scheduler.reschedule, scheduler.delete):
+            with pytest.raises(UnknownRequestError):
+                change(id)
+        with pytest.raises(UnknownProcessError):
+            scheduler.run_now(id)
+
+    def test_a_request_or_run_in_place_of_its_id(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        request: Any = scheduler.schedule("p", Immediate(), id="mine")
+        for change in (scheduler.unschedule, scheduler.reschedule, scheduler.delete):
+            with pytest.raises(ValueError, match=r"by its id, a string, got Request\(.*; write request\.id"):
+                change(request)
+        scheduler.run_pending()
+        run: Any = scheduler.monitor.runs()[0]
+        with pytest.raises(ValueError, match=r"by its id, a whole number, got Run\(.*; write run\.id"):
+            scheduler.kill(run)
+        for odd in (str(run.id), run.id + 0.5, True, None):
+            with pytest.raises(ValueError, match="a run is spoken of by its id, a whole number, got"):
+                scheduler.kill(odd)  # type: ignore[arg-type]  # what is tested
+
+    @pytest.mark.parametrize("id", [0, -1, 2**31, 2**63, 2**70])
+    def test_a_run_that_is_not_there(self, scheduler: Scheduler, id: int) -> None:
+        with pytest.raises(UnknownRunError):
+            scheduler.kill(id)
+
     def test_no_workers(self) -> None:
         with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
             Scheduler(workers=0)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"workers": "4"}, "workers must be 1 or more, got '4'"),
+            ({"workers": None}, "workers must be 1 or more, got None"),
+            ({"async_limit": 2.5}, r"async_limit must be 1 or more, got 2\.5"),
+            ({"processes": [len]}, "processes must be a ProcessRegistry, got "),
+            ({"retention": timedelta(1)}, "retention must be a Retention, got "),
+            ({"clock": 5}, "clock must be a Clock, got 5"),
+            ({"around": 5}, r"around\(\) takes a function of the run that returns a context manager, got 5"),
+            ({"around": [5]}, r"around\(\) takes a function of the run that returns a context manager, got 5"),
+        ],
+    )
+    def test_what_a_scheduler_cannot_be_made_of(self, options: Any, message: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=message):
+            Scheduler(**options)
+
+    def test_a_timeout_that_is_no_number(self, scheduler: Scheduler) -> None:
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got datetime"):
+            scheduler.shutdown(timeout=timedelta(seconds=5))  # type: ignore[arg-type]  # what is tested
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         path = tmp_path / "notes.txt"

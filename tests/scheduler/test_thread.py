@@ -29,6 +29,17 @@ from bgsched.stores.base import SchedulerRecord
 from bgsched.testing import ManualClock
 
 
+def test_a_run_does_not_start_the_scheduler_that_executes_it_inline(scheduler: Scheduler) -> None:
+    """It would be recorded as abandoned, and whoever waits in `run_pending` would wait for ever."""
+    scheduler.process("p")(scheduler.start)
+    request = scheduler.run_now("p")
+    scheduler.run_until_idle()
+    (run,) = runs_of(scheduler, request.id)
+    assert run.error is not None
+    assert run.error.message == f"run {run.id} goes on in run_pending(), so its scheduler cannot start before it ends"
+    assert not scheduler.running
+
+
 class TestThread:
     """With the scheduler's own thread; every wait is for a signal."""
 
