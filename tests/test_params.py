@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, strategies as st
+from typing_extensions import TypeAliasType
 
 from bgsched import (
     Immediate,
@@ -62,6 +63,7 @@ class Options(TypedDict, total=False):
     day: date
 
 
+Amount = TypeAliasType("Amount", Decimal)  # what ``type Amount = Decimal`` makes, from Python 3.12
 MADRID = ZoneInfo("Europe/Madrid")
 SAMPLES: list[tuple[Any, Any]] = [
     (Any, {"a": [1, None, True, "ü", 1.5]}),
@@ -75,6 +77,8 @@ SAMPLES: list[tuple[Any, Any]] = [
     (datetime, datetime(2026, 1, 31, 9, tzinfo=UTC)),
     (datetime, datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=MADRID)),
     (time, time(9, 30)),
+    (time, time(9, 30, tzinfo=UTC)),
+    (time, time(9, 30, tzinfo=MADRID)),
     (timedelta, timedelta(days=3, microseconds=1)),
     (timedelta, timedelta.max),
     (Decimal, Decimal("1.50")),
@@ -85,6 +89,9 @@ SAMPLES: list[tuple[Any, Any]] = [
     (Colour, Colour.RED),
     (Odd, Odd.PAIR),
     (Literal["a", 1], 1),
+    (Literal[Mode.SLOW, Colour.RED], Colour.RED),
+    (Literal[Odd.PAIR], Odd.PAIR),
+    (Amount | None, Decimal(1)),
     (int | None, None),
     (date | datetime, date(2026, 1, 1)),
     (date | datetime, datetime(2026, 1, 1)),
@@ -96,6 +103,10 @@ SAMPLES: list[tuple[Any, Any]] = [
     (frozenset[Decimal], frozenset({Decimal(1)})),
     (tuple[int, ...], (1, 2)),
     (tuple[int, date], (1, date(2026, 1, 1))),
+    (dict[int, str], {1: "a"}),
+    (dict[Mode, bool], {Mode.FAST: True}),
+    (dict[tuple[int, date], float], {(1, date(2026, 1, 1)): 1.5}),
+    (dict[int | str, int], {"1": 1}),
     (dict[date, list[Decimal]], {date(2026, 1, 1): [Decimal("0.10")]}),
     (Period, Period(date(2026, 1, 1), date(2026, 1, 31), [Period(date(2026, 1, 2))])),
     (Point, Point(1, Decimal("2.0"))),
@@ -138,7 +149,13 @@ class TestCodecs:
             (Mode, "quick", "x must be one of 1, 'slow', got 'quick'"),
             (list[int], [1, "a"], r"x\[1\] must be an int, got 'a'"),
             (dict[str, int], {"a": {}}, r"x\.a must be an int"),
-            (dict[int, int], {1: 1}, "x has the key 1, which is no string"),
+            (dict[int, int], {"one": 1}, "x, its key must be an int, got 'one'"),
+            (dict[int | str, int], {1: 1}, "x has the key 1, which is no string; JSON keys are strings: write '1'"),
+            (dict[Any, int], {1: 1}, "x has the key 1, which is no string; JSON keys are strings: write '1'"),
+            (set[Any], [["a"]], "x is no set: unhashable type: 'list'"),
+            (list[int], 5, "x must be a list, got 5"),
+            (float, 10**400, "x must be a float, got 10000"),
+            (Literal[b"a"], b"a", "a bytes cannot be stored"),
             (Period, {"last": None}, "x lacks the field 'first' of Period"),
             (Period, {"first": "2026-01-01", "lst": 1}, "x has no field 'lst'; Period has first, last, parts"),
             (str | date, "2026-01-01", "x would come back as datetime.date"),
@@ -153,6 +170,27 @@ class TestCodecs:
     def test_what_does_not_fit_is_refused_with_its_path(self, hint: Any, value: Any, message: str) -> None:
         with pytest.raises(MisfitError, match=message):
             codec_for(hint).store(value, "x")
+
+    @pytest.mark.parametrize("hint", [int, Any, int | None])
+    def test_a_number_that_no_reader_of_json_takes(self, hint: Any) -> None:
+        with pytest.raises(MisfitError, match=r"x.* (whole number of thousands of digits|must be an int)"):
+            codec_for(hint).store(10**5_000, "x")
+        with pytest.raises(MisfitError, match=r"result\[0\] is a whole number of thousands of digits"):
+            as_json([10**5_000], "result")
+
+    def test_an_alias_that_contains_itself_is_json(self) -> None:
+        class Alias:
+            """What ``type Tree = list[Tree]`` makes, from Python 3.12."""
+
+            __value__: Any
+
+        tree: Any = Alias()
+        tree.__value__ = list[tree]
+        codec = codec_for(tree)
+        assert codec.load(codec.store([[], [[]]], "x"), "x") == [[], [[]]]
+
+    def test_a_value_that_cannot_be_compared_is_a_value(self) -> None:
+        assert codec_for(Decimal | None).store(Decimal("sNaN"), "x") == "sNaN"
 
     def test_results_go_by_what_they_are(self) -> None:
         value = {"at": date(2026, 1, 1), "mode": Mode.SLOW, "points": {Point(1)}, "p": Period(date(2026, 1, 1))}

@@ -10,9 +10,10 @@ hint allows either) is refused when it goes in.
 """
 
 import dataclasses
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set as AbstractSet
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -42,6 +43,8 @@ __all__ = [
 
 _LONGEST_SHOWN = 80
 _DEEPEST = 100
+_FLOAT_BITS = 1_023  # a whole number of more may be too great for a float
+_MOST_BITS = 14_280  # a whole number of more has more digits than Python's own reader of JSON takes
 
 
 class MisfitError(Exception):
@@ -118,7 +121,12 @@ def _check_scalar(value: Any, path: str) -> None:
         _check_text(value, path)
     elif isinstance(value, float):
         _check_finite(value, path)
-    elif value is not None and not isinstance(value, bool | int):
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            raise MisfitError(
+                f"{path} is a whole number of thousands of digits, which JSON cannot carry; write a string"
+            )
+    elif value is not None:
         raise MisfitError(f"{path} is of type {type(value).__name__}, which is not JSON; {_advice(value, path)}")
 
 
@@ -167,6 +175,8 @@ class Scalar(Codec):
         if isinstance(value, Enum) and isinstance(value, self.kind):
             value = value.value
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if value.bit_length() > _FLOAT_BITS:
+                raise self.misfit(value, path)
             return value
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise self.misfit(value, path)
@@ -205,10 +215,22 @@ def _read_datetime(text: str) -> datetime:
     return local if local.utcoffset() == value.utcoffset() else local.replace(fold=1 - local.fold)
 
 
+def _write_time(value: time) -> str:
+    """Return ISO 8601, with the zone as a datetime has it: without a date, few zones have an offset that could tell."""
+    zone = value.tzinfo
+    return value.isoformat() + (f"[{zone.key}]" if isinstance(zone, ZoneInfo) and zone.key else "")
+
+
+def _read_time(text: str) -> time:
+    text, bracket, zone = text.partition("[")
+    value = time.fromisoformat(text)
+    return value.replace(tzinfo=ZoneInfo(zone.removesuffix("]"))) if bracket else value
+
+
 TEXTS: dict[type, _Form] = {
     datetime: _Form("2026-01-31T09:00:00+00:00", _write_datetime, _read_datetime),
     date: _Form("2026-01-31", date.isoformat, date.fromisoformat),
-    time: _Form("09:00", time.isoformat, time.fromisoformat),
+    time: _Form("09:00", _write_time, _read_time),
     Decimal: _Form("10.50", str, Decimal),
     UUID: _Form("12345678-1234-5678-1234-567812345678", str, UUID),
     PurePath: _Form("/tmp/report.pdf", str, str),  # noqa: S108  an example; read as the hint's own class
@@ -297,18 +319,26 @@ class Many(Codec):
     def __init__(self, kind: type, item: Codec) -> None:
         self.kind = kind
         self.item = item
-        self.what = f"a {kind.__name__} or a list"
+        self.what = "a list" if kind is list else f"a {kind.__name__} or a list"
 
     def store(self, value: Any, path: str) -> Any:
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
             raise self.misfit(value, path)
         stored = [self.item.store(item, f"{path}[{place}]") for place, item in enumerate(value)]
-        return sorted(stored, key=repr) if issubclass(self.kind, set | frozenset) else stored
+        if not issubclass(self.kind, set | frozenset):
+            return stored
+        if not isinstance(value, AbstractSet):
+            self.load(stored, path)  # JSON may list what no set can hold
+        return sorted(stored, key=repr)
 
     def load(self, data: Any, path: str) -> Any:
         if not isinstance(data, list):
             raise self.misfit(data, path)
-        return self.kind(self.item.load(item, f"{path}[{place}]") for place, item in enumerate(data))
+        items = [self.item.load(item, f"{path}[{place}]") for place, item in enumerate(data)]
+        try:
+            return self.kind(items)
+        except TypeError as error:
+            raise MisfitError(f"{path} is no {self.kind.__name__}: {error}") from None
 
 
 class Row(Codec):
@@ -331,7 +361,7 @@ class Row(Codec):
 
 
 class Dict(Codec):
-    """A dict; its keys are what is stored as text."""
+    """A dict; a key that is not stored as text becomes text, as JSON writes it."""
 
     what = "a dict"
 
@@ -344,17 +374,38 @@ class Dict(Codec):
             raise self.misfit(value, path)
         stored = {}
         for key, item in value.items():
-            name = self.key.store(key, f"{path}, its key")
-            _check_key(name, path)
+            name = self._name(key, path)
             stored[name] = self.value.store(item, f"{path}.{name}")
         return stored
 
     def load(self, data: Any, path: str) -> Any:
         if not isinstance(data, dict):
             raise self.misfit(data, path)
-        return {
-            self.key.load(key, f"{path}, its key"): self.value.load(item, f"{path}.{key}") for key, item in data.items()
-        }
+        return {self._key(key, path): self.value.load(item, f"{path}.{key}") for key, item in data.items()}
+
+    def _name(self, key: Any, path: str) -> str:
+        stored = _or_as_json(self.key.store, key, f"{path}, its key")
+        if not isinstance(stored, str):
+            name = json.dumps(stored)
+            if not _same(self.key.store(self._key(name, path), path), stored):  # a text may be meant as well
+                _check_key(stored, path)
+            return name
+        _check_key(stored, path)
+        return stored
+
+    def _key(self, name: str, path: str) -> Any:
+        return _or_as_json(self.key.load, name, f"{path}, its key")
+
+
+def _or_as_json(turn: Callable[[Any, str], Any], key: Any, path: str) -> Any:
+    """Turn a key as it is or, where it is a text and does not fit, as the JSON that it may be the text of."""
+    try:
+        return turn(key, path)
+    except MisfitError:
+        if isinstance(key, str):
+            with suppress(ValueError, MisfitError):
+                return turn(json.loads(key), path)
+        raise
 
 
 class Record(Codec):
@@ -435,7 +486,10 @@ class Union(Codec):
 
 
 def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # noqa: BLE001  some values refuse to be compared, such as Decimal("sNaN")
+        return False
 
 
 class Refused(Codec):

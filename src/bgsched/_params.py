@@ -6,6 +6,7 @@ imports) counts as no hint: such a param is plain JSON.
 
 import dataclasses
 import inspect
+import threading
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set as AbstractSet
@@ -71,6 +72,8 @@ def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
 
 def codec_for(hint: Any) -> Codec:
     """Return the codec of a type hint."""
+    if hasattr(hint, "__value__"):  # of `type`, or of typing_extensions, which are two classes
+        return _alias(hint)
     try:
         return _codec(hint)
     except TypeError:  # a hint that cannot be hashed, such as Literal[[1]]
@@ -91,7 +94,7 @@ def _codec(hint: Any) -> Codec:
     if origin in (typing.Union, types.UnionType):
         return Union(tuple(codec_for(part) for part in parts))
     if origin is typing.Literal:
-        return Choice([(part, part) for part in parts])
+        return _literal(parts)
     return _codec_of_class(origin or hint, parts, hint)
 
 
@@ -122,6 +125,34 @@ def _collection(kind: Any, parts: tuple[Any, ...], hint: Any) -> Codec:
     if issubclass(kind, Mapping) and kind in (dict, Mapping, typing.MutableMapping, types.MappingProxyType):
         return Dict(*(codec_for(part) for part in parts)) if parts else Dict(_PLAIN, _PLAIN)
     return Refused(hint)
+
+
+class _Open(threading.local):
+    """The aliases that this thread looks behind just now."""
+
+    def __init__(self) -> None:
+        self.aliases: set[Any] = set()
+
+
+_open = _Open()
+
+
+def _alias(hint: Any) -> Codec:
+    """Return the codec of what ``type Alias = ...`` stands for; one inside itself is JSON as it is."""
+    if hint in _open.aliases:
+        return _PLAIN
+    _open.aliases.add(hint)
+    try:
+        return codec_for(hint.__value__)
+    finally:
+        _open.aliases.discard(hint)
+
+
+def _literal(values: Iterable[Any]) -> Codec:
+    if any(isinstance(value, bytes) for value in values):
+        return Refused(bytes)
+    stored = [codec_for(type(value)).store(value, "") if isinstance(value, Enum) else value for value in values]
+    return Choice(list(zip(stored, values, strict=True)))
 
 
 def _enum(kind: type[Enum]) -> Codec:
