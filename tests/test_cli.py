@@ -341,9 +341,29 @@ class TestTheWhole:
             assert "run 1 of process 'p' is 5 minutes overdue: none of the 1 living" in capsys.readouterr().out
         store.close()
 
+    def test_an_empty_store_is_not_that_of_the_environment(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """As ``--store "$STORE"`` gives it where that variable is not set."""
+        assert os.environ["BGSCHED_STORE"] == url
+        assert main(["unschedule", "daily", "--store", ""]) == 2
+        assert "which store? write --store sqlite:///app.db" in capsys.readouterr().err
+        assert Monitor(url).request("daily").status is RequestStatus.SCHEDULED
+
     def test_health_is_1_without_a_database(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["health", "--store", f"sqlite:///{tmp_path}/none.db"]) == 1
         assert "no database" in capsys.readouterr().out
+
+
+class TestStreams:
+    @pytest.mark.parametrize("command", [["runs"], ["logs", "1"], ["runs", "--json"], ["unschedule", "daily"]])
+    def test_a_closed_stdout_is_none_of_our_business(
+        self, command: list[str], url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdout", None)  # as it is after ``>&-``
+        assert main([*command, "--store", url]) == 0
+
+    def test_nor_is_a_closed_stderr(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stderr", None)
+        assert main(["runs", "--store", "nothing"]) == 2
 
 
 class TestChanging:
@@ -352,6 +372,11 @@ class TestChanging:
         assert Monitor(url).request("daily").status is RequestStatus.UNSCHEDULED
         assert json.loads(say("reschedule", "daily", "--json"))["status"] == "scheduled"
         assert Monitor(url).request("daily").status is RequestStatus.SCHEDULED
+
+    def test_what_is_rescheduled_here_says_so(self, url: str, say: Say) -> None:
+        say("reschedule", "acme")
+        request = Monitor(url).request("acme")
+        assert (request.user, request.channel) == ("ann", "cli")
 
     def test_reschedule_runs_an_immediate_request_again(self, scheduler: Scheduler, say: Say) -> None:
         say("reschedule", "acme")

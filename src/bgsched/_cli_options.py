@@ -39,7 +39,7 @@ def store_url(given: str | None) -> str:
     Raises:
         StoreURLError: there is neither, or it names what only one OS process can see.
     """
-    url = given or os.environ.get(STORE_VARIABLE)
+    url = os.environ.get(STORE_VARIABLE) if given is None else given
     if not url:
         raise StoreURLError(f"which store? write --store sqlite:///app.db, or set {STORE_VARIABLE}")
     if urlsplit(url).scheme == "memory":

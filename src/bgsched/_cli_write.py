@@ -55,7 +55,7 @@ def _unschedule(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def _reschedule(args: argparse.Namespace, terminal: Terminal) -> int:
     with _scheduler(args.store) as scheduler:
-        return _tell(args, terminal, scheduler.reschedule(args.request))
+        return _tell(args, terminal, scheduler.reschedule(args.request, channel="cli"))
 
 
 def _tell(args: argparse.Namespace, terminal: Terminal, request: Request) -> int:

@@ -196,18 +196,19 @@ class Desk:
         if request is not None and request.declared == said:
             return None
         timing = self._pinned(process.timing, now)
+        asker: dict[str, Any] = {"user": None, "channel": "declared", "declared": said}
         if request is not None and request.process == process.name:
-            return request.rescheduled(timing, now, declared=said)
+            return request.rescheduled(timing, now, **asker)
         own: dict[str, Any] = {
             "process": process.name,
             "params": process.bind({}),
             "sensitive": process.policies.sensitive,
             "priority": process.policies.priority,
-            "declared": said,
+            **asker,
         }
         if request is not None:  # of another process: the code's name wins, and nothing of the other's goes with it
             return request.rescheduled(timing, now, **own)
-        new = Request(id=process.name, timing=timing, channel="declared", created_at=now, **own)
+        new = Request(id=process.name, timing=timing, created_at=now, **own)
         return new.timed(timing, now)
 
     def _said(self, timing: Timing) -> str:

@@ -6,11 +6,13 @@ reader that went away.
 """
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 from bgsched import _cli_next, _cli_read, _cli_write
 from bgsched._cli_text import Terminal, one_line, soften
@@ -30,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the command line cannot be read (2), or ``--help`` was asked for (0).
     """
-    args = _parser().parse_args(argv)
+    with _streams():
+        return _do(_parser().parse_args(argv))
+
+
+def _do(args: argparse.Namespace) -> int:
     soften(sys.stdout)
     try:
         code: int = args.command(args, Terminal.of(sys.stdout, colour=args.color))
@@ -44,6 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(one_line(f"bgsched: {error}") + "\n")
         return _FAILED
     return code
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Write to nowhere what is said on a stream that was closed (``>&-``): Python has ``None`` in its place."""
+    out: TextIO | None = sys.stdout
+    err: TextIO | None = sys.stderr
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(out or nowhere),
+        contextlib.redirect_stderr(err or nowhere),
+    ):
+        yield
 
 
 class _Parser(argparse.ArgumentParser):

@@ -168,11 +168,14 @@ class TestDeclared:
     def test_changed_code_wins(self, store: Store, clock: ManualClock) -> None:
         first = self.make(store, clock, Schedule(EveryMinutes(50)))
         first.run_pending()
+        first.reschedule("nightly", user="ann", channel="dashboard")
         first.unschedule("nightly")
         first.shutdown()
         second = self.make(store, clock, Schedule(EveryMinutes(20)))
         assert second.run_pending() == T0 + timedelta(minutes=20)
-        assert "20 minutes" in second.monitor.request("nightly").timing.describe()
+        request = second.monitor.request("nightly")
+        assert "20 minutes" in request.timing.describe()
+        assert (request.user, request.channel) == (None, "declared")
 
     def test_another_time_zone_of_the_scheduler_is_changed_code(self, store: Store, clock: ManualClock) -> None:
         timing = Schedule(Daily(at="12:00"))

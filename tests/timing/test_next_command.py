@@ -166,5 +166,6 @@ def test_a_rule_says_the_start_from_which_its_seconds_come(capsys: pytest.Captur
 
 def test_it_begins_now_and_ends_with_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows(capsys, "every 10 seconds")) == 1 + 5
+    assert len(rows(capsys, "@daily", "-n", "3", "--from", "0001-01-01")) == 1 + 3
     last = rows(capsys, "@daily", "--from", "9999-12-30")
     assert last[1:] == ["  Thu 9999-12-30 00:00 UTC", "warning: there is no fire time left"]
