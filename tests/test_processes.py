@@ -78,6 +78,15 @@ class TestCurrentRun:
         assert run.error is not None
         assert run.error.message == "sleep() takes a timedelta or a number of seconds, got '5'"
 
+    @pytest.mark.parametrize("span", [timedelta.max, float("inf")])
+    def test_a_run_may_sleep_until_it_is_killed(self, scheduler: Scheduler, span: timedelta | float) -> None:
+        def work() -> None:
+            run = current_run()
+            scheduler.kill(run.id)
+            run.sleep(span)
+
+        assert only_run(scheduler, work).status is S.KILLED
+
     def test_progress_is_checked_where_it_is_said(self, scheduler: Scheduler) -> None:
         run = only_run(scheduler, lambda: current_run().progress(-1))
         assert run.error is not None

@@ -328,7 +328,7 @@ class CurrentRun:
         if not isinstance(seconds, int | float):
             raise TypeError(f"sleep() takes a timedelta or a number of seconds, got {span!r}")
         if seconds > 0:
-            self._live.clock.wait(self._live.stop, seconds)
+            self._live.clock.wait(self._live.stop, min(seconds, threading.TIMEOUT_MAX))
         self.raise_if_killed()
 
     def carry(self, function: Callable[P, T]) -> Callable[P, T]:

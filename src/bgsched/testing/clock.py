@@ -9,6 +9,12 @@ from bgsched.clock import Signal
 __all__ = ["ManualClock"]
 
 
+def _aware(what: str, instant: object) -> datetime:
+    if not isinstance(instant, datetime) or instant.utcoffset() is None:
+        raise ValueError(f"{what} an aware instant, got {instant!r}; write datetime(..., tzinfo=UTC)")
+    return instant.astimezone(UTC)
+
+
 class ManualClock:
     """Stands still until it is told otherwise. Thread-safe; whoever waits on it wakes when its time has come.
 
@@ -16,9 +22,7 @@ class ManualClock:
     """
 
     def __init__(self, start: datetime | None = None) -> None:
-        if start is not None and start.tzinfo is None:
-            raise ValueError(f"a clock starts at an aware instant, got {start!r}; write datetime(..., tzinfo=UTC)")
-        self._now = (start or datetime(2026, 1, 1, tzinfo=UTC)).astimezone(UTC)
+        self._now = datetime(2026, 1, 1, tzinfo=UTC) if start is None else _aware("a clock starts at", start)
         self._elapsed = timedelta(0)
         self._waiting: dict[threading.Event, timedelta] = {}
         self._changed = threading.Condition()
@@ -43,10 +47,12 @@ class ManualClock:
 
     def advance_to(self, instant: datetime) -> None:
         """Let time pass until *instant*."""
-        self.advance(instant - self._now)
+        self.advance(_aware("time passes until", instant) - self._now)
 
     def jump(self, span: timedelta) -> None:
         """Set the wall clock forward or back, as an administrator or NTP does; no time passes."""
+        if not isinstance(span, timedelta):
+            raise ValueError(f"a clock jumps by a timedelta, got {span!r}; write timedelta(seconds=...)")  # noqa: TRY004  as its neighbours
         with self._changed:
             self._now += span
 
