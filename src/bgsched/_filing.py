@@ -131,7 +131,7 @@ class Desk:
         channel: str = "code",
     ) -> Request:
         """Return the new request, as `Scheduler.schedule` files it."""
-        registered = self._processes.get(process.name if isinstance(process, Process) else process)
+        registered = self._processes.get(process)
         self._check(registered)
         if id is not None:
             _check_name("a request id", id)

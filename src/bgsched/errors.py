@@ -126,7 +126,10 @@ class UnknownProcessError(BgschedError, LookupError):
 
     def __str__(self) -> str:
         if self.name in self.known:
-            return f"the function {self.name!r} is not the process {self.name!r}; give the name, or what @process made"
+            return (
+                f"what was given is not the process {self.name!r} that is registered here; "
+                "give the name, or what @process made here"
+            )
         hint = did_you_mean(self.name, self.known)
         if not hint:
             some = ", ".join(repr(name) for name in sorted(self.known)[:5])

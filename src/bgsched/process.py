@@ -327,15 +327,18 @@ class ProcessRegistry:
         """Return the process of that name, or ``None``."""
         return self._processes.get(name)
 
-    def get(self, name: object) -> Process[Any, Any]:
-        """Return the process of that name.
+    def get(self, given: object) -> Process[Any, Any]:
+        """Return the process of that name, or the one that is given, as it is registered here.
 
         Raises:
-            UnknownProcessError: there is none; the message says which name is close.
+            UnknownProcessError: there is none, and the message says which name is close; or another has its name.
         """
+        name = given.name if isinstance(given, Process) else given
         process = self._processes.get(name) if isinstance(name, str) else None
         if process is None:
             raise UnknownProcessError(str(getattr(name, "__name__", name)), self._processes)
+        if isinstance(given, Process) and given is not process and not process.replaces(given):
+            raise UnknownProcessError(process.name, self._processes)
         return process
 
     def names(self) -> frozenset[str]:

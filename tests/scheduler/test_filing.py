@@ -197,7 +197,7 @@ class TestBadInput:
             scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
         scheduler.process("send")(send)
         with pytest.raises(
-            UnknownProcessError, match="function 'send' is not the process 'send'; give the name, or what"
+            UnknownProcessError, match="given is not the process 'send' that is registered here; give the name, or what"
         ):
             scheduler.schedule(send, Immediate())  # type: ignore[arg-type]
 
@@ -217,6 +217,16 @@ class TestBadInput:
         scheduler.process("p")(lambda company, day="today": (company, day))
         with pytest.raises(ParamsError, match=message):
             scheduler.schedule("p", Immediate(), params)
+        assert scheduler.monitor.requests() == []
+
+    def test_another_process_of_the_same_name(self, scheduler: Scheduler) -> None:
+        """As of another scheduler of the host: it is not this one's work that was meant."""
+        scheduler.process("send")(lambda: "here")
+        there = ProcessRegistry().process("send")(lambda: "there")
+        with pytest.raises(UnknownProcessError, match="given is not the process 'send' that is registered here"):
+            scheduler.schedule(there, Immediate())
+        with pytest.raises(UnknownProcessError, match="given is not the process 'send' that is registered here"):
+            scheduler.run_now(there)
         assert scheduler.monitor.requests() == []
 
     def test_a_timing_that_is_none(self, scheduler: Scheduler) -> None:
