@@ -220,6 +220,23 @@ class TestProcesses:
         scheduler.run_pending()
         assert seen == [period, date(2026, 1, 2), Mode.FAST, {"fee": Decimal("1.5")}, date(2026, 1, 2)]
 
+    def test_what_a_process_does_to_its_params_is_seen_by_nobody(self, scheduler: Scheduler) -> None:
+        @scheduler.process("p", retry=Retry(attempts=2, delay=timedelta(0)))
+        def work(plain, nested: dict[str, Any], *, options: Options) -> list[Any]:  # type: ignore[no-untyped-def]  # no hint
+            plain.append(1)
+            nested["a"].append(1)
+            options["day"] = date(2030, 1, 1)
+            if current_run().attempt == 1:
+                raise OSError
+            return [plain, nested]
+
+        params = {"plain": [], "nested": {"a": []}, "options": {"day": "2026-01-01"}}
+        scheduler.run_now("p", params=params)
+        scheduler.run_until_idle()
+        (run,) = scheduler.monitor.runs()
+        assert (run.attempt, run.result) == (2, [[1], {"a": [1]}])
+        assert run.params == params == {"plain": [], "nested": {"a": []}, "options": {"day": "2026-01-01"}}
+
     def test_json_from_a_form_is_taken(self, scheduler: Scheduler) -> None:
         seen: list[Any] = []
 

@@ -99,8 +99,8 @@ class Plain(Codec):
         return value
 
     def load(self, data: Any, path: str) -> Any:  # noqa: ARG002  the shape of a codec
-        """Return *data*."""
-        return data
+        """Return *data*, as the process's own: what it changes in it is changed nowhere else."""
+        return _copied(data)
 
     def _check(self, value: Any, path: str, depth: int) -> None:
         if depth > _DEEPEST:
@@ -114,6 +114,12 @@ class Plain(Codec):
                 self._check(item, f"{path}.{key}", depth + 1)
         else:
             _check_scalar(value, path)
+
+
+def _copied(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _copied(item) for name, item in data.items()}
+    return [_copied(item) for item in data] if isinstance(data, list) else data
 
 
 def _check_scalar(value: Any, path: str) -> None:
