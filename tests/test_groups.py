@@ -384,6 +384,25 @@ class TestFollowing:
         scheduler.run_until_idle()
         assert seen == ["a", "b", "d", "e"]
 
+    def test_what_would_run_after_itself_is_refused(self, scheduler: Scheduler, seen: list[Any]) -> None:
+        """Each success would file the next run, until somebody finds the switch."""
+        with pytest.raises(ProcessNameError, match="process 'p' would run after itself, for ever: p > p"):
+            scheduler.process("p", after="p")(lambda: None)
+        scheduler.process("d", after="b")(lambda: None)
+        scheduler.process("e", after=("c", "d"))(lambda: None)
+        scheduler.add(ProcessGroup("g", ["b"], after="a"))
+        with pytest.raises(ProcessNameError, match="'a' would run after itself, for ever: a > g > b > d > e > a"):
+            scheduler.process("a", after="e")(scheduler.processes.get("a").function)
+        with pytest.raises(ProcessNameError, match="process 'h' would run after itself, for ever: h > d > h"):
+            scheduler.add(ProcessGroup("h", ["c", "d"], after="d"))
+        assert "h" not in scheduler.processes
+        scheduler.add(ProcessGroup("i", ["a", "d"]))  # what follows a group may be in it
+        scheduler.process("f", after="i")(lambda: seen.append("f"))
+        scheduler.add(ProcessGroup("k", ["i", "f"]))
+        scheduler.run_now("k")
+        scheduler.run_until_idle()
+        assert sorted(seen) == ["a", "b", "f", "f"]
+
     def test_a_follower_needs_no_params(self, scheduler: Scheduler) -> None:
         with pytest.raises(ProcessNameError, match=r"runs after 'a', without params.*give it a default"):
             scheduler.process("p", after="a")(lambda n: n)

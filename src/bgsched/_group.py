@@ -90,6 +90,11 @@ class ProcessGroup(Process[[], None]):
         """Groups take no worker."""
         return Pool.GROUPS
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The names of its members."""
+        return tuple(member.process for member in self.members)
+
     def replaces(self, other: Process[Any, Any]) -> bool:
         """Whether this is *other* again, from a module that was loaded twice."""
         return isinstance(other, ProcessGroup) and other.members == self.members

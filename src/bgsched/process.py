@@ -122,6 +122,11 @@ class Process(Generic[P, R]):
         """What executes its runs: the event loop where it is async, else a worker."""
         return Pool.ASYNC if self.is_async else Pool.THREADS
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The names of the processes that its run executes by runs of their own: those of a group."""
+        return ()
+
     def replaces(self, other: "Process[Any, Any]") -> bool:
         """Whether this is *other* again: the same code, from a module that was loaded twice."""
         return _same_code(self.function, other.function)
@@ -292,7 +297,8 @@ class ProcessRegistry:
         runs, instead of the scheduler's; *options* are the fields of `Policies`.
 
         Raises:
-            ProcessNameError: another function has the name, or the function takes what cannot be stored by name.
+            ProcessNameError: another function has the name, the function takes what cannot be stored by name, or the
+                process would run after itself.
             TypeError: an option is unknown.
             ValueError: an option has no meaning.
         """
@@ -309,7 +315,7 @@ class ProcessRegistry:
         """Register a process that was made without a registry, such as a `ProcessGroup`; return it.
 
         Raises:
-            ProcessNameError: it is no process, or another one has the name.
+            ProcessNameError: it is no process, another one has the name, or it would run after itself.
         """
         if not isinstance(process, Process):
             raise ProcessNameError(f"add() takes a process, got {show(process)}; decorate a function with @process")
@@ -379,6 +385,7 @@ class ProcessRegistry:
         return self._keep(Process(function, name=name, timing=timing, policies=policies, executor=executor))
 
     def _keep(self, process: "Process[Any, Any]") -> "Process[Any, Any]":
+        self._check_that_it_ends(process)
         process.registry = self
         self._processes[process.name] = process
         self.version += 1
@@ -389,6 +396,28 @@ class ProcessRegistry:
         for filer in self._filers:
             filer.registered(process)
         return process
+
+    def _check_that_it_ends(self, process: Process[Any, Any]) -> None:
+        """Refuse a process whose success would let itself run again, by those that follow and the members of groups.
+
+        A group that contains itself and follows nobody never runs: that is told when it is scheduled.
+        """
+        known = {**self._processes, process.name: process}
+        start: tuple[str, ...] = (process.name,)
+        ways = [(start, False)]  # what runs because of what, and whether one of it follows another
+        seen: set[tuple[str, bool]] = set()
+        while ways:
+            way, follows = ways.pop()
+            steps = [(other.name, True) for other in known.values() if way[-1] in other.policies.after]
+            if way[-1] in known:
+                steps += [(member, follows) for member in known[way[-1]].runs]
+            for step in steps:
+                if step == (process.name, True):
+                    circle = " > ".join((*way, process.name))
+                    raise ProcessNameError(f"process {process.name!r} would run after itself, for ever: {circle}")
+                if step not in seen:
+                    seen.add(step)
+                    ways.append(((*way, step[0]), step[1]))
 
 
 def policies_of(options: ProcessOptions) -> Policies:
