@@ -262,6 +262,20 @@ class TestProcesses:
         assert run.error is not None
         assert (run.error.type, "no param 'company'" in run.error.message) == ("ParamsError", True)
 
+    def test_a_hint_that_cannot_be_read_is_named_where_it_would_be_needed(self, scheduler: Scheduler) -> None:
+        """As of a name that is imported under TYPE_CHECKING; to ask for a hint would not help whoever wrote one."""
+
+        def work(n: "NoSuchName | None" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+        scheduler.process("p")(work)
+        scheduler.run_now("p", params={"n": [1]})
+        with pytest.raises(ParamsError, match=r"n\[0\] is of type date, which is not JSON, and the type hint "):
+            scheduler.run_now("p", params={"n": [date(2026, 1, 1)]})
+        with pytest.raises(
+            ParamsError, match=r"'NoSuchName \| None' cannot be read where .*; import or define what it"
+        ):
+            scheduler.run_now("p", params={"n": b"x"})
+
     def test_a_hint_that_cannot_be_read_counts_as_none(self, scheduler: Scheduler) -> None:
         def work(n: "NoSuchName", day: "date") -> list[Any]:  # type: ignore[name-defined]  # noqa: F821
             return [n, day]

@@ -1,7 +1,7 @@
 """The params of a function: which codec each of its type hints asks for.
 
 Hints are read once, when a process is registered. One that cannot be resolved there (a name that only a type checker
-imports) counts as no hint: such a param is plain JSON.
+imports) counts as no hint: such a param is plain JSON, and what does not fit is told so.
 """
 
 import dataclasses
@@ -48,9 +48,9 @@ _SEQUENCES = (list, Sequence, Iterable, Collection)
 
 
 def hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
-    """Return the type hint of each param of *function* that has one that can be read; ``None`` as default fits any."""
+    """Return the type hint of each param of *function* that has one; ``None`` as default fits any."""
     return {
-        name: hint if parameter.default is not None else hint | None
+        name: hint if parameter.default is not None or isinstance(hint, Unread) else hint | None
         for name, parameter in signature.parameters.items()
         if parameter.annotation is not parameter.empty
         and (hint := _resolved(function, parameter.annotation)) is not Any
@@ -58,7 +58,7 @@ def hints_of(function: Callable[..., Any], signature: inspect.Signature) -> dict
 
 
 def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
-    """Return the annotation without forward references; ``Any`` for one that cannot be read here."""
+    """Return the annotation without forward references; `Unread` for one that cannot be read here."""
     code = inspect.unwrap(function)
     while isinstance(code, partial):
         code = code.func
@@ -67,11 +67,31 @@ def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
     try:
         return typing.get_type_hints(holder, known, {})["it"]
     except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
-        return Any
+        return Unread(annotation)
+
+
+class Unread(Plain):
+    """A hint that cannot be read, and its codec."""
+
+    def __init__(self, annotation: Any) -> None:
+        self._annotation = annotation
+
+    def store(self, value: Any, path: str) -> Any:
+        """Return *value* if it is JSON."""
+        try:
+            return super().store(value, path)
+        except MisfitError as misfit:
+            problem = str(misfit).partition(";")[0]
+        raise MisfitError(
+            f"{problem}, and the type hint {show(self._annotation)} cannot be read where the process is registered; "
+            "import or define what it names at the top of the module, and not for type checkers only"
+        )
 
 
 def codec_for(hint: Any) -> Codec:
     """Return the codec of a type hint."""
+    if isinstance(hint, Unread):
+        return hint
     if hasattr(hint, "__value__"):  # of `type`, or of typing_extensions, which are two classes
         return _alias(hint)
     try:
