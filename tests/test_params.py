@@ -54,6 +54,11 @@ class Period:
     parts: "list[Period]" = field(default_factory=list)
 
 
+@dataclass
+class Closing:
+    day: "date"
+
+
 class Point(NamedTuple):
     x: int
     y: Decimal = Decimal(0)
@@ -261,6 +266,14 @@ class TestProcesses:
         assert (run.status, run.attempt) == (RunStatus.ERROR, 1)  # trying again would not help
         assert run.error is not None
         assert (run.error.type, "no param 'company'" in run.error.message) == ("ParamsError", True)
+
+    def test_a_class_may_be_a_process(self, scheduler: Scheduler) -> None:
+        made = scheduler.process("closing")(Closing)
+        request = made.schedule(Immediate(), date(2026, 1, 31))
+        scheduler.run_pending()
+        assert request.params == {"day": "2026-01-31"}
+        assert scheduler.monitor.runs()[0].result == {"day": "2026-01-31"}
+        assert made(date(2026, 1, 31)) == Closing(date(2026, 1, 31))
 
     def test_a_hint_that_cannot_be_read_is_named_where_it_would_be_needed(self, scheduler: Scheduler) -> None:
         """As of a name that is imported under TYPE_CHECKING; to ask for a hint would not help whoever wrote one."""

@@ -62,7 +62,8 @@ def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
     code = inspect.unwrap(function)
     while isinstance(code, partial):
         code = code.func
-    known = getattr(code, "__globals__", None) or getattr(type(code).__call__, "__globals__", {})
+    called = vars(code).get("__init__") if isinstance(code, type) else type(code).__call__
+    known = getattr(code, "__globals__", None) or getattr(called, "__globals__", {})
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, known, {})["it"]
