@@ -160,13 +160,14 @@ class TestProcesses:
         assert runs_of(scheduler, request.id)[0].result == 3
         assert vars(process)["owner_team"] == "sales"
 
-    def test_a_param_may_be_called_as_ours_are(self, scheduler: Scheduler) -> None:
+    def test_a_param_may_be_called_self(self, scheduler: Scheduler) -> None:
         @scheduler.process
-        def report(timing: str, params: int = 0) -> str:
-            return f"{timing} {params}"
+        def report(about: str, self: int = 0) -> str:
+            return f"{about} {self}"
 
-        request = report.schedule(Immediate(), timing="nightly", params=2)
-        assert request.params == {"timing": "nightly", "params": 2}
+        assert report("all", self=2) == "all 2"
+        request = report.schedule(timing=Immediate(), about="all", self=2)
+        assert request.params == {"about": "all", "self": 2}
 
     def test_an_unknown_option_is_refused(self, scheduler: Scheduler) -> None:
         with pytest.raises(TypeError, match="did you mean 'misfire'"):
