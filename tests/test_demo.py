@@ -175,6 +175,7 @@ class TestTheCommand:
         ("options", "words"),
         [
             (["--for", "soon"], "'soon' is no span; write 15s, 1m, 2h or 3d"),
+            (["--for", "99999999999999999999d"], "'99999999999999999999d' is no span; write 15s, 1m, 2h or 3d"),
             (["--store", "mysql://x"], "unknown store 'mysql'"),
         ],
     )

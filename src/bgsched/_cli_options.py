@@ -1,6 +1,7 @@
 """What the commands are told: options they share, and how an instant, a span or a status is written."""
 
 import argparse
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -55,9 +56,10 @@ def open_monitor(given: str | None) -> Monitor:
 def span(text: str) -> timedelta:
     """Read ``15``, ``15s``, ``1m``, ``2h`` or ``3d``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span; write 15s, 1m, 2h or 3d")
-    return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
+    with contextlib.suppress(OverflowError):
+        if match is not None:
+            return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
+    raise argparse.ArgumentTypeError(f"{text!r} is no span; write 15s, 1m, 2h or 3d")
 
 
 def moment(text: str) -> datetime:
