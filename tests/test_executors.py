@@ -514,6 +514,12 @@ class TestRefusals:
         with pytest.raises(ExecutorError, match="defined inside another function"):
             scheduler.start()
 
+    def test_so_is_one_that_is_registered_later(self) -> None:
+        with Scheduler(executor=ProcessPool(1)) as scheduler:
+            with pytest.raises(ExecutorError, match="defined inside another function"):
+                scheduler.process("p", timing=Schedule(Daily(at="02:00")))(a_closure())
+            assert scheduler.monitor.requests() == []
+
     def test_so_is_a_hook(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())
         with pytest.raises(ExecutorError, match=r"the hook <function .*<lambda> .*> around it cannot be pickled"):

@@ -167,7 +167,11 @@ class Scheduler:
         return self.processes.process(name, timing=timing, executor=executor, **options)
 
     def registered(self, process: Process[Any, Any]) -> None:
-        """Declare the timing of a process that was registered while the scheduler runs."""
+        """Declare the timing of a process that was registered while the scheduler runs.
+
+        Raises:
+            ExecutorError: its executor cannot execute it.
+        """
         if self._engine is not None:
             self._declare(process)
             self._wake.set()
@@ -572,8 +576,6 @@ class Scheduler:
         try:
             engine.sign_on()
             for process in self.processes:
-                if process.timing is not None:
-                    self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
@@ -586,7 +588,9 @@ class Scheduler:
         return engine
 
     def _declare(self, process: Process[Any, Any]) -> None:
-        """Make what the code declares true."""
+        """Make what the code declares true, if it can be executed here."""
+        if process.timing is not None:
+            self._crew.check(process)
         now = self._clock.now()
         self.store.change(process.name, lambda request: self._desk.declared(process, request, now), now)
 
