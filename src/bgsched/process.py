@@ -466,10 +466,10 @@ def _check_name(name: object) -> None:
 
 def _take_after(process: Process[Any, Any], function: Callable[..., Any]) -> None:
     """Give *process* what *function* shows of itself, and its attributes where they hide none of its own."""
-    functools.update_wrapper(process, function, updated=())
     if not isinstance(function, type):
         own = getattr(function, "__dict__", {})
         vars(process).update((name, value) for name, value in own.items() if not hasattr(Process, name))
+    functools.update_wrapper(process, function, updated=())
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

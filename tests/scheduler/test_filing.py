@@ -1,5 +1,6 @@
 """Processes and requests as they are registered and filed, and what is refused."""
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,6 +160,14 @@ class TestProcesses:
         scheduler.run_pending()
         assert runs_of(scheduler, request.id)[0].result == 3
         assert vars(process)["owner_team"] == "sales"
+
+    def test_what_it_wraps_is_what_was_decorated(self, scheduler: Scheduler) -> None:
+        def inner() -> None: ...
+
+        @functools.wraps(inner)
+        def outer() -> None: ...
+
+        assert vars(scheduler.process("p")(outer))["__wrapped__"] is outer
 
     def test_a_param_may_be_called_self(self, scheduler: Scheduler) -> None:
         @scheduler.process
