@@ -495,9 +495,11 @@ def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
         )
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            hint = "give it a name and a place before any '*', without '/'"
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                hint += "; a decorator that hides the params of a function wants functools.wraps"
             raise ProcessNameError(
-                f"process {name!r} takes {parameter} by position, but params are stored by name; "
-                "give it a name and a place before any '*', without '/'"
+                f"process {name!r} takes {parameter} by position, but params are stored by name; {hint}"
             )
     return signature
 

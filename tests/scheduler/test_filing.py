@@ -107,8 +107,10 @@ class TestProcesses:
                 ask(request.id, user=name)
 
     def test_what_params_cannot_reach_is_refused(self, scheduler: Scheduler) -> None:
-        with pytest.raises(ProcessNameError, match="by position"):
+        with pytest.raises(ProcessNameError, match=r"takes \*args by position, .*wants functools\.wraps"):
             scheduler.process("p")(lambda *args: args)
+        with pytest.raises(ProcessNameError, match="takes n by position, .*without '/'$"):
+            scheduler.process("p")(lambda n, /: n)
 
     @pytest.mark.parametrize(
         ("given", "message"),
