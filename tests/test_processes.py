@@ -344,6 +344,11 @@ class TestHooks:
             scheduler.on("finished", str)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="a function of one event, got 3"):
             scheduler.on(RunFinished, 3)  # type: ignore[arg-type]
+
+        async def hear(_: Event) -> None: ...
+
+        with pytest.raises(TypeError, match=r"nobody awaits what a listener returns, got the async .*hear"):
+            scheduler.on(Event, hear)
         with pytest.raises(TypeError, match="returns a context manager, got 3"):
             scheduler.around(3)  # type: ignore[arg-type]
 

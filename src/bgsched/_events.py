@@ -8,6 +8,7 @@ neither waits nor fails. What must not be dropped is read from the monitor, not 
 Flask app context, Django's connections, a bound logger.
 """
 
+import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -111,6 +112,11 @@ class Hooks:
             raise TypeError(f"on() takes a kind of event, such as RunFinished, got {kind!r}")
         if not callable(listener):
             raise TypeError(f"on() takes a function of one event, got {listener!r}")
+        if inspect.iscoroutinefunction(listener):
+            raise TypeError(
+                f"nobody awaits what a listener returns, got the async {listener!r}; "
+                "give a function that hands the event to your loop: loop.call_soon_threadsafe(...)"
+            )
         return self._put(self._listeners, (kind, listener))
 
     def emit(self, event: Event) -> None:

@@ -109,7 +109,7 @@ class TestProcesses:
     def test_what_params_cannot_reach_is_refused(self, scheduler: Scheduler) -> None:
         with pytest.raises(ProcessNameError, match=r"takes \*args by position, .*wants functools\.wraps"):
             scheduler.process("p")(lambda *args: args)
-        with pytest.raises(ProcessNameError, match="takes n by position, .*without '/'$"):
+        with pytest.raises(ProcessNameError, match=r"takes n by position, .*without '/'$"):
             scheduler.process("p")(lambda n, /: n)
 
     @pytest.mark.parametrize(
