@@ -275,7 +275,7 @@ class TestGroup:
         with pytest.raises(UnknownProcessError, match="no process 'aa'"):
             scheduler.run_now("g")
         scheduler.add(ProcessGroup("h", [("a", {"m": 1})]))
-        with pytest.raises(ParamsError, match="no param 'm'"):
+        with pytest.raises(ParamsError, match="params of process 'h': member 'a': no param 'm'"):
             scheduler.run_now("h")
         with pytest.raises(ParamsError, match="a group takes no params"):
             scheduler.run_now("h", params={"x": 1})

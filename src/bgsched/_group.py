@@ -125,8 +125,11 @@ class ProcessGroup(Process[[], None]):
             process = self.registry.get(member.process)
             if isinstance(process, ProcessGroup):
                 process._check_members((*around, self.name))  # noqa: SLF001  our own kind
-            else:
+                continue
+            try:
                 process.bind(member.params)
+            except ParamsError as error:
+                raise ParamsError(self.name, f"member {process.name!r}: {error.problem}") from None
 
     def _call_members(self) -> None:
         """Call the members' functions, here and now, without runs."""
