@@ -343,7 +343,7 @@ class ProcessRegistry:
         process = self._processes.get(name) if isinstance(name, str) else None
         if process is None:
             raise UnknownProcessError(str(getattr(name, "__name__", name)), self._processes)
-        if isinstance(given, Process) and given is not process and not process.replaces(given):
+        if given is not process and isinstance(given, Process) and not process.replaces(given):
             raise UnknownProcessError(process.name, self._processes)
         return process
 
