@@ -42,7 +42,7 @@ def writing_methods_of(reader: StoreReader) -> dict[str, Callable[[], object]]:
 
 
 READS = {"reader", "held", "last_seq", "close", "is_gone", "gone", "vouches_for", "let_go", "changes", "look_every"}
-READS |= {"bite", "listen", "unlisten"}
+READS |= {"bite", "is_at_work", "listen", "unlisten"}
 
 
 def public(kind: type) -> set[str]:

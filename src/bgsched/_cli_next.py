@@ -59,9 +59,13 @@ def _instant(text: str | None, zone: str) -> datetime:
     if text is None:
         return now
     try:
-        return Later(datetime.fromisoformat(text), timezone=zone).first_fire_time(now)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise TimingError(f"--from must be like 2026-03-29 or 2026-03-29T01:30, got {text!r}") from None
+    try:
+        return Later(moment, timezone=zone).first_fire_time(now)
+    except TimingError:
+        raise TimingError(f"--from {text} is outside of the calendar") from None
 
 
 def _row(schedule: Schedule, fire_time: datetime) -> str:

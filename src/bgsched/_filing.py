@@ -9,8 +9,8 @@ from typing import Any
 
 from bgsched._codec import MisfitError, Plain, show
 from bgsched._evolve import evolve, maker
-from bgsched._names import is_storable, name_problem
-from bgsched.errors import ParamsError, TimingError, UnknownRequestError, UnknownRunError
+from bgsched._names import name_problem
+from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import Run
@@ -19,7 +19,6 @@ from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 __all__ = ["Desk", "Wish", "follow_up", "new_id", "sought_request", "sought_run", "wish_of"]
 
 Wish = tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]
-_GREATEST_RUN = 2**63 - 1
 _new_request: Callable[..., Request] = maker(
     Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
 )
@@ -42,14 +41,11 @@ def sought_request(id: object) -> str:
     """Return the id of a request that is looked for.
 
     Raises:
-        UnknownRequestError: no store can hold it, so none has it.
         ValueError: it is no string.
     """
     if not isinstance(id, str):
         hint = "; write request.id" if isinstance(id, Request) else ""
         raise ValueError(f"a request is spoken of by its id, a string, got {show(id)}{hint}")  # noqa: TRY004  as its neighbours
-    if not is_storable(id):
-        raise UnknownRequestError(id)
     return id
 
 
@@ -57,14 +53,11 @@ def sought_run(id: object) -> int:
     """Return the id of a run that is looked for.
 
     Raises:
-        UnknownRunError: no store can hold it, so none has it.
         ValueError: it is no whole number.
     """
     if not isinstance(id, int) or isinstance(id, bool):  # True is 1 to Python, and no number to PostgreSQL
         hint = "; write run.id" if isinstance(id, Run) else ""
         raise ValueError(f"a run is spoken of by its id, a whole number, got {show(id)}{hint}")  # noqa: TRY004  as its neighbours
-    if not 0 < id <= _GREATEST_RUN:
-        raise UnknownRunError(id)
     return id
 
 

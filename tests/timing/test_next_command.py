@@ -106,8 +106,9 @@ def test_the_caret_stands_under_the_field(capsys: pytest.CaptureFixture[str]) ->
     [
         (["--tz", "Europe/Madird"], "did you mean 'Europe/Madrid'?"),
         (["--from", "yesterday"], "--from must be like 2026-03-29"),
-        (["--from", "0001-01-01", "--tz", "Asia/Tokyo"], "--from must be like 2026-03-29"),
-        (["--from", "9999-12-31T23:00", "--tz", "America/New_York"], "--from must be like 2026-03-29"),
+        (["--from", "0001-01-01"], "--from 0001-01-01 is outside of the calendar"),
+        (["--from", "0001-01-01", "--tz", "Asia/Tokyo"], "--from 0001-01-01 is outside of the calendar"),
+        (["--from", "9999-12-31T23:00", "--tz", "America/New_York"], "is outside of the calendar"),
         (["--dialect", "quartz"], "a Quartz expression has 6 or 7 fields"),
         (["--seconds", "first"], "6 fields, got 5"),
     ],
@@ -166,6 +167,5 @@ def test_a_rule_says_the_start_from_which_its_seconds_come(capsys: pytest.Captur
 
 def test_it_begins_now_and_ends_with_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows(capsys, "every 10 seconds")) == 1 + 5
-    assert len(rows(capsys, "@daily", "-n", "3", "--from", "0001-01-01")) == 1 + 3
     last = rows(capsys, "@daily", "--from", "9999-12-30")
     assert last[1:] == ["  Thu 9999-12-30 00:00 UTC", "warning: there is no fire time left"]
