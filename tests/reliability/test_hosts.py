@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
 import pytest
 
@@ -188,7 +189,8 @@ class TestForks:
         assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", *["success"] * 4, *["waits"] * 3]
         assert ("RuntimeError: in the child" in ended.stderr) == (how == "raises")
 
-    def test_threads_that_fork_at_once_leave_no_memory_locked(self) -> None:
+    def test_threads_that_fork_at_once_leave_no_memory_locked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(memory, "_ALL", WeakSet())  # without the stores of other tests
         comes = threading.Event()
 
         class Store(MemoryStore):
