@@ -487,10 +487,10 @@ def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
         raise ProcessNameError(
             f"process {name!r}: nobody can tell the params of {function!r}; register a function that calls it"
         ) from None
-    first = next(iter(signature.parameters.values()), None)
-    if first is not None and first.name in ("self", "cls") and first.default is first.empty:
+    first = next(iter(signature.parameters), None)
+    if first in ("self", "cls") and _is_of_a_class(function):
         raise ProcessNameError(
-            f"process {name!r} takes {first.name!r}, which no params can hold; "
+            f"process {name!r} takes {first!r}, which no params can hold; "
             f"register the method bound to its object: process({name!r})(shop.restock)"
         )
     for parameter in signature.parameters.values():
@@ -502,6 +502,11 @@ def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
                 f"process {name!r} takes {parameter} by position, but params are stored by name; {hint}"
             )
     return signature
+
+
+def _is_of_a_class(function: Callable[..., Any]) -> bool:
+    holder = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(holder) and not holder.endswith("<locals>")
 
 
 def _same_code(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

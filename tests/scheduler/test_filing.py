@@ -191,6 +191,13 @@ class TestProcesses:
         request = report.schedule(timing=Immediate(), about="all", self=2)
         assert request.params == {"about": "all", "self": 2}
 
+    def test_only_in_a_class_is_the_first_param_the_object(self, scheduler: Scheduler) -> None:
+        @scheduler.process
+        def enrol(cls: str) -> str:
+            return cls
+
+        assert enrol.schedule(Immediate(), "4b").params == {"cls": "4b"}
+
     def test_an_unknown_option_is_refused(self, scheduler: Scheduler) -> None:
         with pytest.raises(TypeError, match="did you mean 'misfire'"):
             scheduler.process("p", misfyre=1)  # type: ignore[call-overload]
