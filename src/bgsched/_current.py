@@ -26,7 +26,7 @@ from bgsched.errors import NoCurrentRunError, RunKilled, SchedulerStateError
 from bgsched.process import Process
 from bgsched.run import LogLine, LogTrim, Progress, Run
 
-__all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_run"]
+__all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_among", "current_run"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -417,3 +417,15 @@ def current_run(default: Any = _NOTHING) -> Any:
     if default is _NOTHING:
         raise NoCurrentRunError
     return default
+
+
+def current_among(lives: Iterable[LiveRun]) -> CurrentRun | None:
+    """Return the run that goes on here if it is one of *lives*, even where an executor has a copy of it.
+
+    Its number alone does not tell: the stores of two schedulers count from 1 both.
+    """
+    run = current.get()
+    if run is None:
+        return None
+    mine = run._live  # noqa: SLF001  of this module
+    return run if any((live.owner, live.run.id) == (mine.owner, mine.run.id) for live in lives) else None

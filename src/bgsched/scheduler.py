@@ -21,7 +21,7 @@ from typing_extensions import Unpack
 
 from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
-from bgsched._current import CurrentRun, LiveRun, StopCause, current_run
+from bgsched._current import LiveRun, StopCause, current_among
 from bgsched._engine import Engine
 from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
 from bgsched._executors.choice import ExecutorOption
@@ -388,7 +388,7 @@ class Scheduler:
         if is_worker():
             LOGGER.warning("no scheduler starts in a worker process: it only executes runs")
             return self
-        run = self._run_around()
+        run = current_among(self._live_runs())
         if run is not None and self._loop is None:
             raise SchedulerStateError(
                 f"run {run.id} goes on in run_pending(), so its scheduler cannot start before it ends"
@@ -427,7 +427,7 @@ class Scheduler:
         """
         if not isinstance(timeout, int | float | None):
             raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
-        run = self._run_around()
+        run = current_among(self._live_runs())
         if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         now = self._clock.monotonic()
@@ -540,11 +540,6 @@ class Scheduler:
     def _live_runs(self) -> Sequence[LiveRun]:
         engine = self._engine
         return engine.live if engine is not None else ()
-
-    def _run_around(self) -> CurrentRun | None:
-        """Return the run of this scheduler that the caller is in, if it is in one."""
-        run = current_run(default=None)
-        return run if run is not None and any(live.run.id == run.id for live in self._live_runs()) else None
 
     def _came_home(self, live: LiveRun) -> None:
         """Hear of a run that is over. From any thread."""

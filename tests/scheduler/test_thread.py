@@ -13,6 +13,7 @@ from scheduler._asked import PATIENCE, runs_of, statuses
 
 from bgsched import (
     Immediate,
+    MemoryStore,
     Overlap,
     ProcessRegistry,
     RequestStatus,
@@ -38,6 +39,28 @@ def test_a_run_does_not_start_the_scheduler_that_executes_it_inline(scheduler: S
     assert run.error is not None
     assert run.error.message == f"run {run.id} goes on in run_pending(), so its scheduler cannot start before it ends"
     assert not scheduler.running
+
+
+def test_a_run_may_end_another_scheduler_that_has_a_run_of_the_same_number(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, began, end = Scheduler(MemoryStore()), threading.Event(), threading.Event()
+
+    @other.process
+    def work() -> None:
+        began.set()
+        end.wait(PATIENCE)
+
+    monkeypatch.setattr(other.store, "is_at_work", end.set)  # asked when the shutdown is under way
+    scheduler.process("end")(lambda: other.shutdown().clean)
+    with other:
+        other.run_now(work)
+        assert began.wait(PATIENCE)
+        request = scheduler.run_now("end")
+        scheduler.run_until_idle()
+        end.set()
+    (run,) = runs_of(scheduler, request.id)
+    assert (run.id, run.result) == (other.monitor.runs()[0].id, True)
 
 
 class TestThread:
