@@ -381,6 +381,8 @@ class Dict(Codec):
         stored = {}
         for key, item in value.items():
             name = self._name(key, path)
+            if name in stored:
+                raise MisfitError(f"{path} has two keys that are stored as {name!r}")
             stored[name] = self.value.store(item, f"{path}.{name}")
         return stored
 
@@ -393,7 +395,7 @@ class Dict(Codec):
         stored = _or_as_json(self.key.store, key, f"{path}, its key")
         if not isinstance(stored, str):
             name = json.dumps(stored)
-            if not _same(self.key.store(self._key(name, path), path), stored):  # a text may be meant as well
+            if self.key.store(self._key(name, path), path) != stored:  # a text may be meant as well
                 _check_key(stored, path)
             return name
         _check_key(stored, path)
