@@ -347,8 +347,12 @@ class TestHooks:
 
         async def hear(_: Event) -> None: ...
 
-        with pytest.raises(TypeError, match=r"nobody awaits what a listener returns, got the async .*hear"):
-            scheduler.on(Event, hear)
+        class Hearing:
+            async def __call__(self, _: Event) -> None: ...
+
+        for listener in (hear, Hearing()):
+            with pytest.raises(TypeError, match=r"nobody awaits what a listener returns, got the async .*[hH]ear"):
+                scheduler.on(Event, listener)
         with pytest.raises(TypeError, match="returns a context manager, got 3"):
             scheduler.around(3)  # type: ignore[arg-type]
 

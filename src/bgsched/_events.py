@@ -8,7 +8,6 @@ neither waits nor fails. What must not be dropped is read from the monitor, not 
 Flask app context, Django's connections, a bound logger.
 """
 
-import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from bgsched._current import CurrentRun
 from bgsched._runlog import LOGGER
+from bgsched.process import is_async
 from bgsched.request import Request
 from bgsched.run import Run
 
@@ -112,7 +112,7 @@ class Hooks:
             raise TypeError(f"on() takes a kind of event, such as RunFinished, got {kind!r}")
         if not callable(listener):
             raise TypeError(f"on() takes a function of one event, got {listener!r}")
-        if inspect.iscoroutinefunction(listener):
+        if is_async(listener):
             raise TypeError(
                 f"nobody awaits what a listener returns, got the async {listener!r}; "
                 "give a function that hands the event to your loop: loop.call_soon_threadsafe(...)"

@@ -25,7 +25,7 @@ from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, U
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
 from bgsched.timing import Timing, checked_timing
 
-__all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "policies_of"]
+__all__ = ["Pool", "Process", "ProcessOptions", "ProcessRegistry", "is_async", "policies_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class Process(Generic[P, R]):
         self.name = name
         self.timing: Timing | None = None if timing is None else checked_timing(timing)
         self.policies: Policies = policies or Policies()
-        self.is_async: bool = _is_async(function)
+        self.is_async: bool = is_async(function)
         self.registry = registry
         self.executor = executor
         self._signature = _signature(name, function)
@@ -472,7 +472,8 @@ def _take_after(process: Process[Any, Any], function: Callable[..., Any]) -> Non
     functools.update_wrapper(process, function, updated=())
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it returns what is to be awaited."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  an object that can be called may be async too
 
 
