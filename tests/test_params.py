@@ -1,5 +1,6 @@
 """Params: what goes in comes out equal, is checked when filed and when run, and is never shown when sensitive."""
 
+import functools
 import json
 import logging
 from collections.abc import Iterator
@@ -299,6 +300,15 @@ class TestProcesses:
         scheduler.run_now("p", params={"n": 1, "day": date(2026, 1, 1)})
         scheduler.run_pending()
         assert scheduler.monitor.runs()[0].result == [1, "2026-01-01"]
+
+    def test_a_hint_is_read_where_the_function_was_written(self, scheduler: Scheduler) -> None:
+        """However deep it is wrapped: the names in it are no names where the wrappers come from."""
+
+        @functools.cache
+        def work(day: "date", times: int) -> None: ...
+
+        scheduler.process("p")(functools.partial(work, times=2))
+        assert scheduler.run_now("p", params={"day": date(2026, 1, 1)}).params == {"day": "2026-01-01"}
 
     def test_none_as_default_is_taken_whatever_the_hint(self, scheduler: Scheduler) -> None:
         def work(day: date = None) -> list[Any]:  # type: ignore[assignment]  # noqa: RUF013  as many write it

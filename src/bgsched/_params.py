@@ -61,7 +61,7 @@ def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
     """Return the annotation without forward references; `Unread` for one that cannot be read here."""
     code = inspect.unwrap(function)
     while isinstance(code, partial):
-        code = code.func
+        code = inspect.unwrap(code.func)
     called = vars(code).get("__init__") if isinstance(code, type) else type(code).__call__
     known = getattr(code, "__globals__", None) or getattr(called, "__globals__", {})
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
