@@ -538,15 +538,21 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda: ProcessPool(0), "workers must be 1 or more, got 0"),
-            (lambda: ProcessPool(1, runs_per_worker=0), "runs_per_worker must be 1 or more, got 0"),
+            (lambda: ProcessPool(0), "workers must be a whole number from 1 to 2147483647, got 0"),
+            (
+                lambda: ProcessPool(1, runs_per_worker=0),
+                "runs_per_worker must be a whole number from 1 to 2147483647, got 0",
+            ),
             (lambda: ProcessPool(1, grace=2), "grace must be a timedelta that is not negative, got 2"),  # type: ignore[arg-type]
             (lambda: ProcessPool(1, start_method="fork"), "write 'forkserver' or 'spawn'"),  # type: ignore[arg-type]
             (lambda: ProcessPool(1, start_method="dream"), "start_method must be 'spawn'"),  # type: ignore[arg-type]
             (lambda: ProcessPool(1, initializer="x"), "initializer must be a function, got 'x'"),  # type: ignore[arg-type]
             (lambda: RemoteExecutor(3), "executor must be a concurrent.futures.Executor, got 3"),  # type: ignore[arg-type]
             (lambda: RemoteExecutor(ThreadPoolExecutor(1), port=70_000), "port must be 0..65535, got 70000"),
-            (lambda: RemoteExecutor(ThreadPoolExecutor(1), workers=0), "workers must be 1 or more, got 0"),
+            (
+                lambda: RemoteExecutor(ThreadPoolExecutor(1), workers=0),
+                "workers must be a whole number from 1 to 2147483647, got 0",
+            ),
             (lambda: Scheduler(executor=3), "executor must be ProcessPool(...), a concurrent.futures.Executor"),  # type: ignore[arg-type]
             (lambda: ProcessRegistry().process(executor="pool"), "or 'threads', got 'pool'"),  # type: ignore[call-overload]
         ],

@@ -138,9 +138,9 @@ class TestRetry:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"attempts": 0}, "attempts must be 1 or more, got 0"),
-            ({"attempts": "3"}, "attempts must be 1 or more, got '3'"),
-            ({"attempts": 2.5}, r"attempts must be 1 or more, got 2\.5"),
+            ({"attempts": 0}, "attempts must be a whole number from 1 to 2147483647, got 0"),
+            ({"attempts": "3"}, "attempts must be a whole number from 1 to 2147483647, got '3'"),
+            ({"attempts": 2.5}, r"attempts must be a whole number from 1 to 2147483647, got 2\.5"),
             ({"backoff": 0.5}, r"backoff must be 1 or more, got 0\.5"),
             ({"backoff": float("nan")}, "backoff must be 1 or more, got nan"),
             ({"backoff": "twice"}, "backoff must be 1 or more, got 'twice'"),

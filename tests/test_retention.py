@@ -206,7 +206,7 @@ def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
     [
         ({"success": timedelta(days=-1)}, "success must not be negative"),
         ({"complete": 3}, "complete must be a timedelta, got 3"),
-        ({"per_process": 0}, "per_process must be 1 or more, got 0"),
+        ({"per_process": 0}, "per_process must be a whole number from 1 to 2147483647, got 0"),
         ({"by_status": {"killed": timedelta(days=-1)}}, r"by_status\['killed'\] must not be negative"),
         ({"by_status": timedelta(1)}, "by_status must be a mapping, got"),
         ({"by_status": {"kiled": None}}, "a key of by_status must be one of .*did you mean"),

@@ -85,7 +85,7 @@ class Scheduler:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
         TypeError: *store* is neither, or another argument is not of its kind.
-        ValueError: *workers* or *async_limit* is not positive, or *executor* executes nothing.
+        ValueError: *workers* or *async_limit* is no whole number from 1, or *executor* executes nothing.
     """
 
     def __init__(

@@ -335,15 +335,16 @@ class TestBadInput:
             scheduler.kill(id)
 
     def test_no_workers(self) -> None:
-        with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
+        with pytest.raises(ValueError, match="workers must be a whole number from 1 to 2147483647, got 0"):
             Scheduler(workers=0)
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"workers": "4"}, "workers must be 1 or more, got '4'"),
-            ({"workers": None}, "workers must be 1 or more, got None"),
-            ({"async_limit": 2.5}, r"async_limit must be 1 or more, got 2\.5"),
+            ({"workers": "4"}, "workers must be a whole number from 1 to 2147483647, got '4'"),
+            ({"workers": None}, "workers must be a whole number from 1 to 2147483647, got None"),
+            ({"workers": 2**31}, "workers must be a whole number from 1 to 2147483647, got 2147483648"),
+            ({"async_limit": 2.5}, r"async_limit must be a whole number from 1 to 2147483647, got 2\.5"),
             ({"processes": [len]}, "processes must be a ProcessRegistry, got "),
             ({"retention": timedelta(1)}, "retention must be a Retention, got "),
             ({"clock": 5}, "clock must be a Clock, got 5"),

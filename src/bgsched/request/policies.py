@@ -91,14 +91,8 @@ def _span(name: str, value: object) -> timedelta:
     return value
 
 
-def check_count(name: str, value: object) -> None:
-    """Raise ValueError for what counts nothing."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value!r}")
-
-
-def _check_stored(name: str, value: object, least: int = -_HIGHEST) -> None:
-    """Raise ValueError for what is no whole number that every store can hold."""
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError for what is no whole number from *least* that every store can hold."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _HIGHEST:
         raise ValueError(f"{name} must be a whole number from {least} to {_HIGHEST}, got {value!r}")
 
@@ -198,8 +192,8 @@ class Policies:
             raise ValueError(f"retry must be Retry(attempts=...), got {self.retry!r}")  # noqa: TRY004  as its neighbours
         if self.limit is not None:
             check_count("limit", self.limit)
-        _check_stored("max_reruns", self.max_reruns, least=0)
-        _check_stored("priority", self.priority)
+        check_count("max_reruns", self.max_reruns, least=0)
+        check_count("priority", self.priority, least=-_HIGHEST)
         scope: object = self.overlap_scope
         if not isinstance(scope, tuple) and scope not in ("request", "process"):
             raise ValueError(
