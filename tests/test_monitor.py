@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,16 @@ class TestOddQuestions:
             for ask in (monitor.request, monitor.why):
                 with pytest.raises(UnknownRequestError):
                     ask(odd)
+
+    def test_names_that_are_enums_of_texts(self, scheduler: Scheduler) -> None:
+        class Work(str, Enum):  # noqa: UP042  as hosts have them: str() of one is its name
+            SEND = "send"
+
+        scheduler.process(Work.SEND)(lambda: None)
+        request = scheduler.schedule(Work.SEND, Immediate(), id=Work.SEND)
+        scheduler.run_pending()
+        assert [run.request_id for run in scheduler.monitor.runs(Work.SEND)] == ["send"]
+        assert scheduler.monitor.request(Work.SEND).created_at == request.created_at
 
     def test_numbers_beyond_every_id(self, any_store: Store) -> None:
         monitor = Monitor(any_store)

@@ -412,4 +412,7 @@ def _bounded(number: Any) -> Any:
 
 def _storable(text: Any) -> Any:
     """Return a text, if there is one, as every store can compare it: what none can hold is found in none."""
-    return text if text is None else clean(str(text), len(str(text)))
+    if text is None:
+        return None
+    text = text if isinstance(text, str) else str(text)  # the value of an enum of texts, not its name
+    return clean(text, len(text))
