@@ -151,7 +151,7 @@ class Desk:
         if isinstance(wanted, UnreadableTiming):
             raise TimingError(f"the timing of request {request.id!r} {wanted.describe()}; give a new one")
         kept = {name: value for name, value in changes.items() if value is not None}
-        _check_asker(kept.get("user"), kept.get("channel", request.channel))
+        _check_asker(kept.get("user"), kept.get("channel", ""))
         bound = {} if params is None else self._bind(request, params)
         return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **bound, **kept))
 

@@ -8,7 +8,7 @@ clock says *how long* (it never goes back).
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 __all__ = ["Clock", "Signal", "SystemClock"]
 
@@ -37,7 +37,6 @@ class Signal(threading.Event):
         self._followers.discard(follower)
 
 
-@runtime_checkable
 class Clock(Protocol):
     """What the scheduler needs to know about time."""
 

@@ -106,7 +106,7 @@ class Scheduler:
         check_count("async_limit", async_limit)
         _check_kind("processes", ProcessRegistry, processes)
         _check_kind("retention", Retention, retention)
-        _check_kind("clock", Clock, clock)
+        _check_clock(clock)
         self._zone = zone_key(timezone)
         self.store: Store = _opened(store)
         self.processes: ProcessRegistry = processes if processes is not None else ProcessRegistry()
@@ -635,6 +635,16 @@ class Scheduler:
 def _check_kind(name: str, kind: type, given: object) -> None:
     if given is not None and not isinstance(given, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {given!r}")
+
+
+def _check_clock(given: object) -> None:
+    """Raise TypeError for what tells no time; a clock of the host's may be a proxy or a mock."""
+    if given is None:
+        return
+    lacks = [name for name in ("now", "monotonic", "wait") if not callable(getattr(given, name, None))]
+    if lacks or isinstance(given, type):
+        hint = f", which has no {' and no '.join(lacks)}" if lacks else ", which is a class"
+        raise TypeError(f"clock must be a Clock, got {given!r}{hint}")
 
 
 def _opened(store: Store | str | None) -> Store:

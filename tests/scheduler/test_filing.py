@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from scheduler._asked import T0, runs_of
@@ -315,6 +317,14 @@ class TestBadInput:
         with pytest.raises(UnknownProcessError):
             scheduler.run_now(id)
 
+    def test_who_asked_before_is_not_judged_again(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        request = replace(scheduler.run_now("p"), id="old", channel="x" * 201)
+        scheduler.store.file([request])
+        assert scheduler.reschedule("old").channel == request.channel
+        with pytest.raises(ValueError, match="a channel is a string of 0 to 200 characters"):
+            scheduler.reschedule("old", channel="x" * 201)
+
     def test_a_request_or_run_in_place_of_its_id(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda: None)
         request: Any = scheduler.schedule("p", Immediate(), id="mine")
@@ -347,7 +357,8 @@ class TestBadInput:
             ({"async_limit": 2.5}, r"async_limit must be a whole number from 1 to 2147483647, got 2\.5"),
             ({"processes": [len]}, "processes must be a ProcessRegistry, got "),
             ({"retention": timedelta(1)}, "retention must be a Retention, got "),
-            ({"clock": 5}, "clock must be a Clock, got 5"),
+            ({"clock": Mock(spec=["now", "wait"])}, "clock must be a Clock, got .*, which has no monotonic"),
+            ({"clock": ManualClock}, "clock must be a Clock, got .*, which is a class"),
             ({"around": 5}, r"around\(\) takes a function of the run that returns a context manager, got 5"),
             ({"around": [5]}, r"around\(\) takes a function of the run that returns a context manager, got 5"),
         ],
