@@ -514,11 +514,15 @@ class TestRefusals:
         with pytest.raises(ExecutorError, match="defined inside another function"):
             scheduler.start()
 
-    def test_so_is_one_that_is_registered_later(self) -> None:
+    def test_one_of_a_module_that_is_imported_later_is_declared(self) -> None:
+        """While its decorator is at work, nothing is found yet under the name of the function."""
+
+        def later() -> None: ...
+
+        later.__module__, later.__qualname__ = work.__name__, "later"
         with Scheduler(executor=ProcessPool(1)) as scheduler:
-            with pytest.raises(ExecutorError, match="defined inside another function"):
-                scheduler.process("p", timing=Schedule(Daily(at="02:00")))(a_closure())
-            assert scheduler.monitor.requests() == []
+            scheduler.process("p", timing=Schedule(Daily(at="02:00")))(later)
+            assert [request.id for request in scheduler.monitor.requests()] == ["p"]
 
     def test_so_is_a_hook(self) -> None:
         scheduler = Scheduler(processes=work.registry, executor=ProcessPool(1), around=lambda _: ExitStack())

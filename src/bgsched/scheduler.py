@@ -169,8 +169,7 @@ class Scheduler:
     def registered(self, process: Process[Any, Any]) -> None:
         """Declare the timing of a process that was registered while the scheduler runs.
 
-        Raises:
-            ExecutorError: its executor cannot execute it.
+        Whether its executor can execute it is not known yet: its name may stand in its module only after this.
         """
         if self._engine is not None:
             self._declare(process)
@@ -571,6 +570,8 @@ class Scheduler:
         try:
             engine.sign_on()
             for process in self.processes:
+                if process.timing is not None:
+                    self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
@@ -583,9 +584,7 @@ class Scheduler:
         return engine
 
     def _declare(self, process: Process[Any, Any]) -> None:
-        """Make what the code declares true, if it can be executed here."""
-        if process.timing is not None:
-            self._crew.check(process)
+        """Make what the code declares true."""
         now = self._clock.now()
         self.store.change(process.name, lambda request: self._desk.declared(process, request, now), now)
 
