@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -277,6 +277,20 @@ class TestProcesses:
         assert request.params == {"day": "2026-01-31"}
         assert scheduler.monitor.runs()[0].result == {"day": "2026-01-31"}
         assert made(date(2026, 1, 31)) == Closing(date(2026, 1, 31))
+
+    @pytest.mark.parametrize("kind", ["inherits", "named tuple"])
+    def test_hints_of_a_class_without_an_init_of_its_own_are_read(self, scheduler: Scheduler, kind: str) -> None:
+        class Base:
+            def __init__(self, day: "date") -> None: ...
+
+        class Inherits(Base): ...
+
+        class Tuple(NamedTuple):
+            day: "date"
+
+        classes: dict[str, Callable[..., Any]] = {"inherits": Inherits, "named tuple": Tuple}
+        scheduler.process("p")(classes[kind])
+        assert scheduler.run_now("p", params={"day": date(2026, 1, 1)}).params == {"day": "2026-01-01"}
 
     def test_a_hint_that_cannot_be_read_is_named_where_it_would_be_needed(self, scheduler: Scheduler) -> None:
         """As of a name that is imported under TYPE_CHECKING; to ask for a hint would not help whoever wrote one."""

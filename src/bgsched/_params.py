@@ -6,6 +6,7 @@ imports) counts as no hint: such a param is plain JSON, and what does not fit is
 
 import dataclasses
 import inspect
+import sys
 import threading
 import types
 import typing
@@ -62,8 +63,10 @@ def _resolved(function: Callable[..., Any], annotation: Any) -> Any:
     code = inspect.unwrap(function)
     while isinstance(code, partial):
         code = inspect.unwrap(code.func)
-    called = vars(code).get("__init__") if isinstance(code, type) else type(code).__call__
-    known = getattr(code, "__globals__", None) or getattr(called, "__globals__", {})
+    called = getattr(code, "__init__" if isinstance(code, type) else "__call__", None)
+    known = getattr(code, "__globals__", None) or getattr(called, "__globals__", None)
+    if known is None:  # a class whose __init__ is not written in Python, such as a named tuple
+        known = getattr(sys.modules.get(getattr(code, "__module__", None) or ""), "__dict__", {})
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, known, {})["it"]
