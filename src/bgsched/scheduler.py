@@ -49,6 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _EXIT_TIMEOUT = 5.0
+_LONGEST_TIMEOUT = 1e9  # seconds, which are thirty years; much longer ones are none to Python's locks
 _SHORTEST_TURN = 0.5  # seconds that a shutdown waits for a thread that starts or stops, even where it has no time
 _MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
@@ -188,7 +189,7 @@ class Scheduler:
         slow that thousands of events wait, further ones are dropped, and how many is logged. `Event` is every kind.
 
         Raises:
-            TypeError: *kind* is no kind of event.
+            TypeError: *kind* is no kind of event, or *listener* is async: nobody would await it.
         """
         return self._hooks.on(kind, listener)
 
@@ -430,7 +431,7 @@ class Scheduler:
         if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         now = self._clock.monotonic()
-        deadline = now if not wait else None if timeout is None else now + timeout
+        deadline = now if not wait else None if timeout is None else now + min(timeout, _LONGEST_TIMEOUT)
         if not self._may_shut_down(deadline):
             return ShutdownReport(tuple(live.run for live in self._live_runs()))
         try:

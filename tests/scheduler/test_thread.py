@@ -1,5 +1,6 @@
 """The thread of a started scheduler: how it starts, goes on, stops, and leaves with its host."""
 
+import math
 import subprocess
 import sys
 import threading
@@ -71,6 +72,10 @@ class TestThread:
         scheduler = Scheduler(store)
         yield scheduler
         scheduler.shutdown(timeout=5)
+
+    @pytest.mark.parametrize("timeout", [math.inf, 10**400])
+    def test_a_shutdown_may_have_all_time_there_is(self, scheduler: Scheduler, timeout: float) -> None:
+        assert scheduler.start().shutdown(timeout=timeout).clean
 
     def test_it_runs_what_is_filed(self, scheduler: Scheduler) -> None:
         done = threading.Event()
