@@ -202,6 +202,20 @@ def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "retention", [Retention(success=timedelta.max, other=timedelta.max), Retention(complete=timedelta.max)]
+)
+def test_an_age_beyond_all_records_keeps_them(store: SQLiteStore, retention: Retention) -> None:
+    clock = ManualClock()
+    scheduler = Scheduler(store, clock=clock, retention=retention)
+    scheduler.process("work")(lambda: None)
+    scheduler.run_now("work")
+    scheduler.run_pending()
+    clock.advance(timedelta(days=20))
+    scheduler.run_pending()
+    assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SUCCESS]
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"success": timedelta(days=-1)}, "success must not be negative"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from bgsched.request import RequestStatus, Retention
@@ -14,6 +14,7 @@ __all__ = ["purge"]
 
 _LOOK = 10  # runs at least beside those that may be deleted: the newest of their requests, say
 _MOST_REQUESTS = 50
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR = datetime(9999, 12, 30, tzinfo=UTC)
 
 
@@ -49,16 +50,21 @@ def _oldest_kept(retention: Retention, now: datetime) -> datetime:
     if retention.per_process is not None:
         return _FAR
     ages = [age for age in (retention.complete, *map(retention.age_of, FINAL)) if age is not None]
-    return now - min(ages) if ages else datetime(1970, 1, 1, tzinfo=UTC)
+    return _earlier(now, min(ages)) if ages else _FIRST
+
+
+def _earlier(now: datetime, age: timedelta) -> datetime:
+    """Return the instant so long before *now*; of an age beyond all records, one that is before all of them."""
+    return now - min(age, now - _FIRST)
 
 
 def _is_stale(aged: Aged, retention: Retention, now: datetime, surplus: _Surplus) -> bool:
     age = retention.age_of(aged.status)
-    return (age is not None and aged.finished_at < now - age) or surplus.covers(aged)
+    return (age is not None and aged.finished_at < _earlier(now, age)) or surplus.covers(aged)
 
 
 def _is_over(aged: Aged, retention: Retention, now: datetime) -> bool:
-    return retention.complete is not None and aged.finished_at < now - retention.complete
+    return retention.complete is not None and aged.finished_at < _earlier(now, retention.complete)
 
 
 def purge(
