@@ -186,16 +186,19 @@ class TestCodecs:
         with pytest.raises(MisfitError, match=r"result\[0\] is a whole number of thousands of digits"):
             as_json([10**5_000], "result")
 
-    def test_an_alias_that_contains_itself_is_json(self) -> None:
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_an_alias_that_contains_itself(self, *, inside: bool) -> None:
         class Alias:
-            """What ``type Tree = list[Tree]`` makes, from Python 3.12."""
+            """What ``type Tree = list[Tree] | date`` makes, from Python 3.12."""
 
             __value__: Any
 
         tree: Any = Alias()
-        tree.__value__ = list[tree]
-        codec = codec_for(tree)
-        assert codec.load(codec.store([[], [[]]], "x"), "x") == [[], [[]]]
+        tree.__value__ = list[tree] | date
+        codec_for(tree)
+        codec = codec_for(list[tree] if inside else tree)
+        value = [[], [[date(2026, 1, 1)]]]
+        assert codec.load(codec.store(value, "x"), "x") == value
 
     def test_a_value_that_cannot_be_compared_is_a_value(self) -> None:
         assert codec_for(Decimal | None).store(Decimal("sNaN"), "x") == "sNaN"

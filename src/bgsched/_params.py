@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import timedelta
 from enum import Enum
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import PurePath
 from typing import Any
 
@@ -162,14 +162,31 @@ _open = _Open()
 
 
 def _alias(hint: Any) -> Codec:
-    """Return the codec of what ``type Alias = ...`` stands for; one inside itself is JSON as it is."""
+    """Return the codec of what ``type Alias = ...`` stands for."""
     if hint in _open.aliases:
-        return _PLAIN
+        return _Again(hint)
     _open.aliases.add(hint)
     try:
         return codec_for(hint.__value__)
     finally:
         _open.aliases.discard(hint)
+
+
+class _Again(Codec):
+    """The codec of an alias inside itself, which is read when it is first needed."""
+
+    def __init__(self, alias: Any) -> None:
+        self._alias = alias
+
+    @cached_property
+    def _codec(self) -> Codec:
+        return codec_for(self._alias)
+
+    def store(self, value: Any, path: str) -> Any:
+        return self._codec.store(value, path)
+
+    def load(self, data: Any, path: str) -> Any:
+        return self._codec.load(data, path)
 
 
 def _literal(values: Iterable[Any]) -> Codec:
