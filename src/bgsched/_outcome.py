@@ -6,6 +6,7 @@ for its next attempt. What a user's objects do when they are written down (a ``_
 characters) must not get any further than here.
 """
 
+import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -37,6 +38,7 @@ __all__ = [
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_MESSAGE = 10_000
 _LONGEST_TRACEBACK = 100_000
+_LARGEST_RESULT = 16_000_000
 _HERE = str(Path(__file__).parent)
 
 
@@ -93,13 +95,26 @@ def returned(live: LiveRun, result: Any) -> Outcome:
     if result is None and not live.asked:
         return _DONE
     try:
-        result = as_json(result, "result")
+        result = _kept(result)
     except BaseException as problem:  # noqa: BLE001  a result may do anything when it is looked at
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
     if live.asked and live.looked:
         return Outcome(status=RunStatus.KILLED, result=result, reason=f"{_asked(live)}; it saw that and returned")
     return Outcome(status=RunStatus.SUCCESS, result=result)
+
+
+def _kept(result: Any) -> Any:
+    """Return *result* as JSON that every store takes in a moment: what is larger would hold up all other reports."""
+    kept = as_json(result, "result")
+    if isinstance(kept, str | list | dict):
+        size = len(json.dumps(kept, ensure_ascii=False))
+        if size > _LARGEST_RESULT:
+            raise ValueError(
+                f"it has {size:,} characters as JSON, more than {_LARGEST_RESULT:,}; "
+                "put it where it belongs, and return where that is"
+            )
+    return kept
 
 
 def failed(live: LiveRun, failure: BaseException) -> Outcome:

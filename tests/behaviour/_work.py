@@ -238,6 +238,8 @@ def misbehave(how: str) -> Any:  # noqa: C901, PLR0912  a list of bad manners
         _in_threads()
     if how == "returns no JSON":
         return object()
+    if how == "returns too much":
+        return ["x" * 16_000_000]
     if how == "returns itself":
         endless: list[Any] = []
         endless.append(endless)

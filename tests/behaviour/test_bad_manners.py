@@ -73,6 +73,7 @@ LOGGED = {
     "prints bytes": "\\xff\\x00binary",
     "returns no JSON": "the result was not kept: result is of type object, which is not JSON; ",
     "returns itself": "the result was not kept: maximum recursion depth exceeded",
+    "returns too much": "the result was not kept: it has 16,000,004 characters as JSON, more than 16,000,000; put it ",
 }
 
 
