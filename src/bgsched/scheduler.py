@@ -570,17 +570,18 @@ class Scheduler:
         engine.paused = self._paused
         try:
             engine.sign_on()
+            self._engine = engine  # from here on, a process that is registered is declared by who registers it
             for process in self.processes:
                 if process.timing is not None:
                     self._crew.check(process)
                 self._declare(process)
                 self._look_for_leaders(process)
         except BaseException:
+            self._engine = None
             with contextlib.suppress(Exception):
                 engine.sign_off()
             engine.let_go()
             raise
-        self._engine = engine
         engine.paused = self._paused  # it may have been paused or resumed meanwhile
         return engine
 

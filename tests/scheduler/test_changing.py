@@ -1,6 +1,8 @@
 """Requests that are changed: unscheduled, rescheduled, run now, deleted, declared by the code."""
 
+import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from scheduler._asked import T0, runs_of, statuses
@@ -149,6 +151,24 @@ class TestDeclared:
         monitor = Monitor(store)
         assert [run.fire_time for run in monitor.runs()[::-1]] == [T0, T0 + timedelta(minutes=50)]
         assert len(monitor.requests()) == 1
+
+    def test_one_that_is_registered_while_a_scheduler_starts_is_declared(
+        self, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler = self.make(store, clock, Schedule(EveryMinutes(50)))
+        change = store.change
+
+        def registered_meanwhile(*words: Any, **named: Any) -> object:
+            monkeypatch.setattr(store, "change", change)
+            register = scheduler.process("hourly", timing=Schedule(EveryMinutes(60)))
+            other = threading.Thread(target=register, args=(lambda: None,))
+            other.start()
+            other.join()
+            return change(*words, **named)
+
+        monkeypatch.setattr(store, "change", registered_meanwhile)
+        scheduler.run_pending()
+        assert [request.id for request in scheduler.monitor.requests()] == ["hourly", "nightly"]
 
     def test_what_was_changed_at_run_time_stays(self, store: Store, clock: ManualClock) -> None:
         timing = Schedule(EveryMinutes(50))
