@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -505,9 +505,9 @@ class Scheduler:
         For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs.
 
         Raises:
-            SchedulerStateError: the scheduler's thread runs.
+            SchedulerStateError: the scheduler's thread runs; or a run calls it that is waited for on another thread.
         """
-        with self._lifecycle:
+        with self._turn():
             if self._loop is not None:
                 raise SchedulerStateError(
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
@@ -520,6 +520,17 @@ class Scheduler:
             finally:
                 _runlog.release()
             return engine.next_due()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lifecycle; a run does not wait for it, as who has it may be waiting for that run."""
+        run = self._run_around()
+        if not self._lifecycle.acquire(blocking=run is None):
+            raise SchedulerStateError(f"run {run and run.id} is waited for meanwhile, so it cannot call run_pending()")
+        try:
+            yield
+        finally:
+            self._lifecycle.release()
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""

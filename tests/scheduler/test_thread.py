@@ -217,6 +217,20 @@ class TestThread:
             assert scheduler._engine is not None
             assert scheduler._engine.paused
 
+    def test_a_run_that_is_waited_for_cannot_call_run_pending(self, scheduler: Scheduler) -> None:
+        async def impatient() -> None:
+            scheduler.run_pending()
+
+        scheduler.process("impatient")(impatient)
+        scheduler.run_now("impatient")
+        scheduler.run_pending()
+        (run,) = scheduler.monitor.runs()
+        assert run.error is not None
+        assert (run.error.type, run.error.message) == (
+            "SchedulerStateError",
+            f"run {run.id} is waited for meanwhile, so it cannot call run_pending()",
+        )
+
     def test_run_pending_is_for_a_scheduler_without_a_thread(self, scheduler: Scheduler) -> None:
         with scheduler, pytest.raises(SchedulerStateError, match="own thread"):
             scheduler.run_pending()
