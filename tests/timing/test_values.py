@@ -192,6 +192,15 @@ class TestGapAndFold:
         schedule = t.Schedule(t.Hourly(minute=30), start=start, timezone="America/New_York")
         assert times(schedule, datetime(2026, 3, 8, tzinfo=UTC), 1, "America/New_York") == ["03-08 03:30"]
 
+    def test_two_that_coincide_after_a_shift_are_counted_as_one_from_any_instant(self) -> None:
+        """Lord Howe's clocks went back by half an hour at 15:00: those of 15:00 and 15:30 are at 15:30 both."""
+        start, shift = datetime(1989, 10, 28, 14, tzinfo=UTC), datetime(1990, 3, 3, 15, tzinfo=UTC)
+        schedule = t.Schedule(t.Hourly(minute=0), start=start, timezone="Australia/Lord_Howe")
+        until = shift + timedelta(hours=12)
+        for minutes in range(-90, 180):
+            after = shift + timedelta(minutes=minutes)
+            assert schedule.count_fire_times(after, until) == len(list(schedule.fire_times(after, until)))
+
     def test_nothing_on_whole_seconds_lies_between_two_of_them(self) -> None:
         schedule = t.Schedule(t.Cron("* * * * * *", seconds="first"))
         after = datetime(2026, 1, 1, 0, 0, 0, 100, tzinfo=UTC)

@@ -114,7 +114,7 @@ class HourlyAt:
         """Count the instants in ``after < t <= until``; two that coincide, which only a transition brings, are one."""
         low, high = after // MICRO, until // MICRO
         count = self._index(high) - self._index(low)
-        for span in self._zone.spans(low, high)[1:]:
+        for span in self._zone.spans(low - 2 * _HOUR, high)[1:]:  # of one before *low*, two may coincide after it
             step = max(self._steps_to(span.start), 0)
             while self._nth(step) <= span.start + 2 * _HOUR:
                 this, that = self._nth(step), self._nth(step + 1)
