@@ -524,7 +524,7 @@ class Scheduler:
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         """Hold the lifecycle; a run does not wait for it, as who has it may be waiting for that run."""
-        run = self._run_around()
+        run = current_among(self._live_runs())
         if not self._lifecycle.acquire(blocking=run is None):
             raise SchedulerStateError(f"run {run and run.id} is waited for meanwhile, so it cannot call run_pending()")
         try:
