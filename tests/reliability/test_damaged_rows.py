@@ -1,5 +1,6 @@
 """Every column of every table, with what nobody of ours wrote: whatever a row holds, it stops nobody else."""
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bgsched import Immediate, Later, OnAbandon, Overlap, RunStatus, Scheduler, SQLiteStore
+from bgsched import Immediate, Later, OnAbandon, Overlap, Retention, RunStatus, Scheduler, SQLiteStore
 from bgsched.request import Policies
 from bgsched.stores import _columns
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, FixedPlanner, sign_on
 
 SECOND = timedelta(seconds=1)
+PATIENCE = 30.0
 GARBAGE = ["'x'", "x'00ff'", "9e18", "-5", "NULL", "''", "'[1'", "'{}'", "0", "1.5", "9223372036854775807"]
 RERUN = Policies(on_abandon=OnAbandon.RERUN)
 
@@ -74,3 +76,20 @@ def goes_on(path: Path, prepare: Callable[[Scheduler], None], damage: str) -> bo
         rests = scheduler._engine.longest_wait() > 0
         scheduler.shutdown()
         return rests and [run.status for run in scheduler.monitor.runs(request=good.id)] == [RunStatus.SUCCESS]
+
+
+def test_runs_that_belong_to_each_other_hold_up_no_purge(tmp_path: Path) -> None:
+    with closing(SQLiteStore(tmp_path / "circle.db")) as store:
+        scheduler = Scheduler(store, clock=(clock := ManualClock(T0)))
+        scheduler.process("p")(lambda: None)
+        for _ in range(3):
+            scheduler.run_now("p")
+            scheduler.run_until_idle()
+            clock.advance(1)
+        scheduler.shutdown()
+        with store.transaction() as tx:
+            tx._connection.execute("UPDATE bgsched_runs SET parent_id = 3 - id WHERE id < 3")
+        purging = threading.Thread(target=store.purge, args=(Retention(), T0 + timedelta(days=99)), daemon=True)
+        purging.start()
+        purging.join(PATIENCE)
+        assert not purging.is_alive()

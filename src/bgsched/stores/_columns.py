@@ -168,13 +168,13 @@ def has_newer(runs: str) -> str:
 def _last_of_family(runs: str) -> str:
     """Return the id of the last run in the family of a ``run``: up to the outermost group, then down by last members.
 
-    Most runs have no family, and no more is asked for them.
+    Most runs have no family, and no more is asked for them. UNION looks at each once: damage may make a circle.
     """
     up = f"SELECT parent.id, parent.parent_id FROM up JOIN {runs} AS parent ON parent.id = up.parent_id"  # noqa: S608
     last_member = f"SELECT max(member.id) FROM {runs} AS member WHERE member.parent_id"  # noqa: S608
     down = f"SELECT ({last_member} = down.id) FROM down WHERE down.id IS NOT NULL"  # noqa: S608
     last = (
-        f"WITH RECURSIVE up (id, parent_id) AS (SELECT run.id, run.parent_id UNION ALL {up}), "  # noqa: S608
-        f"down (id) AS (SELECT min(id) FROM up UNION ALL {down}) SELECT max(id) FROM down"
+        f"WITH RECURSIVE up (id, parent_id) AS (SELECT run.id, run.parent_id UNION {up}), "  # noqa: S608
+        f"down (id) AS (SELECT min(id) FROM up UNION {down}) SELECT max(id) FROM down"
     )
     return f"CASE WHEN run.parent_id IS NULL AND ({last_member} = run.id) IS NULL THEN run.id ELSE ({last}) END"
