@@ -217,6 +217,18 @@ class TestManyAtOnce:
         assert store.reader().ended(None, T0, T0) == []
         assert [run.owner for run in store.held("a")] == ["a"]
 
+    def test_an_owner_sees_what_it_holds_while_others_delete_it(self, make_store: Callable[..., PostgresStore]) -> None:
+        """It looks with each heartbeat; were it to wait here, all its other runs would."""
+        store, other = make_store(), make_store()
+        store.file([make_request()])
+        (run,) = claim(store, "a")
+        with other.transaction() as tx:
+            tx.delete_request("r")
+            assert tx.get_requests(["r"]) == []
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(store.held, "a").result(SECOND.total_seconds()) == [run]
+        assert store.held("a") == []
+
     def test_a_member_that_starts_while_its_group_is_killed_hears_of_it(
         self, make_store: Callable[..., PostgresStore], waiting: Callable[[], bool]
     ) -> None:

@@ -193,6 +193,15 @@ class PostgresReader:
         )
         return frozenset(row[0] for row in rows)
 
+    def held(self, owner: str) -> list[Run]:
+        """Return what `Store.held` promises."""
+        rows = self._ask(
+            f"SELECT {RUN} FROM {self._schema}.runs WHERE owner = %s AND {_columns.active_by()} AND {ACTIVE} "
+            "ORDER BY id",
+            owner,
+        )
+        return [_rows.run_from_row(row) for row in rows]
+
     def first_waiting(self) -> Run | None:
         """Look for the holder of each by itself; NOT EXISTS may read all that goes on."""
         schema = self._schema

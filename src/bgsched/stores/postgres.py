@@ -234,6 +234,10 @@ class PostgresStore(Store):
         expired = f"SELECT 1 FROM {self._place}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"  # noqa: S608
         return super().reap(now) if self._readers.once(expired) else []
 
+    def held(self, owner: str) -> list[Run]:
+        """Return the active runs of *owner*, without waiting for who deletes or ends one of them just now."""
+        return self.reader().held(owner)
+
     def gone(self, tx: AnyTransaction, now: datetime) -> list[str]:  # noqa: ARG002  whatever the client's clock says
         """Return the owners whose lease ran out by the server's clock."""
         assert isinstance(tx, PostgresTransaction)  # noqa: S101  it is ours
