@@ -42,23 +42,16 @@ class Loop:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it was told to leave."""
-        return self._stopping.is_set()
-
     def tell(self, deadline: float | None) -> None:
-        """Tell the thread to leave once what runs has come to its end, at *deadline* on the monotonic clock at last."""
+        """Tell the thread to leave once what runs has come to its end, at *deadline* on the monotonic clock at last.
+
+        Told again, it takes the earliest of the deadlines.
+        """
         self._engine.leaving = True
-        self._deadline = deadline
+        if deadline is not None:
+            self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
         self._stopping.set()
         self._wake.set()
-
-    def hurry(self, deadline: float) -> None:
-        """Let a thread that was told to leave wait for its runs no longer than until *deadline*."""
-        if self.is_stopping and (self._deadline is None or deadline < self._deadline):
-            self._deadline = deadline
-            self._wake.set()
 
     def stop(self, deadline: float | None) -> tuple[Run, ...]:
         """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""

@@ -50,7 +50,7 @@ R = TypeVar("R")
 
 _EXIT_TIMEOUT = 5.0
 _LONGEST_TIMEOUT = 1e9  # seconds, which are thirty years; much longer ones are none to Python's locks
-_SHORTEST_TURN = 0.5  # seconds that a shutdown waits for a thread that starts or stops, even where it has no time
+_TURN = 0.5  # seconds that a shutdown whose time is over waits for a thread that starts, or that stops for it
 _MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
 
@@ -405,6 +405,8 @@ class Scheduler:
                 undo.callback(self.store.unlisten, self._hear)
                 _runlog.capture()
                 undo.callback(_runlog.release)
+                if self._engine is not engine:  # a signal handler on this thread has shut it down meanwhile
+                    return self
                 self._loop = Loop(engine, self._clock, self._wake)  # before it starts: runs may end at once
                 undo.callback(setattr, self, "_loop", None)
                 self._loop.start()
@@ -432,42 +434,41 @@ class Scheduler:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         now = self._clock.monotonic()
         deadline = now if not wait else None if timeout is None else now + min(timeout, _LONGEST_TIMEOUT)
-        if not self._may_shut_down(deadline):
+        loop = self._loop
+        if not self._may_shut_down(loop, deadline):
             return ShutdownReport(tuple(live.run for live in self._live_runs()))
         try:
-            return ShutdownReport(self._shut_down(deadline))
+            return ShutdownReport(self._shut_down(self._loop or loop, deadline))
         finally:
             self._lifecycle.release()
 
-    def _may_shut_down(self, deadline: float | None) -> bool:
+    def _may_shut_down(self, loop: Loop | None, deadline: float | None) -> bool:
         """Take the lifecycle, until *deadline*; ``False``: it is not to be had, and all was told to stop."""
-        loop, engine = self._loop, self._engine
+        if loop is not None:
+            loop.tell(deadline)
         if self.store.is_at_work():
-            if loop is not None:
-                loop.tell(deadline)
             return False
         if deadline is None:
             return self._lifecycle.acquire()
-        if loop is not None:
-            loop.hurry(deadline)
-        if self._lifecycle.acquire(timeout=max(_SHORTEST_TURN, deadline - self._clock.monotonic())):
+        engine = self._engine
+        if self._lifecycle.acquire(timeout=max(0.0, deadline - self._clock.monotonic()) + _TURN):
             return True
         if engine is not None:
             engine.stop_all(StopCause.SHUTDOWN)
         return False
 
-    def _shut_down(self, deadline: float | None) -> tuple[Run, ...]:
+    def _shut_down(self, loop: Loop | None, deadline: float | None) -> tuple[Run, ...]:
         """Stop the thread, or what `run_pending` left; return the runs that were left."""
-        loop = self._loop
         if loop is None:
             self._leave_inline(deadline)
             return ()
         left = loop.stop(deadline)
-        self.store.unlisten(self._hear)
-        self._crew.stop()
-        self._settle(deadline)
-        _runlog.release()
-        self._loop = self._engine = None
+        if self._loop is loop:  # another shutdown, which we waited for or which interrupted us, may have done the rest
+            self.store.unlisten(self._hear)
+            self._crew.stop()
+            self._settle(deadline)
+            _runlog.release()
+            self._loop = self._engine = None
         return left
 
     def __enter__(self) -> Self:

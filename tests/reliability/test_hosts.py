@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -39,6 +39,7 @@ from bgsched import (
     SchedulerStateError,
     SQLiteStore,
     StoreUnavailableError,
+    _runlog,
     current_run,
 )
 from bgsched._engine import LEASE
@@ -407,6 +408,68 @@ class TestExits:
         scheduler.run_now("p")
         assert began.wait(PATIENCE)
         assert [run.status for run in in_time(scheduler.shutdown).left] == [RunStatus.ABANDONED]
+
+    @pytest.fixture
+    def hanging(self) -> Iterator[Scheduler]:
+        """Return a scheduler with a run that does not stop."""
+        began, release = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            began.set()
+            release.wait()
+
+        scheduler = Scheduler(processes=registry_of(p=hang)).start()
+        scheduler.run_now("p")
+        assert began.wait(PATIENCE)
+        yield scheduler
+        release.set()
+
+    def test_who_has_more_time_does_not_hold_up_who_has_less(self, hanging: Scheduler) -> None:
+        left: list[Run] = []
+        first = threading.Thread(target=lambda: left.extend(hanging.shutdown().left), daemon=True)
+        first.start()
+        assert hanging._loop is not None
+        assert hanging._loop._stopping.wait(PATIENCE)
+        with hanging.store.transaction():  # a signal handler interrupts it, twice
+            hanging.shutdown(wait=False)
+            hanging.shutdown()
+        first.join(PATIENCE)
+        assert [run.status for run in left] == [RunStatus.ABANDONED]
+
+    def test_who_hurries_another_shutdown_hears_what_was_left(self, hanging: Scheduler) -> None:
+        first = threading.Thread(target=hanging.shutdown, daemon=True)
+        first.start()
+        assert hanging._loop is not None
+        assert hanging._loop._stopping.wait(PATIENCE)
+        assert len(in_time(lambda: hanging.shutdown(timeout=0)).left) == 1
+        first.join(PATIENCE)
+
+    def test_a_signal_handler_that_shuts_down_within_a_shutdown_undoes_nothing_twice(self) -> None:
+        with Scheduler() as other:
+            users = _runlog._captured._users
+            loop = (scheduler := Scheduler().start())._loop
+            assert loop is not None
+
+            def interrupted(deadline: float | None, stop: Any = loop.stop) -> Any:
+                loop.stop = stop  # type: ignore[method-assign]
+                scheduler.shutdown()
+                return stop(deadline)
+
+            loop.stop = interrupted  # type: ignore[method-assign]
+            assert in_time(scheduler.shutdown).clean
+            assert _runlog._captured._users == users
+            assert other.running
+
+    def test_a_signal_handler_that_shuts_down_within_a_start_ends_it(self) -> None:
+        class Store(MemoryStore):
+            def listen(self, wake: Any) -> None:
+                super().listen(wake)
+                scheduler.shutdown()
+
+        scheduler = Scheduler(Store())
+        scheduler.start()
+        assert not scheduler.running
+        assert scheduler.monitor.schedulers() == []
 
     def test_what_run_pending_executes_elsewhere_is_told_to_stop_and_not_waited_for(self) -> None:
         began, release = threading.Event(), threading.Event()
