@@ -7,9 +7,11 @@ fellows: when its time is over, runs that come later go to a fresh loop.
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any
@@ -79,9 +81,10 @@ class EventLoops:
         except BaseException:  # noqa: BLE001  nothing may get out into the loop, which would end for all
             LOGGER.exception("run %s of %s", live.run.id, live.run.process)
         finally:
-            with self._lock:
-                self._by_run.pop(live.run.id, None)
-            self._done(live)
+            if not live.is_copy:
+                with self._lock:
+                    self._by_run.pop(live.run.id, None)
+                self._done(live)
 
     async def _execute(self, live: LiveRun, thread: "_LoopThread") -> None:
         try:
@@ -92,7 +95,9 @@ class EventLoops:
                 result = await watched
         except asyncio.CancelledError as cancelled:
             close(live, failed(live, as_killed(live) if live.asked else cancelled))
-        except BaseException as error:  # noqa: BLE001  as in execute()
+        except BaseException as error:  # as in execute()
+            if live.is_copy and not isinstance(error, SystemExit):  # the child ends by itself
+                raise
             close(live, failed(live, error))
         else:
             close(live, returned(live, result))
@@ -121,6 +126,7 @@ class _Watched(Coroutine[Any, Any, Any]):
                 raised = error
 
     def send(self, value: Any) -> Any:
+        self._thread.check()
         self._thread.current = self._live
         try:
             return self._coroutine.send(value)
@@ -130,6 +136,7 @@ class _Watched(Coroutine[Any, Any, Any]):
     def throw(self, error: Any, *more: Any) -> Any:
         if isinstance(error, asyncio.CancelledError) and self._live.asked:
             self._live.looked = True
+        self._thread.check()
         self._thread.current = self._live
         try:
             return self._coroutine.throw(error, *more)
@@ -162,6 +169,8 @@ class _LoopThread(threading.Thread):
         self.current: LiveRun | None = None
         self.blocked = False
         self._ending = False
+        self._is_copy = False
+        _ALL.add(self)
         self.start()
 
     def call(self, function: Callable[..., Any], *values: Any) -> None:
@@ -171,14 +180,26 @@ class _LoopThread(threading.Thread):
 
     def run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        while not self._ending:
+        while not (self._ending or self._is_copy):
             try:
                 self.loop.run_forever()
             except BaseException:  # noqa: BLE001  SystemExit in a task that a process made gets here
                 LOGGER.warning("something in the event loop of the async runs raised", exc_info=True)
+        if self._is_copy:  # to close the loop would close the parent's
+            return
         with contextlib.suppress(Exception):
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
+
+    def check(self) -> None:
+        """Let no run go on in a child that another one forked."""
+        if self._is_copy:
+            raise asyncio.CancelledError
+
+    def forget_after_fork(self) -> None:
+        """End in a child, where this thread is if one of its runs forked: what the loop waits for is the parent's."""
+        self._is_copy = True
+        self.loop.stop()
 
     def stop(self) -> None:
         """Cancel the runs, wait for them to see it, and end."""
@@ -197,3 +218,13 @@ class _LoopThread(threading.Thread):
 
 
 _PATIENCE = 1.0
+_ALL: "weakref.WeakSet[_LoopThread]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for thread in list(_ALL):
+        thread.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

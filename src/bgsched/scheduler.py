@@ -33,6 +33,7 @@ from bgsched._inline import Inline
 from bgsched._loop import Loop
 from bgsched._names import is_storable
 from bgsched._runlog import LOGGER
+from bgsched._turns import forks
 from bgsched.clock import Clock, Signal, SystemClock
 from bgsched.errors import SchedulerStateError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
@@ -535,9 +536,10 @@ class Scheduler:
 
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next."""
+        before = forks()
         while True:
             due = self.run_pending()
-            if due is None or due > self._clock.now() or self._paused:
+            if due is None or due > self._clock.now() or self._paused or forks() != before:
                 return due
 
     # -- parts -----------------------------------------------------------------------------------------------

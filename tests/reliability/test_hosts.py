@@ -85,7 +85,7 @@ def in_a_fork(function: Any) -> int:
 
 
 _FORKING = """
-import os, sys, threading
+import asyncio, os, sys, threading
 from bgsched import Immediate, Scheduler, SQLiteStore
 
 path, where, how = sys.argv[1:]
@@ -94,9 +94,9 @@ scheduler, waited = Scheduler(SQLiteStore(path), workers=1), threading.Semaphore
 def say(text):
     os.write(1, f"{text}\\n".encode())  # at once, and once: a buffer would have a copy in the child
 
-@scheduler.process
-def forks():
+def fork():
     say("forks")
+    scheduler.run_now("waits")  # nobody has claimed it when the child comes back
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -106,21 +106,30 @@ def forks():
     if how == "raises":
         raise RuntimeError("in the child")
 
-@scheduler.process
-def waits():
-    say("waits")
+def wait():
+    say("waits" if os.getpid() == parent else "waits in the child")
     waited.release()
 
-parent = os.getpid()
-if where == "on a worker":
+async def fork_there():
+    fork()
+
+async def wait_there():
+    await asyncio.sleep(0)
+    wait()
+
+parent, is_async = os.getpid(), where == "on the event loop"
+scheduler.process("forks")(fork_there if is_async else fork)
+scheduler.process("waits")(wait_there if is_async else wait)
+if where != "in run_pending":
     scheduler.start()
     scheduler._engine._claims._room = 4  # those that wait are claimed before the first one forks
-scheduler.schedule_many([("forks", Immediate(), None)] + [("waits", Immediate(), None)] * 3)
+scheduler.schedule_many([("waits", Immediate(), None)] * is_async + [("forks", Immediate(), None)])
+scheduler.schedule_many([("waits", Immediate(), None)] * (3 - is_async))
 if where == "in run_pending":
     scheduler.run_until_idle()
     if os.getpid() != parent:
         os._exit(0)
-for _ in range(3):
+for _ in range(4):
     waited.acquire()
 scheduler.shutdown()
 for run in scheduler.monitor.runs():
@@ -180,14 +189,14 @@ class TestForks:
             parent.stdin.close()  # type: ignore[union-attr]
 
     @pytest.mark.parametrize("how", ["exits", "raises", "returns"])
-    @pytest.mark.parametrize("where", ["on a worker", "in run_pending"])
+    @pytest.mark.parametrize("where", ["on a worker", "on the event loop", "in run_pending"])
     def test_a_child_that_comes_back_from_a_run_leaves_all_runs_to_its_parent(
         self, path: Path, where: str, how: str
     ) -> None:
         """Nothing that its parent has claimed begins in it, and what it comes to is not the end of the run."""
         command = [sys.executable, "-W", "ignore", "-c", _FORKING, str(path), where, how]
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
-        assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", *["success"] * 4, *["waits"] * 3]
+        assert sorted(ended.stdout.splitlines()) == ["child ended", "forks", *["success"] * 5, *["waits"] * 4]
         assert ("RuntimeError: in the child" in ended.stderr) == (how == "raises")
 
     def test_threads_that_fork_at_once_leave_no_memory_locked(self, monkeypatch: pytest.MonkeyPatch) -> None:
