@@ -197,3 +197,11 @@ def greeted() -> str | None:
 @registry.process
 def pid() -> int:
     return os.getpid()
+
+
+@registry.process
+def fork() -> str:
+    """Return twice: in a child, too, which ends before this one goes on."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+    return "parent" if child else "child"

@@ -318,6 +318,10 @@ class TestProcessPool:
         assert gone(pid)
         assert pool.run(work.plus, one=1).result == 2
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_child_that_comes_back_from_a_run_ends(self, pool: Bench) -> None:
+        assert pool.run(work.fork).result == "parent"
+
     def test_a_run_whose_worker_died_is_tried_again(self, pool: Bench) -> None:
         run = pool.run(work.die_once)
         assert (run.status, run.result, run.attempt) == (S.SUCCESS, "alive", 2)
@@ -611,6 +615,21 @@ class TestElsewhere:
             run = bench.run(work.plus, one=1)
             workers[0].join(PATIENCE)  # a scheduler that is gone answers nobody
         assert [text for _, logger, text in bench.log(run) if logger == "bgsched.run"] == ["plus 1"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+    def test_a_child_of_a_worker_says_nothing_in_its_place(self) -> None:
+        here, there = multiprocessing.Pipe()
+        with here, there:
+            post = Post(there)
+            if not (child := os.fork()):
+                try:
+                    post.send("of the child")
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            post.send("of the worker")
+            assert Post(here).receive() == ["of the worker"]
 
     def test_a_connection_is_closed_when_nobody_reads_from_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its number goes to the next connection of the worker, and who still read by it would take what is not his."""

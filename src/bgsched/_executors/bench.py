@@ -23,7 +23,7 @@ from bgsched._current import LiveRun, StopCause
 from bgsched._executors.errand import Errand
 from bgsched._outcome import Outcome, text_of, write_stack
 from bgsched._runlog import RunLog
-from bgsched._turns import Turns
+from bgsched._turns import Turns, forks
 from bgsched._worker import execute
 from bgsched.clock import SystemClock
 from bgsched.process import Process
@@ -49,15 +49,25 @@ class Line(Protocol):
 
 
 class Post:
-    """Sends and receives messages. Sending is thread-safe, and silent once nobody listens any more."""
+    """Sends and receives messages. Sending is thread-safe, and silent once nobody listens any more.
+
+    So it is in a forked child: what it said there would be taken for its parent's word.
+    """
 
     def __init__(self, connection: Line) -> None:
         self.connection = connection
+        self._forks = forks()
         self._turns = Turns(patience=-1)  # what was sent is out on return, however full the pipe is
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this OS process is a child of the one whose connection it is."""
+        return self._forks != forks()
 
     def send(self, *message: Any, then: bytes | None = None) -> None:
         """Send a message, and bytes that belong to it."""
-        self._turns.do(self._send, json.dumps(message).encode(), then)
+        if not self.is_copy:
+            self._turns.do(self._send, json.dumps(message).encode(), then)
 
     def _send(self, text: bytes, then: bytes | None) -> None:
         with contextlib.suppress(OSError):
@@ -140,8 +150,8 @@ class Bench:
         self._listening.join()
 
     def next(self) -> bytes | None:
-        """Wait for the next errand; ``None`` when there will be none."""
-        return self._errands.get()
+        """Wait for the next errand; ``None`` when there will be none, as in a child that a process forked."""
+        return None if self._post.is_copy else self._errands.get()
 
     def execute(self, packed: bytes) -> None:
         """Execute an errand, and say what came of it."""

@@ -226,8 +226,9 @@ def call_back(address: tuple[str, int], key: bytes, token: str) -> None:
             if errand is not None:
                 bench.execute(errand)
         finally:
-            _hang_up(connection)
-            bench.close()
+            if not post.is_copy:  # of a child that the process forked, which has it from its parent
+                _hang_up(connection)
+                bench.close()
 
 
 def _called(address: tuple[str, int], key: bytes) -> Connection:
