@@ -452,7 +452,8 @@ class Scheduler:
         if deadline is None:
             return self._lifecycle.acquire()
         engine = self._engine
-        if self._lifecycle.acquire(timeout=max(0.0, deadline - self._clock.monotonic()) + _TURN):
+        left = max(0.0, deadline - self._clock.monotonic()) + _TURN
+        if self._lifecycle.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
             return True
         if engine is not None:
             engine.stop_all(StopCause.SHUTDOWN)
