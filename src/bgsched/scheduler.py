@@ -50,7 +50,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _EXIT_TIMEOUT = 5.0
-_LONGEST_TIMEOUT = 1e9  # seconds, which are thirty years; much longer ones are none to Python's locks
+_LONGEST = threading.TIMEOUT_MAX / 2  # seconds that a lock can be waited for, with some to spare
 _TURN = 0.5  # seconds that a shutdown whose time is over waits for a thread that starts, or that stops for it
 _MOST_FORGOTTEN = 3  # requests that are told of when their memory goes
 
@@ -434,7 +434,7 @@ class Scheduler:
         if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
         now = self._clock.monotonic()
-        deadline = now if not wait else None if timeout is None else now + min(timeout, _LONGEST_TIMEOUT)
+        deadline = now if not wait else None if timeout is None else now + min(timeout, _LONGEST)
         loop = self._loop
         if not self._may_shut_down(loop, deadline):
             return ShutdownReport(tuple(live.run for live in self._live_runs()))
@@ -452,8 +452,7 @@ class Scheduler:
         if deadline is None:
             return self._lifecycle.acquire()
         engine = self._engine
-        left = max(0.0, deadline - self._clock.monotonic()) + _TURN
-        if self._lifecycle.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+        if self._lifecycle.acquire(timeout=max(0.0, deadline - self._clock.monotonic()) + _TURN):
             return True
         if engine is not None:
             engine.stop_all(StopCause.SHUTDOWN)

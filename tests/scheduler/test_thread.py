@@ -135,10 +135,6 @@ class TestThread:
         stopper.join(PATIENCE)
         assert [run.result for run in scheduler.monitor.runs()] == ["done"]
 
-    def test_it_may_be_given_all_time_there_is(self, scheduler: Scheduler) -> None:
-        assert scheduler.start().shutdown(timeout=math.inf).clean
-        assert not scheduler.running
-
     def test_shutting_down_in_a_hurry_reports_what_is_left(self, scheduler: Scheduler) -> None:
         started, release = threading.Event(), threading.Event()
 
