@@ -31,6 +31,7 @@ class Loop:
         self._stopping = Signal()
         self._deadline: float | None = None
         self._left: list[Run] = []
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bgsched", daemon=True)
 
     def start(self) -> None:
@@ -56,6 +57,7 @@ class Loop:
     def stop(self, deadline: float | None) -> tuple[Run, ...]:
         """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""
         self.tell(deadline)
+        self._over.wait()  # before 3.13, Ctrl-C within join() has the thread taken for ended
         self._thread.join()
         return tuple(self._left)
 
@@ -73,7 +75,10 @@ class Loop:
                 self._trouble(error)
                 self._rest(failures)
                 failures += 1
-        self._leave()
+        try:
+            self._leave()
+        finally:
+            self._over.set()
 
     def _rest(self, failures: int) -> None:
         """Wait longer after each failure; when the scheduler is to stop, not long."""

@@ -445,6 +445,11 @@ class TestExits:
         first.join(PATIENCE)
         assert [run.status for run in left] == [RunStatus.ABANDONED]
 
+    def test_a_shutdown_after_one_that_ctrl_c_ended_waits_all_the_same(self, hanging: Scheduler) -> None:
+        assert hanging._loop is not None
+        hanging._loop._thread.join = lambda *_: None  # type: ignore[method-assign]  # what it then does before 3.13
+        assert len(hanging.shutdown(timeout=0).left) == 1
+
     def test_who_hurries_another_shutdown_hears_what_was_left(self, hanging: Scheduler) -> None:
         first = threading.Thread(target=hanging.shutdown, daemon=True)
         first.start()
