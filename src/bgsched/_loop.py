@@ -62,6 +62,13 @@ class Loop:
         return tuple(self._left)
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+            self._leave()
+        finally:
+            self._over.set()
+
+    def _go_on(self) -> None:
         failures = 0
         while not (self._stopping.is_set() and self._may_leave()):
             try:
@@ -75,10 +82,6 @@ class Loop:
                 self._trouble(error)
                 self._rest(failures)
                 failures += 1
-        try:
-            self._leave()
-        finally:
-            self._over.set()
 
     def _rest(self, failures: int) -> None:
         """Wait longer after each failure; when the scheduler is to stop, not long."""

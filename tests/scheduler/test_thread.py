@@ -27,6 +27,7 @@ from bgsched import (
     current_run,
 )
 from bgsched._loop import Loop
+from bgsched.clock import Signal, SystemClock
 from bgsched.stores.base import SchedulerRecord
 from bgsched.testing import ManualClock
 
@@ -76,6 +77,18 @@ class TestThread:
     @pytest.mark.parametrize("timeout", [math.inf, 10**400])
     def test_a_shutdown_may_have_all_time_there_is(self, scheduler: Scheduler, timeout: float) -> None:
         assert scheduler.start().shutdown(timeout=timeout).clean
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_shutdown_comes_back_even_if_its_clock_cannot_wait(self, store: Store) -> None:
+        class Stuck(SystemClock):
+            def wait(self, signal: Signal, timeout: float) -> None:
+                raise RuntimeError(f"no time for {signal} and {timeout}")
+
+        scheduler = Scheduler(store, clock=Stuck())
+        stopper = threading.Thread(target=scheduler.start().shutdown, daemon=True)
+        stopper.start()
+        stopper.join(PATIENCE)
+        assert not stopper.is_alive()
 
     def test_it_runs_what_is_filed(self, scheduler: Scheduler) -> None:
         done = threading.Event()
