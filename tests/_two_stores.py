@@ -31,7 +31,9 @@ def everything(store: Store) -> tuple[Any, ...]:
         reader.requests(RequestFilter(limit=1000)),
         runs,
         [reader.log(run.id, 0, 1000) for run in runs],
-        [replace(record, clock_skew=None) for record in reader.schedulers()],  # a server has a clock of its own
+        [
+            replace(record, clock_skew=None, alive=None) for record in reader.schedulers()
+        ],  # by a lock, or a server's clock
         reader.next_due(["p"]),
         reader.first_waiting(),
         reader.summary(None, None),

@@ -137,6 +137,22 @@ class TestHealth:
         right = scheduler_record(heartbeat_at=NOW + HOUR, lease_until=NOW + HOUR, clock_skew=timedelta(0))
         assert health(right).problems == ("the clock here is 60 minutes behind that of the database server",)
 
+    def test_the_clock_here_may_be_ahead_of_the_server_s(self) -> None:
+        known = scheduler_record(heartbeat_at=NOW - HOUR, lease_until=NOW - HOUR, clock_skew=timedelta(0), alive=True)
+        assert health(known).problems == ("the clock here is 60 minutes ahead of that of the database server",)
+
+    def test_who_holds_its_lock_and_is_not_heard_of_hangs(self) -> None:
+        hung = scheduler_record(heartbeat_at=NOW - 40 * SECOND, lease_until=NOW - 25 * SECOND, alive=True)
+        found = health(hung, first=due(2 * MINUTE))
+        assert found.problems[0] == "scheduler o on web-1 was last heard of 40 s ago, at 2026-03-01 07:44:20 UTC"
+        assert found.problems[-1].endswith("overdue: its scheduler was last heard of at 2026-03-01 07:44:20 UTC")
+
+    def test_of_a_host_that_calls_run_pending_nothing_is_heard_between(self) -> None:
+        between = scheduler_record(heartbeat_at=NOW - HOUR, lease_until=NOW - HOUR, threaded=False, alive=True)
+        assert health(between).ok
+        found = health(between, first=due(2 * MINUTE))
+        assert found.problems[-1].endswith("its host has not called run_pending() since 2026-03-01 06:45:00 UTC")
+
     def test_a_store_that_does_not_answer_is_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store = MemoryStore()
 
@@ -325,6 +341,29 @@ class TestWhy:
         holder = replace(holder, request_id="y")
         said = why(make_request("x"), waiting(MINUTE), holder=holder, schedulers=[scheduler_record()])
         assert said == "Run 1 waits until run 7 of request 'y' has ended."
+
+    @pytest.mark.parametrize(
+        ("fields", "did"),
+        [
+            ({"status": RunStatus.RUNNING, "started_at": NOW - HOUR}, "began at 2026-03-01 06:45:00 UTC"),
+            ({"claimed_at": NOW - HOUR}, "was claimed at 2026-03-01 06:45:00 UTC"),
+        ],
+    )
+    def test_a_run_whose_scheduler_is_gone(self, fields: dict[str, Any], did: str) -> None:
+        held = replace(waiting(HOUR), owner="o", **fields)
+        gone = scheduler_record(heartbeat_at=NOW - MINUTE, alive=False)
+        told = explain(Facts(make_request("x"), [held], [gone], NOW))
+        assert told == (
+            f"Run 1 {did}, and its scheduler is gone, last heard of at 2026-03-01 07:44:00 UTC: "
+            "the next scheduler ends it, or runs it again."
+        )
+
+    def test_a_run_that_was_asked_to_stop_and_has_not(self) -> None:
+        held = replace(waiting(HOUR), owner="o", status=RunStatus.RUNNING, started_at=NOW, kill_asked_at=NOW)
+        told = explain(Facts(make_request("x"), [held], [scheduler_record()], NOW))
+        assert told == (
+            "Run 1 has been running since 2026-03-01 07:45:00 UTC, was asked to stop at 2026-03-01 07:45:00 UTC."
+        )
 
     def test_due_and_nobody_there(self) -> None:
         said = why(due(MINUTE), absences=[Absence(NOW - HOUR)])

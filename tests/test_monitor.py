@@ -247,6 +247,15 @@ class Impatient(ManualClock):
         self.advance(timeout)
 
 
+def test_a_host_that_calls_run_pending_when_something_is_due_is_well(scheduler: Scheduler, clock: ManualClock) -> None:
+    scheduler.schedule("p", Later(clock.now() + timedelta(days=1)))
+    scheduler.run_pending()
+    clock.advance(timedelta(hours=23))
+    assert scheduler.monitor.health().problems == ()
+    clock.advance(timedelta(hours=1, minutes=2))
+    assert "2026-01-01 00:00:00 UTC" in scheduler.monitor.health().problems[-1]  # when it was called
+
+
 class TestFollow:
     def test_lines_come_as_they_are_written_until_the_run_has_ended(self, any_store: Store) -> None:
         any_store.file([make_request()])

@@ -4,18 +4,23 @@ import gc
 import re
 import sqlite3
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import bgsched.stores
-from bgsched import PostgresStore, Run, Scheduler
+from bgsched import PostgresStore, Run, Scheduler, SchedulerRecord
 from bgsched.stores import MemoryStore, SQLiteStore, Store
 from bgsched.stores._postgres_steps import PostgresTransaction
 from bgsched.stores.base import RunFilter
 from bgsched.testing import StoreContract
 from bgsched.testing.contract import T0, make_request
+
+
+def scheduler_record(at: datetime) -> SchedulerRecord:
+    lease = at + timedelta(seconds=15)
+    return SchedulerRecord(owner="o", host="h", pid=1, started_at=at, heartbeat_at=at, lease_until=lease)
 
 
 class TestMemoryStore(StoreContract):
@@ -44,6 +49,14 @@ class TestSQLiteStore(StoreContract):
         files = Path(bgsched.stores.__file__).parent.glob("*.py")
         assert [file.name for file in files if re.search(r"\?[0-9]", file.read_text())] == []
 
+    def test_who_holds_its_lock_is_alive_whatever_its_lease_says(self, store: SQLiteStore) -> None:
+        store.sign_on(scheduler_record(T0))
+        (known,) = store.reader().schedulers()
+        assert known.is_alive(T0 + timedelta(days=1))
+        store.let_go("o")
+        (known,) = SQLiteStore(store.path, read_only=True).reader().schedulers()
+        assert not known.is_alive(T0)
+
     def test_a_store_that_nobody_closes_closes_its_connections(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "other.db")
         scheduler = Scheduler(store)
@@ -68,9 +81,20 @@ class TestPostgresStore(StoreContract):
         yield store
         store.close()
 
+    def test_who_is_alive_is_told_by_the_server_s_clock(self, store: Store) -> None:
+        store.sign_on(scheduler_record(T0))  # by whose clock its lease is long over
+        (known,) = store.reader().schedulers()
+        assert known.is_alive(T0 + timedelta(days=1))
+        self._expire(store, "o")
+        (known,) = store.reader().schedulers()
+        assert not known.is_alive(T0)
+
     def die(self, store: Store, owner: str, now: datetime) -> datetime:
         """Let the lease run out by the server's clock, which alone counts."""
+        self._expire(store, owner)
+        return super().die(store, owner, now)
+
+    def _expire(self, store: Store, owner: str) -> None:
         with store.transaction() as tx:
             assert isinstance(tx, PostgresTransaction)
             tx._talk.do(f"UPDATE {tx._schema}.schedulers SET expires_at = '-infinity' WHERE owner = %s", owner)
-        return super().die(store, owner, now)

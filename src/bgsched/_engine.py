@@ -46,7 +46,10 @@ _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jum
 
 
 class Engine:
-    """Claims, reports, and keeps alive. *start_run* hands a claimed run to whoever executes it."""
+    """Claims, reports, and keeps alive. *start_run* hands a claimed run to whoever executes it.
+
+    *threaded*: whether a thread passes again and again; else its host does when it likes, and others are told.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Engine:
         retention: Retention,
         hooks: Hooks,
         start_run: Callable[[LiveRun], None],
+        threaded: bool = True,
         new_owner: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._new_owner = new_owner
@@ -76,6 +80,7 @@ class Engine:
         self._hooks = hooks
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._start_run = start_run
+        self._threaded = threaded
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
         self._unanswered = False
@@ -406,4 +411,5 @@ class Engine:
             problem=self.problem,
             problem_since=self.problem_since,
             processes=tuple(sorted(self._processes.names())),
+            threaded=self._threaded,
         )

@@ -20,6 +20,7 @@ __all__ = ["Health", "Signs", "judge"]
 _IDLE = timedelta(seconds=30)
 _OVERDUE = timedelta(seconds=60)
 _SKEW = timedelta(seconds=5)
+_SILENCE = timedelta(seconds=20)  # who is alive was heard of by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +89,22 @@ def _of_scheduler(record: SchedulerRecord, now: datetime) -> Iterator[str]:
     if record.problem:
         since = f" (since {_at(record.problem_since)})" if record.problem_since else ""
         yield f"{name}: {record.problem}{since}"
-    if not record.is_alive(now):
+    if record.is_silent(now):
         yield f"{name} was last heard of {in_words(now - record.heard_at)} ago, at {_at(record.heard_at)}"
-    skew = record.clock_skew
-    if skew is not None and abs(skew) > _SKEW:
-        yield f"the clock of {name} is {_side(skew)} that of the database server"
-    if record.heard_at > now + _SKEW and skew is None:
-        yield f"the clock of {name} is {_side(record.heard_at - now)} the clock here"
-    elif record.heard_at > now + _SKEW:
+    yield from _of_clocks(record, name, now)
+
+
+def _of_clocks(record: SchedulerRecord, name: str, now: datetime) -> Iterator[str]:
+    """Say which clocks disagree: where there is a database server, its clock is right."""
+    is_early = record.heard_at > now + _SKEW
+    if record.clock_skew is None:
+        if is_early:
+            yield f"the clock of {name} is {_side(record.heard_at - now)} the clock here"
+        return
+    if abs(record.clock_skew) > _SKEW:
+        yield f"the clock of {name} is {_side(record.clock_skew)} that of the database server"
+    is_long_ago = now - record.heard_at > _SILENCE and not record.is_silent(now) and record.threaded
+    if is_early or is_long_ago:
         yield f"the clock here is {_side(now - record.heard_at)} that of the database server"
 
 

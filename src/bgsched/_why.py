@@ -66,10 +66,8 @@ def _going_on(facts: Facts) -> str | None:
     run = going_on(facts.runs)
     if run is None:
         return None
-    if run.status is RunStatus.RUNNING:
-        return f"run {run.id} has been running since {_at(run.started_at)}"
     if run.owner is not None:
-        return f"run {run.id} was claimed at {_at(run.claimed_at)} and waits for a free worker"
+        return _held(run, facts)
     due_at = run.due_at or run.fire_time
     if due_at > facts.now:
         return f"run {run.id} waits until {_at(due_at)}{f': {run.reason}' if run.reason else ''}"
@@ -78,6 +76,20 @@ def _going_on(facts: Facts) -> str | None:
         return f"run {run.id} waits until run {facts.holder.id}{of} has ended"
     why = hindrance(run.process, due_at, facts)
     return f"run {run.id} waits, and has been due since {_at(due_at)}{_tried(run)}, but {why}"
+
+
+def _held(run: Run, facts: Facts) -> str:
+    """Tell of a run that a scheduler has, or had when it died."""
+    has_begun = run.status is RunStatus.RUNNING
+    asked = f", was asked to stop at {_at(run.kill_asked_at)}" if run.kill_asked_at else ""
+    owner = next((record for record in facts.schedulers if record.owner == run.owner), None)
+    if owner is not None and not owner.is_alive(facts.now):
+        done = f"began at {_at(run.started_at)}" if has_begun else f"was claimed at {_at(run.claimed_at)}"
+        gone = f"its scheduler is gone, last heard of at {_at(owner.heard_at)}"
+        return f"run {run.id} {done}{asked}, and {gone}: the next scheduler ends it, or runs it again"
+    if has_begun:
+        return f"run {run.id} has been running since {_at(run.started_at)}{asked}"
+    return f"run {run.id} was claimed at {_at(run.claimed_at)}{asked} and waits for a free worker"
 
 
 def _tried(run: Run) -> str:
@@ -175,8 +187,18 @@ def obstacle(process: str, present: Present) -> str | None:
     ready = [record for record in able if not record.paused]
     if not ready:
         return "every scheduler that could run it is paused"
+    return _of_all(ready, present.now)
+
+
+def _of_all(ready: Sequence[SchedulerRecord], now: datetime) -> str | None:
+    """Return what keeps each of these schedulers, which could do it, from it; ``None`` if one is well."""
     if all(record.problem for record in ready):
         return f"its scheduler cannot work since {_at(ready[0].problem_since)}: {ready[0].problem}"
+    heard = _at(max(record.heard_at for record in ready))
+    if not any(record.threaded for record in ready):
+        return f"its host has not called run_pending() since {heard}"
+    if all(record.is_silent(now) for record in ready if record.threaded):
+        return f"its scheduler was last heard of at {heard}"
     return None
 
 

@@ -399,7 +399,7 @@ class Scheduler:
                 return self
             self._leave_inline()
             self._forked = False
-            engine = self._sign_on(self._crew.submit)
+            engine = self._sign_on(self._crew.submit, threaded=True)
             with contextlib.ExitStack() as undo:
                 undo.callback(self._leave_inline)
                 self.store.listen(self._hear)
@@ -514,7 +514,7 @@ class Scheduler:
                 raise SchedulerStateError(
                     "the scheduler runs on its own thread; run_pending() is for one that was not started"
                 )
-            engine = self._engine or self._sign_on(self._inline.submit)
+            engine = self._engine or self._sign_on(self._inline.submit, threaded=False)
             _runlog.capture()
             try:
                 engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
@@ -571,7 +571,7 @@ class Scheduler:
                 engine.look_now()
             self._wake.set()
 
-    def _sign_on(self, start_run: Callable[[LiveRun], None]) -> Engine:
+    def _sign_on(self, start_run: Callable[[LiveRun], None], *, threaded: bool) -> Engine:
         engine = Engine(
             self.store,
             self.processes,
@@ -580,6 +580,7 @@ class Scheduler:
             retention=self._retention,
             hooks=self._hooks,
             start_run=start_run,
+            threaded=threaded,
         )
         engine.paused = self._paused
         try:

@@ -101,4 +101,5 @@ _WRITTEN: dict[str, Callable[[Any], Any]] = {
     "attempts": _listed,
     "sensitive": _names,
     "paused": int,
+    "threaded": int,
 }

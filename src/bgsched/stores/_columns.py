@@ -130,6 +130,7 @@ SCHEDULER_COLUMNS = (
     "problem",
     "problem_since",
     "processes",
+    "threaded",
 )
 
 

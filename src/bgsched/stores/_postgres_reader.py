@@ -179,12 +179,16 @@ class PostgresReader:
         return [Absence(start, _values.instant(row[1])) for row in rows if (start := _values.instant(row[0]))]
 
     def schedulers(self) -> list[SchedulerRecord]:
-        """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two."""
+        """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two.
+
+        By the server's, those are alive that no other may end: it does not matter what the clock here says.
+        """
         rows = self._ask(
             f"SELECT {SCHEDULERS}, CASE WHEN isfinite(lease_until) AND isfinite(expires_at) "
-            f"THEN lease_until - expires_at END FROM {self._schema}.schedulers ORDER BY started_at, owner"
+            "THEN lease_until - expires_at END, expires_at >= clock_timestamp() "
+            f"FROM {self._schema}.schedulers ORDER BY started_at, owner"
         )
-        return [replace(_rows.scheduler_from_row(row), clock_skew=_values.span(row[-1])) for row in rows]
+        return [replace(_rows.scheduler_from_row(row), clock_skew=_values.span(row[-2]), alive=row[-1]) for row in rows]
 
     def kills_asked(self, owner: str) -> frozenset[int]:
         rows = self._ask(

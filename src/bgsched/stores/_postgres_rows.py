@@ -104,7 +104,7 @@ _BIGINT = _Type("bigint", 20, _numbers)
 _INSTANT = _Type("timestamptz", 1184, _instants)
 _TYPES = {
     **dict.fromkeys(("id", "run_id", "parent_id", "revision", "priority", "fire_count", "attempt", "fence"), _BIGINT),
-    **dict.fromkeys(("reruns_left", "seq", "pid", "workers", "paused", "count"), _BIGINT),
+    **dict.fromkeys(("reruns_left", "seq", "pid", "workers", "paused", "threaded", "count"), _BIGINT),
     **dict.fromkeys(("fire_time", "fire_until", "lease_until", "last_fire_time", "next_fire_time"), _INSTANT),
     **dict.fromkeys(("problem_since", "hour", "at"), _INSTANT),
     **dict.fromkeys(("duration", "lateness"), _Type("interval", 1186, _spans)),

@@ -29,7 +29,9 @@ class SchedulerRecord:
     """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file).
 
     *processes*: those it can run; *problem*: what keeps it from its work, if anything does. *clock_skew*: how far its
-    clock is ahead of the one that decides who is alive; ``None`` where they are one and the same.
+    clock is ahead of the one that decides who is alive; ``None`` where they are one and the same. *threaded*: whether
+    a thread of its own shows that it lives; else it is its host that calls ``run_pending``, now and then. *alive*:
+    whether the store knows that it is, by that clock or by the lock; ``None``: its lease says.
     """
 
     owner: str
@@ -43,7 +45,9 @@ class SchedulerRecord:
     problem: str | None = None
     problem_since: datetime | None = None
     processes: tuple[str, ...] = ()
+    threaded: bool = True
     clock_skew: timedelta | None = None
+    alive: bool | None = None
 
     @property
     def heard_at(self) -> datetime:
@@ -51,8 +55,15 @@ class SchedulerRecord:
         return self.heartbeat_at - (self.clock_skew or timedelta(0))
 
     def is_alive(self, now: datetime) -> bool:
-        """Whether its lease has not run out by *now*."""
+        """Whether the store knows that it is; where it does not, whether its lease has not run out by *now*."""
+        if self.alive is not None:
+            return self.alive
         return self.lease_until - (self.clock_skew or timedelta(0)) >= now
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether its thread should have been heard of since: by *now*, or by the clock that decides who is alive."""
+        is_late = self.clock_skew is None and self.lease_until < now
+        return self.threaded and (is_late or not self.is_alive(now))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-able values."""
@@ -68,7 +79,9 @@ class SchedulerRecord:
             "problem": self.problem,
             "problem_since": self.problem_since.isoformat() if self.problem_since else None,
             "processes": list(self.processes),
+            "threaded": self.threaded,
             "clock_skew": None if self.clock_skew is None else self.clock_skew.total_seconds(),
+            "alive": self.alive,
         }
 
 

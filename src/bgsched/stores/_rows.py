@@ -240,4 +240,5 @@ def _scheduler_from_row(row: Sequence[Any]) -> SchedulerRecord:
         problem=row[8],
         problem_since=instant(row[9]),
         processes=tuple(load(row[10])),
+        threaded=bool(row[11]),
     )

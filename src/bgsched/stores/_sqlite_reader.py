@@ -152,10 +152,15 @@ def schedulers(connection: sqlite3.Connection) -> list[SchedulerRecord]:
 
 
 class SQLiteReader:
-    """Answers over connections that cannot write."""
+    """Answers over connections that cannot write. *is_free*: whether nobody holds a scheduler's lock, if known."""
 
-    def __init__(self, reading: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+    def __init__(
+        self,
+        reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        is_free: Callable[[str], bool | None],
+    ) -> None:
         self._reading = reading
+        self._is_free = is_free
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -291,7 +296,12 @@ class SQLiteReader:
 
     def schedulers(self) -> list[SchedulerRecord]:
         with self._reading() as connection:
-            return schedulers(connection)
+            known = schedulers(connection)
+        free = [self._is_free(record.owner) for record in known]
+        return [
+            replace(one, alive=None if is_free is None else not is_free)
+            for one, is_free in zip(known, free, strict=True)
+        ]
 
     def kills_asked(self, owner: str) -> frozenset[int]:
         with self._reading() as connection:

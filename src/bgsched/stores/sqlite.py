@@ -92,7 +92,7 @@ class SQLiteStore(Store):
 
     def reader(self) -> SQLiteReader:
         """Return the reading half."""
-        return SQLiteReader(self.reading)
+        return SQLiteReader(self.reading, self._locks.is_free)
 
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:

@@ -133,6 +133,7 @@ CREATE TABLE bgsched.schedulers (
     problem       text,
     problem_since timestamptz,
     processes     json NOT NULL,
+    threaded      bigint NOT NULL,
     expires_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
@@ -166,7 +167,10 @@ SELECT runs.id AS run_id,
        (runs.progress ->> 'total')::bigint AS progress_total,
        runs.progress ->> 'message' AS progress_message,
        runs.result,
+       runs.kill_asked_at,
        runs.owner,
-       schedulers.host
+       schedulers.host,
+       CASE WHEN runs.finished_at IS NULL AND runs.owner IS NOT NULL
+            THEN coalesce(schedulers.expires_at > clock_timestamp(), false) END AS owner_lives
 FROM bgsched.runs
 LEFT JOIN bgsched.schedulers ON schedulers.owner = runs.owner;

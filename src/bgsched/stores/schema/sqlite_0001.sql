@@ -130,7 +130,8 @@ CREATE TABLE bgsched_schedulers (
     paused        INTEGER NOT NULL,
     problem       TEXT,
     problem_since INTEGER,
-    processes     TEXT NOT NULL
+    processes     TEXT NOT NULL,
+    threaded      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- When no scheduler lived; one that is not over has no end.

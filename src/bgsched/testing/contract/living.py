@@ -33,10 +33,16 @@ class Living(Chapter):
     def test_a_scheduler_signs_on_shows_itself_and_signs_off(self, store: Store) -> None:
         record = sign_on(store, "a")
         later = replace(
-            record, heartbeat_at=T0 + SECOND, problem="no disk", problem_since=T0, paused=True, processes=("p", "q")
+            record,
+            heartbeat_at=T0 + SECOND,
+            problem="no disk",
+            problem_since=T0,
+            paused=True,
+            processes=("p", "q"),
+            threaded=False,
         )
         assert store.heartbeat(later)
-        assert [replace(known, clock_skew=None) for known in store.reader().schedulers()] == [later]
+        assert [replace(known, clock_skew=None, alive=None) for known in store.reader().schedulers()] == [later]
         assert store.sign_off("a", T0) == []
         assert store.reader().schedulers() == []
         assert not store.heartbeat(later)
