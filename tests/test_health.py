@@ -76,6 +76,10 @@ class TestHealth:
         found = health(scheduler_record(), first=due(40 * SECOND), recorded_at=NOW - HOUR)
         assert found.problems == ("nothing has been claimed for 40 s, though something is due",)
 
+    def test_what_a_clock_ahead_claimed_counts_for_nothing(self) -> None:
+        found = health(scheduler_record(), first=due(40 * SECOND), recorded_at=NOW + HOUR)
+        assert found.problems == ("nothing has been claimed for 40 s, though something is due",)
+
     def test_a_request_is_overdue_though_others_are_claimed(self) -> None:
         found = health(scheduler_record(), first=due(3 * MINUTE), recorded_at=NOW - SECOND)
         why = "all workers are busy with what was due before it, or the limit of its process is reached"

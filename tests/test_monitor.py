@@ -20,6 +20,7 @@ from bgsched import (
     Monitor,
     PostgresStore,
     RequestStatus,
+    Retention,
     Retry,
     Run,
     RunStatus,
@@ -254,6 +255,32 @@ def test_a_host_that_calls_run_pending_when_something_is_due_is_well(scheduler: 
     assert scheduler.monitor.health().problems == ()
     clock.advance(timedelta(hours=1, minutes=2))
     assert "2026-01-01 00:00:00 UTC" in scheduler.monitor.health().problems[-1]  # when it was called
+
+
+def test_a_clock_that_was_ahead_hides_nothing_that_comes_after_it(any_store: Store) -> None:
+    clock = ManualClock(datetime.now(UTC))  # as the server's
+    keep = Retention(success=timedelta(days=1), other=timedelta(days=1))
+    scheduler = Scheduler(any_store, clock=clock, retention=keep)
+    scheduler.process("p")(lambda: None)
+    scheduler.schedule("p", Immediate(), id="a")
+    scheduler.run_until_idle()
+    clock.jump(timedelta(days=365))
+    scheduler.run_now("a")
+    scheduler.run_until_idle()
+    clock.jump(timedelta(days=-365))
+    began = clock.now()
+    for _ in range(3):
+        clock.advance(60)
+        scheduler.run_now("a")
+        scheduler.run_until_idle()
+    runs = scheduler.monitor.runs(since=began, until=clock.now())
+    assert [run.recorded_at for run in runs[:3]] == [began + n * timedelta(minutes=1) for n in (3, 2, 1)]
+    for _ in range(4):
+        clock.advance(timedelta(days=1))
+        scheduler.run_until_idle()
+    kept = [run.finished_at for run in scheduler.monitor.runs()]
+    assert len(kept) == 2  # the newest, and the one whose end is said to be in a year
+    scheduler.shutdown()
 
 
 class TestFollow:

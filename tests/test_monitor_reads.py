@@ -30,6 +30,7 @@ def writing_methods_of(reader: StoreReader) -> dict[str, Callable[[], object]]:
         "enqueue": lambda: reader.enqueue,  # type: ignore[attr-defined]
         "add_member": lambda: reader.add_member,  # type: ignore[attr-defined]
         "claim": lambda: reader.claim,  # type: ignore[attr-defined]
+        "bring_back": lambda: reader.bring_back,  # type: ignore[attr-defined]
         "record": lambda: reader.record,  # type: ignore[attr-defined]
         "kill": lambda: reader.kill,  # type: ignore[attr-defined]
         "sign_on": lambda: reader.sign_on,  # type: ignore[attr-defined]

@@ -39,6 +39,7 @@ __all__ = ["HEARTBEAT", "LEASE", "Engine"]
 HEARTBEAT = timedelta(seconds=5)
 LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
+_LOOK_FOR_THE_FUTURE = 60.0
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE.total_seconds() - 3  # others may judge by a clock that is so much ahead of ours
@@ -92,6 +93,7 @@ class Engine:
         self._next_heartbeat = 0.0
         self._shown_paused = False
         self._next_look = 0.0
+        self._next_bringing_back = 0.0
         self._next_kills = 0.0
         self._next_groups = 0.0
         self._next_report = 0.0
@@ -140,6 +142,8 @@ class Engine:
         if elapsed >= self._next_look:
             self._next_look = elapsed + self._store.look_every
             self._reap(now)
+        if elapsed >= self._next_bringing_back:
+            self._bring_back(now, elapsed)
         if elapsed >= self._next_kills:
             self._next_kills = elapsed + _LOOK_FOR_KILLS
             self._pass_on_kills()
@@ -248,7 +252,7 @@ class Engine:
             LOGGER.warning(
                 "the wall clock went %+.1f s in %.1f s: it was set, or the machine slept", jump, elapsed - at
             )
-            self._next_heartbeat = elapsed
+            self._next_heartbeat = self._next_bringing_back = elapsed
             self._leases_count_from = elapsed + LEASE.total_seconds()
 
     def _fence(self, elapsed: float) -> None:
@@ -353,6 +357,13 @@ class Engine:
             LOGGER.warning("run %s of %s: %s", run.id, run.process, run.reason)
             if not run.is_active:
                 self._hooks.emit(RunFinished(run.masked()))
+
+    def _bring_back(self, now: datetime, elapsed: float) -> None:
+        """Look for what clocks that were ahead recorded: it hides from the monitor and the purge all that follows."""
+        count = self._store.bring_back(now)
+        self._next_bringing_back = elapsed if count else elapsed + _LOOK_FOR_THE_FUTURE
+        if count:
+            LOGGER.warning("%s runs were recorded by a clock that was ahead; they count as recorded now", count)
 
     def _pass_on_kills(self) -> None:
         if self._live:

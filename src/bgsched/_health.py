@@ -117,7 +117,8 @@ def _overdue_request(signs: Signs) -> Iterator[str]:
     first = signs.first
     if first is None or first.due_at is None or (overdue_by := signs.overdue(first.due_at)) <= _IDLE:
         return
-    idle = min(overdue_by, signs.now - signs.recorded_at) if signs.recorded_at is not None else overdue_by
+    has_claimed = signs.recorded_at is not None and signs.recorded_at <= signs.now  # not by a clock that is ahead
+    idle = min(overdue_by, signs.now - signs.recorded_at) if has_claimed and signs.recorded_at else overdue_by
     if idle > _IDLE:
         yield f"nothing has been claimed for {in_words(idle)}, though something is due"
     if overdue_by > _OVERDUE:

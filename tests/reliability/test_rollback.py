@@ -46,12 +46,12 @@ class TearingStore(MemoryStore):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        before = self._tables._last_id, self._tables._last_recorded_at
+        before = self._tables._last_id
         try:
             with super().transaction() as tables:
                 yield tables if self.steps is None else _Steps(tables, self.steps)
         except _Torn:
-            self._tables._last_id, self._tables._last_recorded_at = before  # ids may have gaps: not those compared
+            self._tables._last_id = before  # ids may have gaps: not those compared
             raise
 
 

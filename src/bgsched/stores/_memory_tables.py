@@ -7,6 +7,7 @@ never what is kept: values are frozen, and their JSON parts are copied on the wa
 from collections.abc import Callable, Collection, Iterable, Iterator, Reversible, Sequence
 from copy import deepcopy
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from bgsched._evolve import evolve
@@ -36,7 +37,6 @@ class Tables:
         self._active: dict[str, dict[int, None]] = {}
         self._due = DueTimes(self.requests)
         self._last_id = 0
-        self._last_recorded_at: datetime | None = None
         self.absences: dict[datetime, datetime | None] = {}
         self.counts: dict[tuple[datetime, str, RunStatus], int] = {}
         self._journal: list[tuple[str, Any, Any]] = []
@@ -157,15 +157,23 @@ class Tables:
 
     def insert_runs(self, runs: Sequence[Run]) -> list[Run]:
         stored = []
+        newest = next(reversed(self.all_runs.values()), None)
+        since = None if newest is None else newest.recorded_at
         for run in runs:
             if self._is_taken(run):
                 continue
             self._last_id += 1
-            self._last_recorded_at = max(run.recorded_at, self._last_recorded_at or run.recorded_at)
-            kept = own(run.numbered(self._last_id, self._last_recorded_at))
+            since = run.recorded_at if since is None else max(run.recorded_at, since)
+            kept = own(run.numbered(self._last_id, since))
             self._write_run(kept.id, kept)
             stored.append(own(kept))
         return stored
+
+    def bring_back(self, now: datetime, limit: int) -> int:
+        ahead = list(takewhile(lambda run: run.recorded_at > now, reversed(self.all_runs.values())))
+        for run in ahead[::-1][:limit]:
+            self._write_run(run.id, evolve(run, recorded_at=now))
+        return min(len(ahead), limit)
 
     def _is_taken(self, run: Run) -> bool:
         """Return whether the fire time has its record already."""

@@ -106,7 +106,7 @@ def _bounds(talk: Talk, schema: str, filter: RunFilter) -> _Bounds:
     given = [(where, at, margin) for where, at, margin in asked if at is not None]
     if not given:
         return _Bounds(end=end)
-    halved = talk.send(*(_first_recorded(schema, _shifted(at, margin)) for _, at, margin in given))
+    halved = talk.send(*(first_recorded(schema, _shifted(at, margin)) for _, at, margin in given))
     found = [rows[0][0] for rows in halved]
     return _Bounds(
         first=found[0] if filter.since is not None else 0,
@@ -123,7 +123,7 @@ def _shifted(at: datetime, margin: timedelta) -> datetime:
         return at
 
 
-def _first_recorded(schema: str, at: datetime) -> Statement:
+def first_recorded(schema: str, at: datetime) -> Statement:
     """Return how to ask for the id from which on runs were recorded at *at* or later.
 
     By halving: some twenty looks at the key.

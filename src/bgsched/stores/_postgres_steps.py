@@ -14,6 +14,7 @@ from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._by_column import by_column, columns_of
 from bgsched.stores._links import LONG, Talk
+from bgsched.stores._postgres_pages import first_recorded
 from bgsched.stores._postgres_reader import SCHEDULERS, queued, ranks
 from bgsched.stores._postgres_rows import (
     ACTIVE,
@@ -124,6 +125,18 @@ class PostgresTransaction:
             except psycopg.errors.UniqueViolation:  # some fire time has its record already: which one, INSERT finds out
                 self._talk.do("ROLLBACK TO SAVEPOINT before_copy")
         return self._insert_runs(runs)
+
+    def bring_back(self, now: datetime, limit: int) -> int:
+        halving, at = first_recorded(self._schema, now)
+        rows = self._talk.ask(
+            f"UPDATE {self._schema}.runs SET recorded_at = %s WHERE id = ANY(ARRAY(SELECT id FROM {self._schema}.runs "
+            f"WHERE id >= ({halving}) AND recorded_at > %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING 1",
+            now,
+            *at,
+            now,
+            limit,
+        )
+        return len(rows)
 
     def _copy_runs(self, runs: Sequence[Run]) -> list[Run]:
         """Store all of the runs or none, at half of what INSERT costs."""

@@ -126,13 +126,13 @@ def _said(reason: str | None, error: str | None, wanted: str) -> bool:
 def _bounds(connection: sqlite3.Connection, filter: RunFilter) -> tuple[int, int]:
     """Return the first and last id that can match: ``recorded_at`` grows with the id, so halving finds its bounds."""
     last = connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
-    first = 1 if filter.since is None else _first_recorded(connection, last, _values.micros(filter.since) or 0)
+    first = 1 if filter.since is None else first_recorded(connection, last, _values.micros(filter.since) or 0)
     if filter.until is not None:
-        last = _first_recorded(connection, last, (_values.micros(filter.until) or 0) + 1) - 1
+        last = first_recorded(connection, last, (_values.micros(filter.until) or 0) + 1) - 1
     return first, last if filter.before is None else min(last, filter.before - 1)
 
 
-def _first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
+def first_recorded(connection: sqlite3.Connection, last: int, at: int) -> int:
     """Return the lowest id from which on every run was recorded at *at* or later."""
     low, high = 1, last + 1
     while low < high:
@@ -269,7 +269,7 @@ class SQLiteReader:
                 "WHERE id > ? AND id < ? AND finished_at IS NOT NULL "
                 "AND NOT EXISTS (SELECT 1 FROM bgsched_runs AS parent WHERE parent.id = run.parent_id "
                 "AND parent.finished_at IS NULL) ORDER BY run.id LIMIT ?",
-                (after, _first_recorded(connection, last, _values.micros(before) or 0), limit),
+                (after, first_recorded(connection, last, _values.micros(before) or 0), limit),
             ).fetchall()
         return _rows.aged_from_rows(rows)
 

@@ -12,7 +12,7 @@ from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._by_column import columns_of, is_same
-from bgsched.stores._sqlite_reader import QUEUED, priorities, schedulers, select_runs
+from bgsched.stores._sqlite_reader import QUEUED, first_recorded, priorities, schedulers, select_runs
 from bgsched.stores.base import Absence, Ended, SchedulerRecord
 
 __all__ = ["SQLiteTransaction"]
@@ -188,6 +188,15 @@ class SQLiteTransaction:
             return numbered
         kept = {row[0] for row in self._connection.execute("SELECT id FROM bgsched_runs WHERE id >= ?", (first,))}
         return [run for run in numbered if run.id in kept]
+
+    def bring_back(self, now: datetime, limit: int) -> int:
+        at = _values.micros(now) or 0
+        last = self._connection.execute("SELECT max(id) FROM bgsched_runs").fetchone()[0] or 0
+        return self._connection.execute(
+            "UPDATE bgsched_runs SET recorded_at = ? WHERE id IN "
+            "(SELECT id FROM bgsched_runs WHERE id >= ? AND recorded_at > ? ORDER BY id LIMIT ?)",
+            (at, first_recorded(self._connection, last, at + 1), at, limit),
+        ).rowcount
 
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         self._connection.executemany(

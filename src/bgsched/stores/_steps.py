@@ -80,6 +80,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def bring_back(self, now: datetime, limit: int) -> int:
+        """Say of up to *limit* runs recorded after *now*, oldest first, that it was *now*; return how many."""
+        ...
+
     def count_ended(self, ended: Sequence[Ended], owner: str) -> None:
         """Add to the counts of what ended; kept for each *owner*, so that schedulers do not wait for each other."""
         ...

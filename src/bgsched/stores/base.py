@@ -79,6 +79,8 @@ AT_WORK = (
     "only note there what is to be done, and do it afterwards"
 )
 
+_AHEAD = timedelta(minutes=1)  # what clocks may differ by, and who comes a little later waits for
+_MOST_BROUGHT_BACK = 1000
 _STOPPED = frozenset({RunStatus.KILLED, RunStatus.TIMED_OUT})  # what ends a group before its members
 
 
@@ -309,6 +311,18 @@ class Store(ABC):
             if run is None:
                 raise UnknownRunError(run_id)
             return kill(tx, run, now) if run.is_active else run
+
+    def bring_back(self, now: datetime) -> int:
+        """Bring back to *now* some of the runs that a clock ahead recorded minutes after it; return how many.
+
+        As ``recorded_at`` grows with the id, they would draw all that come after them along: no question about a time
+        would find those, and no purge, until it is that late.
+        """
+        newest = self.reader().runs(RunFilter(limit=1))
+        if not newest or newest[0].recorded_at <= now + _AHEAD:
+            return 0
+        with self.transaction() as tx:
+            return tx.bring_back(now, _MOST_BROUGHT_BACK)
 
     # -- who is alive --------------------------------------------------------------------------------------------
 

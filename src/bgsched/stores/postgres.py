@@ -26,6 +26,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bgsched.errors import MissingExtraError, StoreUnavailableError, StoreURLError
 from bgsched.run import Run
+from bgsched.stores import _values
 from bgsched.stores.base import SchedulerRecord, Store, Transaction as AnyTransaction
 
 try:
@@ -233,6 +234,12 @@ class PostgresStore(Store):
         """End what dead schedulers left; asks whether there are any before it begins to write."""
         expired = f"SELECT 1 FROM {self._place}.schedulers WHERE expires_at < clock_timestamp() LIMIT 1"  # noqa: S608
         return super().reap(now) if self._readers.once(expired) else []
+
+    @_again
+    def bring_back(self, now: datetime) -> int:
+        """Bring back runs that were recorded in the future, both by the server's clock and the one here."""
+        rows = self._readers.once("SELECT clock_timestamp()")
+        return super().bring_back(max(now, _values.instant(rows[0][0]) or now))
 
     def held(self, owner: str) -> list[Run]:
         """Return the active runs of *owner*, without waiting for who deletes or ends one of them just now."""

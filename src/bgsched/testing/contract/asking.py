@@ -155,6 +155,20 @@ class Asking(Chapter):
         assert second.id > first.id
         assert second.recorded_at == first.recorded_at == T0 + SECOND
 
+    def test_what_a_clock_ahead_recorded_is_brought_back(self, store: Store) -> None:
+        store.file([make_request(name) for name in "abc"])
+        hour = timedelta(hours=1)
+        right, *ahead = (claim(store, at, limit=1)[0] for at in (T0, T0 + hour, T0 + hour))
+        with store.transaction() as tx:
+            assert tx.bring_back(T0 + SECOND, 1) == 1
+        of = {run.id: run.recorded_at for run in store.reader().runs(RunFilter())}
+        assert of == {right.id: T0, ahead[0].id: T0 + SECOND, ahead[1].id: T0 + hour}
+        with store.transaction() as tx:
+            assert tx.bring_back(T0 + 2 * SECOND, 9) == 1
+            assert tx.bring_back(T0 + 3 * SECOND, 9) == 0
+            (later,) = tx.insert_runs([replace(right, fire_time=T0 + hour, recorded_at=T0 + 4 * SECOND)])
+        assert later.recorded_at == T0 + 4 * SECOND
+
 
 def _at(run: Run, seconds: int) -> Run:
     at = T0 + seconds * SECOND

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from bgsched._engine import HEARTBEAT
+from bgsched._evolve import evolve
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, RUN_TRANSITIONS, Run, RunStatus
@@ -205,6 +206,8 @@ class Promises:
         return timing.next_fire_time(last)
 
     def _check_move(self, old: Run, run: Run) -> None:
+        if evolve(run, recorded_at=old.recorded_at) == old and run.recorded_at < old.recorded_at:
+            return  # a clock that was ahead had recorded it
         if not old.is_active:
             self._broken(f"run {old.id} had ended as {old.status.value} and was changed to {run.status.value}")
         if run.status not in _reachable(old.status):
