@@ -211,6 +211,21 @@ class TestShow:
         assert "line 30\n" in shown
         assert "line 29\n" not in shown
 
+    def test_says_that_a_run_was_asked_to_stop(self, scheduler: Scheduler, say: Say) -> None:
+        shown: list[str] = []
+
+        @scheduler.process("deaf")
+        def deaf() -> None:
+            scheduler.kill(current_run().id)
+            current_run().progress(1, 3)
+            shown.extend((say("show", "4"), say("runs", "--limit", "1")))
+
+        deaf.schedule(Immediate())
+        scheduler.run_until_idle()
+        assert "asked  to stop, at 2026-01-" in shown[0]
+        assert "asked to stop" in shown[1]
+        assert "asked  to stop, at 2026-01-" in say("show", "4")
+
     def test_in_json(self, say: Say) -> None:
         run = json.loads(say("show", "1", "--json"))
         assert (run["id"], run["status"], run["result"], run["user"]) == (1, "success", 3, "ann")

@@ -319,6 +319,15 @@ def test_every_run_of_a_summary_is_masked(scheduler: Scheduler) -> None:
     assert [run.params["password"] for run in shown if run is not None] == ["***"] * 3
 
 
+def test_no_secret_shows_in_an_overlap_key(scheduler: Scheduler) -> None:
+    """A digest of few possible values is told by trying them."""
+    scheduler.process("pay", sensitive="pin", overlap_scope=("pin",))(lambda pin: None)
+    scheduler.schedule("pay", Immediate(), {"pin": "4711"})
+    scheduler.run_until_idle()
+    (run,) = scheduler.monitor.runs("pay")
+    assert run.overlap_key == "params:pay:***"
+
+
 class TestOddQuestions:
     """Whatever a dashboard passes on from its address bar: each store gives the same answer, and none breaks."""
 

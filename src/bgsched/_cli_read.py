@@ -165,8 +165,9 @@ def outcome(run: Run) -> str:
         return f"{run.error.type}: {run.error.message}"
     if run.reason is not None:
         return run.reason
-    if run.progress is not None and run.is_active:
-        return progress_text(run)
+    if run.is_active:
+        asked = "" if run.kill_asked_at is None else "asked to stop"
+        return ", ".join(filter(None, (asked, progress_text(run))))
     return run.result if isinstance(run.result, str) else _json(run.result)
 
 
@@ -213,6 +214,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str, str]]:
     yield "late", span_text(run.lateness), ""
     yield "finished", clock_time(run.finished_at), ""
     yield "took", span_text(run.duration), ""
+    yield "asked", f"to stop, at {clock_time(run.kill_asked_at)}" if run.kill_asked_at else "", ""
     yield "attempt", str(run.attempt) if run.attempt > 1 else "", ""
     yield "progress", progress_text(run), ""
     yield "result", _json(run.result), ""

@@ -301,7 +301,12 @@ class Run:
         if not self.sensitive:
             return self
         hidden = "return" in self.sensitive and self.result is not None
-        return evolve(self, params=shown(self.params, self.sensitive), result=MASK if hidden else self.result)
+        return evolve(
+            self,
+            params=shown(self.params, self.sensitive),
+            result=MASK if hidden else self.result,
+            overlap_key=_masked_key(self),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON-able values: instants in ISO 8601 (UTC), spans in seconds, sensitive values masked."""
@@ -324,6 +329,12 @@ class Run:
 _number: Callable[..., Run] = changer(Run, "id", "recorded_at")
 _start: Callable[..., Run] = changer(Run, "status", "started_at")
 _end: Callable[..., Run] = changer(Run, "status", "finished_at", "duration", "result", "reason", "error")
+
+
+def _masked_key(run: Run) -> str | None:
+    """Return the overlap key without what it says of params: who knows how it is made could try what fits it."""
+    by_params = f"params:{run.process}:"
+    return by_params + MASK if run.overlap_key and run.overlap_key.startswith(by_params) else run.overlap_key
 
 
 def _iso(instant: datetime | None) -> str | None:
