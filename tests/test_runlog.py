@@ -204,6 +204,20 @@ class TestTheHost:
         ]
         scheduler.shutdown()
 
+    def test_what_the_host_disables_still_reaches_the_run_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        scheduler = Scheduler(MemoryStore())
+        scheduler.process("work")(lambda: current_run().log.error("for the run log only"))
+        scheduler.run_now("work")
+        logging.disable(logging.CRITICAL)
+        try:
+            scheduler.run_until_idle()
+        finally:
+            logging.disable(logging.NOTSET)
+        assert not caplog.records
+        lines = scheduler.monitor.log(scheduler.monitor.runs()[0].id)
+        assert [line.text for line in lines] == ["for the run log only"]
+        scheduler.shutdown()
+
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:

@@ -251,6 +251,10 @@ class RunLogger(logging.Logger):
         self._log_lines = log
         self._host = logging.getLogger(name)
 
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  the name that logging gave it
+        """Return whether *level* reaches the run log; ``logging.disable`` is the host's, and only stops the host."""
+        return level >= self.level
+
     def handle(self, record: logging.LogRecord) -> None:
         """Take the record, then hand it to the host."""
         self._log_lines.take_record(record)
