@@ -216,6 +216,15 @@ class TestPrometheus:
         for hours in (0, 1, 2, 3, 30, 30):
             assert collector._totals(now + timedelta(hours=hours)) == {("fine", RunStatus.SUCCESS): 1}
 
+    def test_a_clock_that_was_ahead_for_a_scrape_loses_nothing(self, scheduler: Scheduler) -> None:
+        collector = ProcessCollector(scheduler.monitor)
+        now = scheduler._clock.now()
+        collector._totals(now + timedelta(days=1))
+        scheduler.run_now("fine")
+        run_all(scheduler)
+        for hours in (0, 30):
+            assert collector._totals(now + timedelta(hours=hours)) == {("fine", RunStatus.SUCCESS): 1}
+
     def test_a_store_that_is_down_fails_no_scrape(self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
         def down(*_: object) -> None:
             raise StoreUnavailableError("gone")

@@ -77,13 +77,14 @@ class ProcessCollector(Collector):
         """Return the totals of all time, asking only for the hours that may have changed since the last scrape."""
         settled_until = now.replace(minute=0, second=0, microsecond=0) - _SETTLED
         with self._lock:
+            if self._settled_until is not None and settled_until < self._settled_until:  # the clock was ahead
+                self._settled, self._settled_until = {}, None
             if self._settled_until is None or self._settled_until < settled_until:
                 for ended in self._monitor.totals(self._settled_until, settled_until):
                     key = ended.process or "", ended.status
                     self._settled[key] = self._settled.get(key, 0) + ended.count
                 self._settled_until = settled_until
             totals = dict(self._settled)
-            settled_until = self._settled_until
         for ended in self._monitor.totals(settled_until):
             key = ended.process or "", ended.status
             totals[key] = totals.get(key, 0) + ended.count
