@@ -38,6 +38,7 @@ from bgsched import (
     Later,
     Monitor,
     Monthly,
+    ProcessGroup,
     Recurrence,
     Request,
     Retention,
@@ -566,6 +567,17 @@ class TestPing:
         scheduler.run_now("fine")
         run_all(scheduler)
         assert len(receiver.got) == 4
+
+    def test_a_member_of_a_group_is_told_under_its_name_and_not_under_its_groups_request(
+        self, scheduler: Scheduler, receiver: Receiver
+    ) -> None:
+        base = f"http://127.0.0.1:{receiver.port}"
+        ping(scheduler, {"fine": f"{base}/member", "closing": f"{base}/group"})
+        scheduler.add(ProcessGroup("month-end", ["fine"]))
+        scheduler.schedule("month-end", Immediate(), id="closing")
+        run_all(scheduler)
+        got = sorted(path.partition("?")[0] for path, _ in receiver.got)
+        assert got == ["/group", "/group/start", "/member", "/member/start"]
 
     def test_what_nobody_answers_harms_no_run(self, scheduler: Scheduler, receiver: Receiver) -> None:
         receiver.status = 500

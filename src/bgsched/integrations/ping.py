@@ -70,8 +70,9 @@ class _Pings:
         self._send(event.run, "" if succeeded else "/fail", None)
 
     def _send(self, run: Run, what: str, body: str | None) -> None:
-        url = self._urls.get(run.request_id) or self._urls.get(run.process)
-        if url is None or run.parent_id is not None:
+        of_request = None if run.parent_id is not None else self._urls.get(run.request_id)  # which is its group's
+        url = of_request or self._urls.get(run.process)
+        if url is None:
             return
         parts = urlsplit(url)
         mark = f"rid={uuid5(NAMESPACE_URL, f'{run.owner}/{run.id}')}"  # which start belongs to which end
