@@ -42,6 +42,7 @@ from bgsched import (
     Recurrence,
     Request,
     Retention,
+    Retry,
     RunStatus,
     Schedule,
     Scheduler,
@@ -58,6 +59,7 @@ from bgsched.integrations.ping import ping
 from bgsched.integrations.prometheus import ProcessCollector
 from bgsched.integrations.sentry import check_in, monitor_config, slug
 from bgsched.stores import MemoryStore
+from bgsched.testing import ManualClock
 from bgsched.testing.contract import make_request
 from bgsched.timing import Frequency
 
@@ -199,6 +201,22 @@ class TestPrometheus:
         assert found["bgsched_runs_total", "backup", "success"] == found["bgsched_runs_total", "backup", "error"] == 1
         page = (Path(__file__).parent.parent / "docs/how-to/metrics.md").read_text()
         assert "unless on (process) bgsched_last_success_timestamp_seconds" in page
+
+    @pytest.mark.parametrize("waits", ["request", "attempt"])
+    def test_what_waits_for_a_process_that_nobody_has_is_overdue(self, waits: str) -> None:
+        """What the alarm in docs/how-to/metrics.md asks for: it rings, although nothing of the process ever ended."""
+        store, clock = MemoryStore(), ManualClock(datetime.now(UTC) - timedelta(hours=1))
+        left = Scheduler(store, clock=clock)
+        left.process("orphan", retry=Retry(attempts=2))(broken)
+        left.process("later")(broken)
+        left.schedule("orphan", Immediate())
+        left.schedule("later", Later(datetime.now(UTC) + timedelta(hours=1)))
+        if waits == "attempt":
+            left.run_pending()
+        left.shutdown()
+        due = {key[1]: value for key, value in self.scrape(Monitor(store)).items() if "next_fire" in key[0]}
+        assert due.keys() == {"orphan"}
+        assert due["orphan"] < datetime.now(UTC).timestamp() - 60
 
     def test_a_second_scrape_counts_on(self, scheduler: Scheduler) -> None:
         registry = prometheus_client.CollectorRegistry()

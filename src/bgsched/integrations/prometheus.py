@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
 __all__ = ["ProcessCollector"]
 
 _SETTLED = timedelta(hours=2)  # no scheduler whose clock is anything like right counts into an hour so long ago
+_LOOKED_AT = 200  # of what waits: what nobody has comes to the head of it, as the rest goes on
 _QUANTILES = (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"))
 
 
@@ -63,6 +64,7 @@ class ProcessCollector(Collector):
         totals = self._totals(now)
         schedulers = self._monitor.schedulers()
         processes = {process for process, _ in totals} | {name for record in schedulers for name in record.processes}
+        processes |= self._awaited(now)
         runs = CounterMetricFamily("bgsched_runs", "Fire times that came to an end.", labels=["process", "status"])
         for (process, status), count in sorted(totals.items()):
             runs.add_metric([process, status.value], count)
@@ -72,6 +74,12 @@ class ProcessCollector(Collector):
         for labels in sorted({(record.host, str(record.pid)) for record in schedulers}):
             up.add_metric(labels, 1 if labels in alive else 0)
         return [runs, up, *self._by_process(sorted(processes), now)]
+
+    def _awaited(self, now: datetime) -> set[str]:
+        """Return the processes of what is due or waits: it may be that nobody has them, and nothing of them ended."""
+        due = [request for request in self._monitor.upcoming(_LOOKED_AT) if request.due_at and request.due_at <= now]
+        waiting = self._monitor.runs(status=RunStatus.WAITING, limit=_LOOKED_AT)
+        return {request.process for request in due} | {run.process for run in waiting}
 
     def _totals(self, now: datetime) -> dict[tuple[str, RunStatus], int]:
         """Return the totals of all time, asking only for the hours that may have changed since the last scrape."""
