@@ -297,6 +297,30 @@ class TestOpenTelemetry:
         assert span.attributes["bgsched.run.id"] == scheduler.monitor.runs("fine")[0].id
         assert not failed.status.is_ok
         assert failed.events[0].name == "exception"
+        assert failed.events[0].attributes is not None
+        assert failed.events[0].attributes["exception.type"] == "ValueError"
+
+    def test_what_is_sensitive_is_masked_as_in_the_run(self) -> None:
+        exporter = InMemorySpanExporter()
+        provider, ended = exporting_to(exporter)
+        scheduler = Scheduler(around=span_per_run(provider))
+
+        @scheduler.process(sensitive=("token",))
+        def leaky(token: str) -> None:
+            raise http.client.BadStatusLine(token) from LookupError(f"refused: {token}")
+
+        scheduler.run_now(leaky, params={"token": "s3cret!"})
+        scheduler.run_until_idle()
+        scheduler.shutdown()
+        assert ended.acquire(timeout=30)
+        (span,) = exporter.get_finished_spans()
+        assert "s3cret" not in span.to_json()
+        attributes = span.events[0].attributes
+        assert attributes is not None
+        assert attributes["exception.type"] == "http.client.BadStatusLine"
+        assert attributes["exception.message"] == "***"
+        assert "LookupError: refused: ***" in str(attributes["exception.stacktrace"])
+        assert span.status.description == "BadStatusLine: ***"
 
     def test_an_exporter_that_hangs_delays_no_run(self) -> None:
         answers = threading.Event()

@@ -24,6 +24,7 @@ from bgsched.run import Run, RunError, RunStatus
 __all__ = [
     "Outcome",
     "broken_off",
+    "described",
     "failed",
     "in_time",
     "never_began",
@@ -121,7 +122,7 @@ def failed(live: LiveRun, failure: BaseException) -> Outcome:
     """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
         return Outcome(status=RunStatus.KILLED, reason=_message(live, failure))
-    error = _described(live, failure)
+    error = described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
     if live.asked and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
         return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it failed while it stopped", error=error)
@@ -186,7 +187,7 @@ def _asked(live: LiveRun) -> str:
     return f"it was asked to stop: {(live.cause or StopCause.KILLED).value}"
 
 
-def _described(live: LiveRun, failure: BaseException) -> RunError:
+def described(live: LiveRun, failure: BaseException) -> RunError:
     """Return the exception as it is stored: bounded, without secrets, and whatever it does when it is printed."""
     try:
         frames = "".join(traceback.format_exception(type(failure), failure, _own_frames(failure)))

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from bgsched._current import CurrentRun
+from bgsched._outcome import described
 from bgsched._runlog import LOGGER
 from bgsched.errors import MissingExtraError
 
@@ -58,7 +59,7 @@ def _surround(tracer_provider: TracerProvider | None, run: CurrentRun) -> Iterat
         yield
     except BaseException as error:
         failure = error
-        _try(lambda: _note(span, failure))
+        _try(lambda: _note(span, run, failure))
         raise
     finally:
         if token is not None:
@@ -134,9 +135,17 @@ def _begin(run: CurrentRun, tracer_provider: TracerProvider | None) -> Span:
     )
 
 
-def _note(span: Span, failure: BaseException) -> None:
-    span.record_exception(failure)
-    span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
+def _note(span: Span, run: CurrentRun, failure: BaseException) -> None:
+    """Write down what the run failed with, as `Span.record_exception` would, but as it is stored: without secrets."""
+    error = described(run._live, failure)  # noqa: SLF001  what masks it is the run's log
+    kind = type(failure)
+    attributes = {
+        "exception.type": error.type if kind.__module__ == "builtins" else f"{kind.__module__}.{error.type}",
+        "exception.message": error.message,
+        "exception.stacktrace": error.traceback,
+    }
+    span.add_event("exception", attributes)
+    span.set_status(Status(StatusCode.ERROR, f"{error.type}: {error.message}"))
 
 
 def _try(act: Callable[[], R]) -> R | None:
