@@ -653,7 +653,7 @@ def test_a_store_that_is_away_holds_up_no_process_and_fills_no_memory(monkeypatc
     scheduler = Scheduler(MemoryStore(), clock=clock)
     kept: list[int] = []
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StoreUnavailableError("gone")
 
     @scheduler.process

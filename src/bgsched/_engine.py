@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from bgsched._claims import AHEAD, Claims, OpenLane, Planning, UnderWay
 from bgsched._current import LiveRun, StopCause
-from bgsched._events import Hooks, RunFinished
+from bgsched._events import Hooks
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
 from bgsched._outcome import time_out
@@ -118,6 +118,7 @@ class Engine:
         self.report(finally_=True)
         left = self._store.sign_off(self.owner, self._clock.now())
         self._has_left = True
+        self._hooks.ended(left)
         return left
 
     def show_life(self) -> None:
@@ -353,10 +354,10 @@ class Engine:
         self.sign_on()
 
     def _reap(self, now: datetime) -> None:
-        for run in self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from):
+        left = self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from)
+        for run in left:
             LOGGER.warning("run %s of %s: %s", run.id, run.process, run.reason)
-            if not run.is_active:
-                self._hooks.emit(RunFinished(run.masked()))
+        self._hooks.ended(left)
 
     def _bring_back(self, now: datetime, elapsed: float) -> None:
         """Look for what clocks that were ahead recorded: it hides from the monitor and the purge all that follows."""
@@ -383,7 +384,8 @@ class Engine:
     def _claim_lane(self, lane: OpenLane, now: datetime) -> None:
         self._unanswered = True  # until all of it is started: whatever fails on the way, the next pass finds it
         try:
-            claimed = self._store.claim(Planning(self._processes, lane, self.owner), self.owner, now, lane.room)
+            planning = Planning(self._processes, lane, self.owner)
+            claimed = self._store.claim(planning, self.owner, now, lane.room, ended=self._hooks.ended)
         except OwnerGoneError:
             self._start_over()
             return

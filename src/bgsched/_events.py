@@ -74,7 +74,10 @@ class RunRetried(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """A run that was started, or left behind by a scheduler that died, has come to its end, and that is stored."""
+    """A run that was started, or left behind by a scheduler that died, has come to its end, and that is stored.
+
+    Also one that has waited for its next attempt, or was deleted with its request: then its record is gone.
+    """
 
     run: Run
 
@@ -131,6 +134,12 @@ class Hooks:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
             self._changed.notify_all()
+
+    def ended(self, runs: Iterable[Run]) -> None:
+        """Tell of runs that others than their process have ended, as far as they had begun or somebody held them."""
+        for run in runs:
+            if not run.is_active and (run.attempts or run.owner is not None):
+                self.emit(RunFinished(run.masked()))
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._tell, name="bgsched-events", daemon=True)

@@ -111,7 +111,8 @@ class GroupRuns:
             reruns_left=policies.max_reruns if policies.on_abandon is OnAbandon.RERUN else 0,
         )
         run = evolve(run, overlap_key=member_key(run, policies))
-        if not self._store.add_member(live.owner, parent, run, place, policies.overlap, now):
+        told = self._hooks.ended
+        if not self._store.add_member(live.owner, parent, run, place, policies.overlap, now, ended=told):
             live.ask_to_stop(StopCause.REAPED)
             return None
         if len(self._members(parent, place + 1)) > place:
@@ -134,7 +135,7 @@ class GroupRuns:
     def _kill(self, runs: list[Run], now: datetime) -> None:
         for run in runs:
             if run.is_active and run.kill_asked_at is None:
-                self._store.kill(run.id, now)
+                self._store.kill(run.id, now, ended=self._hooks.ended)
                 self.poked = True  # one that waited has ended at once
 
     def _members(self, parent: Run, count: int) -> list[Run]:

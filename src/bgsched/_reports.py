@@ -4,7 +4,7 @@ Each report goes out under the owner that held the run: who was taken for dead g
 runs still say is refused. A value that the store cannot take holds up nobody else's.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +30,14 @@ class _Unsent:
     runs: dict[int, Run] = field(default_factory=dict)
     log: list[LogLine] = field(default_factory=list)
     trims: list[LogTrim] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What the store made of reports: the runs that it *refused*, and others that are *over* with them."""
+
+    refused: list[Run] = field(default_factory=list)
+    over: list[Run] = field(default_factory=list)
 
 
 class Reports:
@@ -72,22 +80,23 @@ class Reports:
             del self._unsent[owner]
 
     def _send(self, owner: str, unsent: _Unsent) -> None:
-        now = self._clock.now()
+        now, answer = self._clock.now(), _Answer()
         try:
             runs = list(unsent.runs.values())
-            refused = self._store.record(
-                owner, now, Report(runs, unsent.log, unsent.trims, self._follow_ups(runs, now))
-            )
+            self._record(owner, now, Report(runs, unsent.log, unsent.trims, self._follow_ups(runs, now)), answer)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  one value that the store cannot take must not hold up the others
             LOGGER.error("a report could not be stored, each run goes alone: %s", error, exc_info=error)
-            refused = self._send_singly(owner, now, unsent)
-        for run in refused:
+            self._send_singly(owner, now, unsent, answer)
+        for run in answer.refused:
             LOGGER.warning("run %s: %s was refused, the run is no longer ours", run.id, run.status.value)
             self._refused(run)
         if self._hooks.listening:
-            self._tell(unsent.runs.values(), {run.id for run in refused})
+            self._tell(unsent.runs.values(), answer)
+
+    def _record(self, owner: str, now: datetime, report: Report, answer: _Answer) -> None:
+        answer.refused += self._store.record(owner, now, report, ended=answer.over.extend)
 
     def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
         """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
@@ -100,32 +109,42 @@ class Reports:
                     LOGGER.error("process %r cannot run after run %s: %s", process.name, run.id, error, exc_info=error)
         return found
 
-    def _tell(self, runs: Iterable[Run], refused: Collection[int]) -> None:
+    def _tell(self, runs: Iterable[Run], answer: _Answer) -> None:
+        self._hooks.ended(answer.over)
+        over = {run.id for run in answer.over}
+        refused = {run.id for run in answer.refused if not self._is_deleted(run)}
         for run in runs:
-            if run.id not in refused and not run.is_active:
+            if run.id in over or run.id in refused:
+                continue
+            if not run.is_active:
                 self._hooks.emit(RunFinished(run.masked()))
-            elif run.id not in refused and run.owner is None and run.attempts:
+            elif run.owner is None and run.attempts:
                 self._hooks.emit(RunRetried(run.masked()))
 
-    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent) -> list[Run]:
+    def _is_deleted(self, run: Run) -> bool:
+        """Whether a run that was refused has ended with its request, of which nobody else tells."""
+        try:
+            return not run.is_active and self._store.reader().find_run(run.id) is None
+        except StoreError:  # what was stored with it is not to be sent again for this
+            return False
+
+    def _send_singly(self, owner: str, now: datetime, unsent: _Unsent, answer: _Answer) -> None:
         """Store run by run; one that cannot be stored as it is ends without what its process gave it."""
-        refused: list[Run] = []
         for line in unsent.log:
-            self._try_to_record(owner, now, Report((), [line]))
-        self._try_to_record(owner, now, Report((), (), unsent.trims))
+            self._try_to_record(owner, now, Report((), [line]), answer)
+        self._try_to_record(owner, now, Report((), (), unsent.trims), answer)
         for run in unsent.runs.values():
-            answer = self._try_to_record(owner, now, Report([run], follow_ups=self._follow_ups([run], now)))
-            if answer is None:
+            whole = Report([run], follow_ups=self._follow_ups([run], now))
+            if not self._try_to_record(owner, now, whole, answer):
                 error = RunError("ValueError", "what the run ended with could not be stored")
                 bare = evolve(run, result=None, progress=None, attempts=(), error=error, reason=error.message)
-                answer = self._try_to_record(owner, now, Report([bare]))
-            refused += answer or ()
-        return refused
+                self._try_to_record(owner, now, Report([bare]), answer)
 
-    def _try_to_record(self, owner: str, now: datetime, report: Report) -> list[Run] | None:
+    def _try_to_record(self, owner: str, now: datetime, report: Report, answer: _Answer) -> bool:
         try:
-            return self._store.record(owner, now, report)
+            self._record(owner, now, report, answer)
         except StoreError:
             raise
         except Exception:  # noqa: BLE001  the cause was logged with the report that it came with
-            return None
+            return False
+        return True

@@ -40,7 +40,7 @@ from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import Request, RequestStatus, Retention
 from bgsched.request.policies import check_count
-from bgsched.run import Run
+from bgsched.run import Run, RunStatus
 from bgsched.stores import MemoryStore, Store, not_a_store, open_store
 from bgsched.timing import Immediate, Timing
 
@@ -334,7 +334,7 @@ class Scheduler:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        self.store.delete(sought_request(id))
+        self.store.delete(sought_request(id), ended=self._deleted)
         for live in self._live_runs():
             if live.run.request_id == id:
                 live.ask_to_stop(StopCause.DELETED)
@@ -346,7 +346,7 @@ class Scheduler:
         Raises:
             UnknownRunError: there is no such run.
         """
-        run = self.store.kill(sought_run(run_id), self._clock.now())
+        run = self.store.kill(sought_run(run_id), self._clock.now(), ended=self._hooks.ended)
         for live in self._live_runs():
             if live.run.id == run_id:
                 live.ask_to_stop(StopCause.KILLED)
@@ -630,6 +630,11 @@ class Scheduler:
         if isinstance(self.store, MemoryStore):
             warn_of_forgotten(self.monitor.upcoming(_MOST_FORGOTTEN), self._clock.now())
 
+    def _deleted(self, waiting: Iterable[Run]) -> None:
+        """Tell the end of runs that waited, and are gone with their request."""
+        now, why = self._clock.now(), StopCause.DELETED.value
+        self._hooks.ended([run.move(RunStatus.KILLED, finished_at=now, reason=why) for run in waiting])
+
     def _change(
         self,
         id: str,
@@ -642,7 +647,9 @@ class Scheduler:
                 raise UnknownRequestError(id)
             return change(request)
 
-        changed = self.store.change(sought_request(id), checked, self._clock.now(), end_waiting=end_waiting)
+        changed = self.store.change(
+            sought_request(id), checked, self._clock.now(), end_waiting=end_waiting, ended=self._hooks.ended
+        )
         assert changed is not None  # noqa: S101  checked() returns one or raises
         self._wake.set()
         return changed

@@ -401,10 +401,10 @@ def test_what_waits_for_a_store_that_is_away_is_bounded(store: MemoryStore, cloc
     (live,) = host.claimed
     live.begin()
 
-    def refuse(*_: object) -> list[Run]:
+    def refuse(*_: object, **__: object) -> list[Run]:
         raise StoreUnavailableError("away")
 
-    store.record = refuse  # type: ignore[method-assign,assignment]
+    store.record = refuse  # type: ignore[method-assign]
     for _ in range(200):
         for _ in range(100):
             live.log.write("INFO", "x", "y" * 100)

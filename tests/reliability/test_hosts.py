@@ -642,10 +642,10 @@ class TestTrouble:
         store, clock = MemoryStore(), ManualClock(T0)
         record = store.record
 
-        def picky(owner: str, now: Any, report: Any) -> Any:
+        def picky(owner: str, now: Any, report: Any, **named: Any) -> Any:
             if any(run.result == "poison" for run in report.runs):
                 raise ValueError("cannot be stored")
-            return record(owner, now, report)
+            return record(owner, now, report, **named)
 
         store.record = picky  # type: ignore[method-assign]
         scheduler = Scheduler(store, processes=registry_of(bad=lambda: "poison", good=lambda: "fine"), clock=clock)

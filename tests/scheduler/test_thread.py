@@ -269,13 +269,13 @@ class TestThread:
 
         claim = store.claim
 
-        def flaky(*args: Any) -> Any:
+        def flaky(*args: Any, **named: Any) -> Any:
             if Flaky.fails:
                 Flaky.fails -= 1
                 raise StoreUnavailableError("the disk is on fire")
-            return claim(*args)
+            return claim(*args, **named)
 
-        store.claim = flaky  # type: ignore[assignment,method-assign]
+        store.claim = flaky  # type: ignore[method-assign]
         done = threading.Event()
         scheduler = Scheduler(store)
         scheduler.process("p")(done.set)

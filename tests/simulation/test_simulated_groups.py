@@ -55,8 +55,8 @@ def mutation(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest
 def begin_a_group_anew_after_a_restart(patch: pytest.MonkeyPatch) -> None:
     add = Store.add_member
 
-    def forgetful(self: Store, owner: str, parent: Run, run: Run, place: int, *rest: Any) -> bool:
-        return add(self, owner, parent, run, 99 if parent.attempt > 1 else place, *rest)
+    def forgetful(self: Store, owner: str, parent: Run, run: Run, place: int, *rest: Any, **named: Any) -> bool:
+        return add(self, owner, parent, run, 99 if parent.attempt > 1 else place, *rest, **named)
 
     patch.setattr(Store, "add_member", forgetful)
     patch.setattr(GroupRuns, "_members", lambda self, parent, _: _since(self._store, parent))

@@ -161,11 +161,11 @@ def forget_the_dead_without_ending_their_runs(patch: pytest.MonkeyPatch) -> None
 def advance_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
     claim = Store.claim
 
-    def claim_in_two(self: Store, planner: Any, owner: str, now: datetime, limit: int) -> list[Run]:
+    def claim_in_two(self: Store, *args: Any, **named: Any) -> list[Run]:
         advanced: list[Request] = []
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Tables, "advance_requests", lambda _, requests: advanced.extend(requests))
-            claimed = claim(self, planner, owner, now, limit)
+            claimed = claim(self, *args, **named)
         with self.transaction() as tx:
             tx.advance_requests(advanced)
         return claimed
@@ -187,10 +187,10 @@ def take_what_waits_without_looking_for_overlaps(patch: pytest.MonkeyPatch) -> N
 def claim_without_being_signed_on(patch: pytest.MonkeyPatch) -> None:
     claim = Store.claim
 
-    def claim_anyway(self: Store, *args: Any) -> list[Run]:
+    def claim_anyway(self: Store, *args: Any, **named: Any) -> list[Run]:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Tables, "is_signed_on", lambda *_: True)
-            return claim(self, *args)
+            return claim(self, *args, **named)
 
     patch.setattr(Store, "claim", claim_anyway)
 
@@ -307,8 +307,8 @@ def note_late_results_among_the_lines_of_a_run_that_goes_on(patch: pytest.Monkey
 def lose_the_lines_of_a_report(patch: pytest.MonkeyPatch) -> None:
     record = Store.record
 
-    def without_lines(self: Store, owner: str, now: datetime, report: Report) -> list[Run]:
-        return record(self, owner, now, Report(report.runs, report.log[1:]))
+    def without_lines(self: Store, owner: str, now: datetime, report: Report, **named: Any) -> list[Run]:
+        return record(self, owner, now, Report(report.runs, report.log[1:]), **named)
 
     patch.setattr(Store, "record", without_lines)
 

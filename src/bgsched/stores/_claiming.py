@@ -53,8 +53,10 @@ class Lanes:
         return due[: self._limit - len(claimed)]
 
 
-def claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request]) -> list[Run]:
-    """Plan the due requests and write all plans at once.
+def claim_due(
+    tx: Transaction, planner: Planner, owner: str, now: datetime, due: Sequence[Request], over: list[Run]
+) -> list[Run]:
+    """Plan the due requests and write all plans at once; runs that end for it are added to *over*, here and below.
 
     Of those that share an overlap key, one gets an active run in a claim; the others stay due for the next claim, which
     finds that run stored and can name it. So do those whose key another scheduler holds at this moment.
@@ -74,12 +76,12 @@ def claim_due(tx: Transaction, planner: Planner, owner: str, now: datetime, due:
         if key is not None and made.is_active:
             occupied.add(key)
         plans.append(made)
-    return _write_plans(tx, plans, owner, now)
+    return _write_plans(tx, plans, owner, now, over)
 
 
-def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: datetime) -> list[Run]:
+def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: datetime, over: list[Run]) -> list[Run]:
     tx.advance_requests([made.request for made in plans])
-    displaced = displace(tx, [run for made in plans for run in made.displaced], now)
+    displaced = displace(tx, [run for made in plans for run in made.displaced], now, over)
     kills = [run_id for made in plans for run_id in made.kills]
     if kills:
         tx.ask_kill(kills, now)
@@ -90,11 +92,12 @@ def _write_plans(tx: Transaction, plans: Sequence[Plan], owner: str, now: dateti
     return [run for run in active if run.owner is not None]
 
 
-def displace(tx: Transaction, runs: Sequence[Run], now: datetime) -> list[Run]:
+def displace(tx: Transaction, runs: Sequence[Run], now: datetime, over: list[Run]) -> list[Run]:
     """End waiting runs in favour of another one; return those that nobody had ended or taken before."""
     ended = tx.update_runs(runs, None) if runs else set()
     displaced = [run for run in runs if run.id in ended]
-    stop_members(tx, displaced, now)
+    stop_members(tx, displaced, now, over)
+    over += displaced
     return displaced
 
 
@@ -119,24 +122,25 @@ def log_fenced(tx: Transaction, owner: str, report: Report) -> None:
             tx.trim_log(trim)
 
 
-def kill(tx: Transaction, run: Run, now: datetime) -> Run:
+def kill(tx: Transaction, run: Run, now: datetime, over: list[Run]) -> Run:
     """Ask an active run to stop; one that waits and that nobody owns is ended at once. Return it as it is then."""
     if run.owner is not None:
         tx.ask_kill([run.id], now)
         return evolve(run, kill_asked_at=run.kill_asked_at or now)
     run = run.move(RunStatus.KILLED, kill_asked_at=now, finished_at=now, reason="killed while it waited")
     tx.update_runs([run], None)
-    stop_members(tx, [run], now)
+    stop_members(tx, [run], now, over)
+    over.append(run)
     tally(tx, [run], now, "")
     return run
 
 
-def stop_members(tx: Transaction, ended: Iterable[Run], now: datetime) -> None:
+def stop_members(tx: Transaction, ended: Iterable[Run], now: datetime, over: list[Run]) -> None:
     """Kill what goes on of groups that were ended from outside: nobody leads them any more."""
     for run in ended:
         for member in tx.child_runs(run.id):
             if member.is_active:
-                kill(tx, member, now)
+                kill(tx, member, now, over)
 
 
 def holds(run: Run, owner: str) -> bool:
@@ -176,16 +180,17 @@ def note_absence(tx: Transaction, since: datetime) -> None:
 
 
 def release(tx: Transaction, owner: str, now: datetime, why: str, *, crashed: bool) -> list[Run]:
-    """End the runs of an owner that is gone, and forget it."""
+    """End the runs of an owner that is gone, and forget it. Return them, and what ended with them."""
+    over: list[Run] = []
     left = [run.abandoned(now, why, crashed=crashed) for run in tx.held_runs(owner)]
     if left:
         tx.update_runs(left, owner)
         ended = [run for run in left if not run.is_active]
-        stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now)
+        stop_members(tx, [run for run in ended if run.status is RunStatus.KILLED], now, over)
         _park(tx, now, [run for run in ended if run.status is RunStatus.ABANDONED and _was_abandoned(run)])
         tally(tx, ended, now, owner)
     tx.delete_scheduler(owner)
-    return left
+    return [*over, *left]
 
 
 def _was_abandoned(run: Run) -> bool:

@@ -12,6 +12,9 @@ signing off or reaping it ends what it holds in the same transaction.
 
 Requests count their revisions from 1. Revision 0 is that of the runs beside the fire times, which somebody asked for:
 they can never take the place of a fire time.
+
+Some methods end runs of which nobody hears otherwise, as nobody holds them: those that wait for an attempt. Who calls
+such a method may give it *ended*, which is called once that is stored, with the runs as they ended.
 """
 
 from abc import ABC, abstractmethod
@@ -82,6 +85,12 @@ AT_WORK = (
 _AHEAD = timedelta(minutes=1)  # what clocks may differ by, and who comes a little later waits for
 _MOST_BROUGHT_BACK = 1000
 _STOPPED = frozenset({RunStatus.KILLED, RunStatus.TIMED_OUT})  # what ends a group before its members
+
+Hear = Callable[[Sequence[Run]], object]
+
+
+def _unheard(runs: Sequence[Run]) -> None:
+    """Let runs end unheard."""
 
 
 class Store(ABC):
@@ -164,12 +173,14 @@ class Store(ABC):
         now: datetime,
         *,
         end_waiting: str | None = None,
+        ended: Hear = _unheard,
     ) -> Request | None:
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
         request's runs that wait and that nobody has claimed, save a group that still runs and its members.
         """
+        skipped: list[Run] = []
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
             changed = change(found)
@@ -187,10 +198,13 @@ class Store(ABC):
                 skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
                 tx.update_runs(skipped, None)
                 tally(tx, skipped, now, "")
-            return changed
+        ended(skipped)
+        return changed
 
-    def delete(self, id: str) -> None:
+    def delete(self, id: str, *, ended: Hear = _unheard) -> None:
         """Delete a request, its ended runs and their logs; runs that still go on are asked to stop and refused later.
+
+        *ended* is called with the runs that waited and that nobody had claimed, as they were.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -198,7 +212,9 @@ class Store(ABC):
         with self.transaction() as tx:
             if not tx.get_requests([id]):
                 raise UnknownRequestError(id)
+            waiting = [run for run in tx.active_runs_of(id) if run.owner is None]
             tx.delete_request(id)
+        ended(waiting)
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -221,12 +237,23 @@ class Store(ABC):
                 tx.put_requests([evolve(request, status=RequestStatus.SCHEDULED)])
             return stored[0]
 
-    def add_member(self, owner: str, parent: Run, run: Run, place: int, overlap: Overlap, now: datetime) -> bool:
+    def add_member(
+        self,
+        owner: str,
+        parent: Run,
+        run: Run,
+        place: int,
+        overlap: Overlap,
+        now: datetime,
+        *,
+        ended: Hear = _unheard,
+    ) -> bool:
         """Store *run* as member number *place* (from 0) of the group's run *parent*, by its process's overlap rule.
 
         Nothing happens where that member is stored already, or *parent* was asked to stop. Return whether *parent* is
         still *owner*'s.
         """
+        over: list[Run] = []
         with self.transaction() as tx:
             held = next(iter(tx.get_runs([parent.id])), None)
             if held is None or not holds(held, owner) or held.attempt != parent.attempt:
@@ -235,16 +262,17 @@ class Store(ABC):
                 return True
             blockers = tx.active_runs([run.overlap_key]) if run.overlap_key is not None else []
             made = beside(run, overlap, now, blockers)
-            displaced = displace(tx, made.displaced, now)
+            displaced = displace(tx, made.displaced, now, over)
             if made.kills:
                 tx.ask_kill(made.kills, now)
             run = made.run
             while not (stored := tx.insert_runs([run])):
                 run = evolve(run, fire_time=run.fire_time + timedelta(microseconds=1))
             tally(tx, [*displaced, *(run for run in stored if not run.is_active)], now, owner)
-            return True
+        ended(over)
+        return True
 
-    def claim(self, planner: Planner, owner: str, now: datetime, limit: int) -> list[Run]:
+    def claim(self, planner: Planner, owner: str, now: datetime, limit: int, *, ended: Hear = _unheard) -> list[Run]:
         """Take up to *limit* due runs for *owner* and record what becomes of the other fire times that have come.
 
         Waiting runs come first, then due requests. Each fire time gets exactly one record, whoever else claims.
@@ -252,6 +280,7 @@ class Store(ABC):
         Raises:
             OwnerGoneError: *owner* is not signed on. Nobody would ever end what it claimed.
         """
+        over: list[Run] = []
         with self.transaction() as tx:
             if not tx.is_signed_on(owner):
                 raise OwnerGoneError(owner)
@@ -261,14 +290,17 @@ class Store(ABC):
             claimed = [run for run in taken if run.id in accepted]
             due = lanes.due(tx, now, claimed)
             if due:
-                claimed += claim_due(tx, planner, owner, now, due)
-            return claimed
+                claimed += claim_due(tx, planner, owner, now, due, over)
+        ended(over)
+        return claimed
 
-    def record(self, owner: str, now: datetime, report: Report) -> list[Run]:
+    def record(self, owner: str, now: datetime, report: Report, *, ended: Hear = _unheard) -> list[Run]:
         """Store what *owner* reports of its runs, fenced; return the runs that were refused.
 
-        A refused result is written into the run's log. Saying the same twice is harmless.
+        A refused result is written into the run's log. Saying the same twice is harmless. *ended* is called with runs
+        that are reported as waiting, but had been asked to stop, and with what waited in groups that were stopped.
         """
+        over: list[Run] = []
         with self.transaction() as tx:
             if report.log or report.trims:
                 log_fenced(tx, owner, report)
@@ -279,14 +311,15 @@ class Store(ABC):
             follow_ups = [request for run_id, request in report.follow_ups if run_id in accepted]
             if follow_ups:
                 tx.put_requests(follow_ups)
-            ended = [run for run in report.runs if run.id in accepted and not run.is_active]
-            stop_members(tx, [run for run in ended if run.status in _STOPPED], now)
-            tally(tx, ended, now, owner)
+            reported = [run for run in report.runs if run.id in accepted and not run.is_active]
+            stop_members(tx, [run for run in reported if run.status in _STOPPED], now, over)
+            tally(tx, reported, now, owner)
             waiting = [run.id for run in report.runs if run.id in accepted and run.owner is None and run.is_active]
             for run in tx.get_runs(waiting) if waiting else ():
                 if run.kill_asked_at is not None:  # while it failed, or before it could start
-                    kill(tx, run, now)
-            return refused
+                    kill(tx, run, now, over)
+        ended(over)
+        return refused
 
     def held(self, owner: str) -> list[Run]:
         """Return the active runs of *owner*: after a claim whose answer was lost, they are to be started."""
@@ -298,7 +331,7 @@ class Store(ABC):
         with self.transaction() as tx:
             return tx.last_seq(run_id)
 
-    def kill(self, run_id: int, now: datetime) -> Run:
+    def kill(self, run_id: int, now: datetime, *, ended: Hear = _unheard) -> Run:
         """Ask a run to stop.
 
         A waiting run that nobody owns is ended at once; the owner of another one hears of it within a second.
@@ -306,11 +339,14 @@ class Store(ABC):
         Raises:
             UnknownRunError: there is no such run.
         """
+        over: list[Run] = []
         with self.transaction() as tx:
             run = next(iter(tx.get_runs([run_id])), None)
             if run is None:
                 raise UnknownRunError(run_id)
-            return kill(tx, run, now) if run.is_active else run
+            run = kill(tx, run, now, over) if run.is_active else run
+        ended(over)
+        return run
 
     def bring_back(self, now: datetime) -> int:
         """Bring back to *now* some of the runs that a clock ahead recorded minutes after it; return how many.
@@ -342,6 +378,8 @@ class Store(ABC):
 
     def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
         """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt.
+
+        What waited in groups that were asked to stop has ended with them, and is returned as well.
 
         A request whose run has used up its reruns is parked with it: the run may be what kills its schedulers.
         *leases*: whether leases that ran out count; not when the clock that says so has just jumped.

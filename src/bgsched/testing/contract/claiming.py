@@ -7,6 +7,7 @@ from typing import Any
 from bgsched.errors import UnknownRequestError
 from bgsched.request import (
     Overlap,
+    Policies,
     RequestStatus,
 )
 from bgsched.run import Run, RunStatus
@@ -173,6 +174,17 @@ class Claiming(Chapter):
         killed = run.started(T0).move(RunStatus.KILLED, finished_at=T0)
         store.record("a", T0, Report([killed]))
         assert len(claim(store, T0 + 21 * SECOND, overlap=Overlap.REPLACE)) == 1
+
+    def test_who_claims_is_told_of_a_run_that_makes_way_for_another(self, store: Store) -> None:
+        store.file([make_request(timing=Schedule(EverySeconds(10)))])
+        (run,) = claim(store, overlap=Overlap.REPLACE)
+        again = run.started(T0).again(RunStatus.ERROR, T0, T0 + timedelta(minutes=1), reason="again")
+        store.record("a", T0, Report([again]))
+        told: list[Run] = []
+        planner = FixedPlanner(Policies(overlap=Overlap.REPLACE))
+        assert store.claim(planner, "a", T0 + 10 * SECOND, 9, ended=told.extend) == []
+        assert told == [store.reader().find_run(run.id)]
+        assert told[0].status is RunStatus.SKIPPED
 
     def test_a_bounded_process_gets_no_more_than_its_bound(self, store: Store) -> None:
         store.file([make_request(str(n), priority=5) for n in range(4)])

@@ -40,12 +40,14 @@ class Groups(Chapter):
         member = Run(
             request_id="r", parent_id=parent.id, process="p", fire_time=T0, recorded_at=T0, due_at=T0, overlap_key="key"
         )
+        told: list[Run] = []
         for place, overlap in enumerate((Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)):
-            store.add_member("a", parent, member, place, overlap, T0)
+            store.add_member("a", parent, member, place, overlap, T0, ended=told.extend)
         found = store.reader().runs(RunFilter(parent=parent.id))[::-1]
         assert [run.status for run in found] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.WAITING]
         assert found[0].reason == f"run {waiting.id} had not ended"
         displaced = store.reader().find_run(waiting.id)
+        assert told == [displaced]
         assert displaced is not None
         assert displaced.status is RunStatus.SKIPPED
         claim(store, owner="b")
@@ -74,6 +76,26 @@ class Groups(Chapter):
         store.record("a", T0, Report([late]))
         assert ends() == [RunStatus.SUCCESS, RunStatus.RUNNING]
         assert len(store.reader().kills_asked("b")) == 1
+
+    def test_who_ends_a_group_is_told_of_a_member_that_waited_for_its_next_attempt(self, store: Store) -> None:
+        parent, ends = self._group_of_two(store)
+        (second,) = store.held("b")
+        again = second.again(RunStatus.ERROR, T0, T0 + SECOND, reason="again")
+        store.record("b", T0, Report([again]))
+        late = parent.started(T0).move(RunStatus.TIMED_OUT, finished_at=T0, duration=SECOND)
+        told: list[Run] = []
+        store.record("a", T0, Report([late]), ended=told.extend)
+        assert ends() == [RunStatus.SUCCESS, RunStatus.KILLED]
+        assert told == [store.reader().find_run(second.id)]
+
+    def test_who_reaps_a_group_that_was_asked_to_stop_is_told_of_its_members(self, store: Store) -> None:
+        parent, ends = self._group_of_two(store)
+        (second,) = store.held("b")
+        store.record("b", T0, Report([second.again(RunStatus.ERROR, T0, T0 + SECOND, reason="again")]))
+        store.kill(parent.id, T0)
+        left = {run.id: run.status for run in store.sign_off("a", T0)}
+        assert left == {parent.id: RunStatus.KILLED, second.id: RunStatus.KILLED}
+        assert ends() == [RunStatus.SUCCESS, RunStatus.KILLED]
 
     def test_unscheduling_leaves_a_group_that_nobody_leads_now(self, store: Store) -> None:
         self._group_of_two(store)

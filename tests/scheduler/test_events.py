@@ -1,0 +1,116 @@
+"""What a scheduler tells its listeners: once what is told is so, and no more than that."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from bgsched import (
+    Event,
+    EveryMinutes,
+    Overlap,
+    Retry,
+    RunFinished,
+    RunRetried,
+    RunStarted,
+    RunStatus,
+    Schedule,
+    Scheduler,
+    current_run,
+)
+from bgsched.testing import ManualClock
+from bgsched.timing import Later
+
+ENDS: dict[str, tuple[Callable[[Scheduler], object], RunStatus]] = {
+    "kill": (lambda scheduler: scheduler.kill(1), RunStatus.KILLED),
+    "unschedule": (lambda scheduler: scheduler.unschedule("r"), RunStatus.SKIPPED),
+    "delete": (lambda scheduler: scheduler.delete("r"), RunStatus.KILLED),
+    "replace": (lambda scheduler: scheduler.run_until_idle(), RunStatus.SKIPPED),
+}
+
+
+class Heard:
+    """The events of a scheduler, as words: the kind, and how the run or request stands."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._hooks = scheduler._hooks
+        self._events: list[Event] = []
+        scheduler.on(Event, self._events.append)
+
+    def runs(self, id: int = 1) -> list[tuple[type[Event], RunStatus]]:
+        """Return what was told of a run."""
+        self._hooks.settle(30)
+        kinds = RunStarted | RunRetried | RunFinished
+        return [
+            (type(event), event.run.status) for event in self._events if isinstance(event, kinds) and event.run.id == id
+        ]
+
+
+def fail() -> None:
+    raise ValueError("no paper")
+
+
+class TestRuns:
+    @pytest.mark.parametrize("how", ENDS)
+    def test_a_run_that_ends_while_it_waits_for_its_next_attempt_has_finished(
+        self, scheduler: Scheduler, clock: ManualClock, how: str
+    ) -> None:
+        heard = Heard(scheduler)
+        scheduler.process("p", retry=Retry(delay=timedelta(hours=1)), overlap=Overlap.REPLACE)(fail)
+        scheduler.schedule("p", Schedule(EveryMinutes(10)), id="r")
+        scheduler.run_until_idle()
+        clock.advance(600 if how == "replace" else 60)
+        end, status = ENDS[how]
+        end(scheduler)
+        assert heard.runs() == [
+            (RunStarted, RunStatus.RUNNING),
+            (RunRetried, RunStatus.WAITING),
+            (RunFinished, status),
+        ]
+        assert how == "delete" or scheduler.monitor.run(1).status is status
+
+    def test_one_that_was_to_be_killed_when_it_failed_is_not_told_as_retried(self, scheduler: Scheduler) -> None:
+        heard = Heard(scheduler)
+
+        def asked_elsewhere() -> None:
+            scheduler.store.kill(current_run().id, scheduler._clock.now())
+            raise ValueError("no paper")
+
+        scheduler.process("p", retry=Retry())(asked_elsewhere)
+        scheduler.run_now("p")
+        scheduler.run_until_idle()
+        assert heard.runs() == [(RunStarted, RunStatus.RUNNING), (RunFinished, RunStatus.KILLED)]
+
+    def test_what_never_began_has_not_finished(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        heard = Heard(scheduler)
+        scheduler.process("p")(fail)
+        scheduler.schedule("p", Later(clock.now() + timedelta(hours=1)), id="r")
+        scheduler.run_now("r")
+        assert scheduler.kill(1).status is RunStatus.KILLED
+        scheduler.run_now("r")
+        scheduler.unschedule("r")
+        assert [run.status for run in scheduler.monitor.runs()] == [RunStatus.SKIPPED, RunStatus.KILLED]
+        assert heard.runs(1) == heard.runs(2) == []
+
+    def test_one_that_is_deleted_while_it_runs_has_finished_when_it_ends(self, scheduler: Scheduler) -> None:
+        heard = Heard(scheduler)
+        scheduler.process("p")(lambda: scheduler.delete(current_run().request_id))
+        scheduler.run_now("p")
+        scheduler.run_until_idle()
+        assert scheduler.monitor.runs() == []
+        assert heard.runs() == [(RunStarted, RunStatus.RUNNING), (RunFinished, RunStatus.SUCCESS)]
+
+    def test_one_that_is_left_at_a_shutdown_has_finished(self, scheduler: Scheduler) -> None:
+        heard, started, release = Heard(scheduler), threading.Event(), threading.Event()
+
+        @scheduler.process
+        def hang() -> None:
+            started.set()
+            release.wait(30)
+
+        scheduler.start().run_now("hang")
+        assert started.wait(30)
+        assert len(scheduler.shutdown(timeout=0).left) == 1
+        release.set()
+        assert heard.runs() == [(RunStarted, RunStatus.RUNNING), (RunFinished, RunStatus.ABANDONED)]
