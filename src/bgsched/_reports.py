@@ -118,7 +118,7 @@ class Reports:
                 continue
             if not run.is_active:
                 self._hooks.emit(RunFinished(run.masked()))
-            elif run.owner is None and run.attempts:
+            elif run.attempts and run.attempts[-1].number == run.attempt:  # not one that was only put back
                 self._hooks.emit(RunRetried(run.masked()))
 
     def _is_deleted(self, run: Run) -> bool:

@@ -114,3 +114,18 @@ class TestRuns:
         assert len(scheduler.shutdown(timeout=0).left) == 1
         release.set()
         assert heard.runs() == [(RunStarted, RunStatus.RUNNING), (RunFinished, RunStatus.ABANDONED)]
+
+    def test_an_attempt_that_is_put_back_has_not_failed(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        heard = Heard(scheduler)
+        scheduler.process("p", retry=Retry(delay=timedelta(minutes=1)))(fail)
+        scheduler.run_now("p")
+        scheduler.run_until_idle()
+        clock.advance(60)
+        engine = scheduler._engine
+        assert engine is not None
+        engine._start_run = lambda _: None  # no worker is free
+        engine.one_pass()
+        scheduler.shutdown()
+        (run,) = scheduler.monitor.runs()
+        assert (run.status, run.attempt, run.owner, len(run.attempts)) == (RunStatus.WAITING, 2, None, 1)
+        assert [kind for kind, _ in heard.runs()] == [RunStarted, RunRetried]
