@@ -43,6 +43,8 @@ from bgsched import (
     Request,
     Retention,
     Retry,
+    Run,
+    RunStarted,
     RunStatus,
     Schedule,
     Scheduler,
@@ -53,15 +55,19 @@ from bgsched import (
     current_run,
 )
 from bgsched._evolve import evolve
-from bgsched.integrations import opentelemetry, ping as ping_module
+from bgsched.integrations import opentelemetry, ping as ping_module, sentry
+from bgsched.integrations._mark import mark_of
 from bgsched.integrations.opentelemetry import span_per_run
 from bgsched.integrations.ping import ping
 from bgsched.integrations.prometheus import ProcessCollector
 from bgsched.integrations.sentry import check_in, monitor_config, slug
 from bgsched.stores import MemoryStore
 from bgsched.testing import ManualClock
-from bgsched.testing.contract import make_request
+from bgsched.testing.contract import FixedPlanner, make_request
+from bgsched.testing.contract._tools import sign_on
 from bgsched.timing import Frequency
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def broken() -> None:
@@ -415,6 +421,25 @@ class TestOpenTelemetry:
         scheduler.shutdown()
 
 
+def two_schedulers(failures: list[Exception]) -> tuple[Scheduler, Scheduler, ManualClock]:
+    """Return two schedulers on one store, and their clock; their process fails as often as is given."""
+
+    def p() -> None:
+        if failures:
+            raise failures.pop()
+
+    store, clock = MemoryStore(), ManualClock()
+    here, there = Scheduler(store, clock=clock), Scheduler(store, clock=clock)
+    for scheduler in (here, there):
+        scheduler.process(retry=Retry(delay=timedelta(minutes=1)))(p)
+    return here, there, clock
+
+
+def check_out(*schedulers: Scheduler) -> None:
+    for scheduler in schedulers:
+        scheduler.shutdown(timeout=0)
+
+
 def refuse_threads_for_spans(thread: threading.Thread, start: Any = threading.Thread.start) -> None:
     if thread.name == "bgsched-spans":
         raise RuntimeError("can't start new thread")
@@ -460,6 +485,61 @@ class TestSentry:
         scheduler.run_now("x")
         run_all(scheduler)
         assert len(check_ins()) == 4
+
+    def test_whoever_ends_a_run_closes_what_another_scheduler_opened(self, check_ins: Any) -> None:
+        failures: list[Exception] = [ValueError("no paper")]
+        here, there, clock = two_schedulers(failures)
+        for one in (here, there):
+            check_in(one)
+        here.schedule("p", Schedule(EveryMinutes(10)), id="p")
+        run_all(here)
+        clock.advance(60)
+        run_all(there)
+        assert not failures
+        sent = check_ins()
+        assert [item["status"] for item in sent] == ["in_progress", "in_progress", "ok"]
+        assert len({item["check_in_id"] for item in sent}) == 1
+        check_out(here, there)
+
+    def test_a_run_whose_scheduler_died_is_checked_in_as_an_error(self, check_ins: Any) -> None:
+        died, there, clock = two_schedulers([])
+        there.process("q")(broken)
+        died.schedule("p", Schedule(EveryMinutes(10)), id="p")
+        there.schedule("p", Immediate(), id="once")
+        sign_on(died.store, "dead", clock.now())
+        left = died.store.claim(FixedPlanner(owner="dead"), "dead", clock.now(), 2)
+        check_in(there)
+        there.run_pending()
+        clock.advance(30)
+        run_all(there)
+        assert {there.monitor.run(run.id).status for run in left} == {RunStatus.ABANDONED}
+        (sent,) = check_ins()
+        assert (sent["monitor_slug"], sent["status"]) == ("p", "error")
+        assert sent["monitor_config"]["schedule"] == {"type": "interval", "value": 10, "unit": "minute"}
+        check_out(died, there)
+
+    def test_what_is_deleted_while_it_waits_is_closed(self, check_ins: Any) -> None:
+        here, there, _ = two_schedulers([ValueError("no paper")])
+        check_in(here)
+        here.schedule("p", Schedule(EveryMinutes(10)), id="p")
+        run_all(here)
+        here.delete("p")
+        run_all(here)
+        assert [item["status"] for item in check_ins()] == ["in_progress", "error"]
+        check_out(here, there)
+
+    def test_of_too_many_that_are_open_the_first_is_forgotten(
+        self, scheduler: Scheduler, check_ins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sentry, "_MOST_OPEN", 2)
+        reporter = sentry._Reporter(scheduler, slug)
+        for id in "123":
+            scheduler.schedule("fine", Schedule(EveryMinutes(10)), id=id)
+        scheduler.run_until_idle()
+        for run in scheduler.monitor.runs()[::-1]:
+            reporter.started(RunStarted(run))
+        assert list(reporter._open) == [2, 3]
+        assert len(check_ins()) == 3
 
     def test_a_receiver_that_hangs_delays_no_run(
         self, scheduler: Scheduler, receiver: Receiver, check_ins: Any
@@ -592,6 +672,24 @@ class TestSentry:
 
 
 class TestPing:
+    def test_the_ends_of_a_run_have_one_mark_whoever_has_it(self, receiver: Receiver) -> None:
+        here, there, clock = two_schedulers([ValueError("no paper")])
+        for one in (here, there):
+            ping(one, {"p": f"http://127.0.0.1:{receiver.port}"})
+        here.run_now("p")
+        run_all(here)
+        clock.advance(60)
+        run_all(there)
+        assert [path.partition("?")[0] for path, _ in receiver.got] == ["/start", "/start", "/"]
+        assert len({path.partition("?")[2] for path, _ in receiver.got}) == 1
+        check_out(here, there)
+
+    def test_a_run_has_another_mark_in_another_store(self) -> None:
+        run = Run(request_id="p", process="p", fire_time=NOW, recorded_at=NOW)
+        assert mark_of(run) == mark_of(evolve(run, owner="a", attempt=2))
+        for other in ({"revision": 2}, {"request_id": "q"}, {"recorded_at": NOW + timedelta(microseconds=1)}):
+            assert mark_of(evolve(run, **other)) != mark_of(run)
+
     def test_start_success_and_fail_with_the_end_of_the_log(self, scheduler: Scheduler, receiver: Receiver) -> None:
         base = f"http://127.0.0.1:{receiver.port}"
         undo = ping(scheduler, {"fine": f"{base}/a", "broken": f"{base}/b/?x=1"})

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_URL, uuid5
 
 from bgsched._events import RunFinished, RunStarted
 from bgsched._runlog import LOGGER
 from bgsched.errors import BgschedError
+from bgsched.integrations._mark import mark_of
 from bgsched.monitor import Monitor
 from bgsched.run import Run, RunStatus
 from bgsched.scheduler import Scheduler
@@ -75,7 +75,7 @@ class _Pings:
         if url is None:
             return
         parts = urlsplit(url)
-        mark = f"rid={uuid5(NAMESPACE_URL, f'{run.owner}/{run.id}')}"  # which start belongs to which end
+        mark = f"rid={mark_of(run)}"  # which start belongs to which end
         query = f"{parts.query}&{mark}" if parts.query else mark
         address = parts._replace(path=parts.path.rstrip("/") + what, query=query).geturl()
         text = self._tail(run) if body is None else body

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from bgsched._cron import CronFields, parse_cron
 from bgsched._events import RunFinished, RunStarted
 from bgsched.errors import BgschedError, MissingExtraError
+from bgsched.integrations._mark import mark_of
 from bgsched.request import Request
 from bgsched.run import Run, RunStatus
 from bgsched.scheduler import Scheduler
@@ -72,33 +73,54 @@ def slug(request: Request) -> str:
 
 
 class _Reporter:
-    """Keeps the ids of the check-ins that are open. Called on one thread."""
+    """Sends the check-ins of one scheduler; it closes those that others opened, too. Called on one thread.
+
+    Keeps which monitors the open ones are of: a request may be deleted, or get another timing, before its run ends.
+    """
 
     def __init__(self, scheduler: Scheduler, name: Callable[[Request], str | None]) -> None:
         self._scheduler = scheduler
         self._name = name
-        self._open: dict[int, tuple[str, str]] = {}
+        self._open: dict[int, str] = {}
 
     def started(self, event: RunStarted) -> None:
         run = event.run
-        if run.id in self._open or run.parent_id is not None:
+        if run.id in self._open:
             return
+        found = self._monitor_of(run)
+        if found is not None:
+            name, config = found
+            self._keep(run, name)
+            _send(run, name, MonitorStatus.IN_PROGRESS, monitor_config=config)
+
+    def finished(self, event: RunFinished) -> None:
+        run = event.run
+        name, config = self._open.pop(run.id, None), None
+        if name is None and (found := self._monitor_of(run)) is not None:
+            name, config = found
+        if name is not None:
+            _send(run, name, _status(run), duration=_seconds(run), monitor_config=config)
+
+    def _keep(self, run: Run, name: str) -> None:
+        """Remember the monitor; of ten thousand, the one that was opened first is forgotten."""
+        self._open[run.id] = name
+        if len(self._open) > _MOST_OPEN:
+            del self._open[next(iter(self._open))]
+
+    def _monitor_of(self, run: Run) -> tuple[str, Any] | None:
+        """Return the name and the schedule of the monitor that hears of *run*, if one does."""
+        if run.parent_id is not None:
+            return None
         try:
             request = self._scheduler.monitor.request(run.request_id)
         except BgschedError:
-            return
+            return None
         name = self._name(request) if isinstance(request.timing, Schedule) else None
-        if name is not None and len(self._open) < _MOST_OPEN:
-            config = monitor_config(request)
-            id = capture_checkin(monitor_slug=name, status=MonitorStatus.IN_PROGRESS, monitor_config=config)
-            if id is not None:
-                self._open[run.id] = name, id
+        return None if name is None else (name, monitor_config(request))
 
-    def finished(self, event: RunFinished) -> None:
-        opened = self._open.pop(event.run.id, None)
-        if opened is not None:
-            name, id = opened
-            capture_checkin(monitor_slug=name, check_in_id=id, status=_status(event.run), duration=_seconds(event.run))
+
+def _send(run: Run, name: str, status: str, **more: Any) -> None:
+    capture_checkin(monitor_slug=name, check_in_id=mark_of(run).hex, status=status, **more)
 
 
 def _status(run: Run) -> str:
