@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from bgsched._current import CurrentRun
 from bgsched._runlog import LOGGER
 from bgsched.process import is_async
-from bgsched.request import Request
+from bgsched.request import Request, RequestStatus
 from bgsched.run import Run
 
 __all__ = [
@@ -46,14 +46,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RequestScheduled(Event):
-    """A request was filed, or got fire times again."""
+    """A request was filed or got fire times again: by a call, by the code that declares it, or as a follower.
+
+    A run beside its fire times (`Scheduler.run_now` of a request) gives it none.
+    """
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class RequestUnscheduled(Event):
-    """A request has no fire times any more, because somebody asked for it."""
+    """A request has no fire times any more, because somebody asked for it, or no code declares them any more."""
 
     request: Request
 
@@ -134,6 +137,15 @@ class Hooks:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
             self._changed.notify_all()
+
+    def changed(self, before: Request | None, after: Request | None) -> None:
+        """Tell what it means for its fire times that a stored request became another."""
+        if after is None or (before is not None and before.revision == after.revision):
+            return
+        if after.next_fire_time is not None:
+            self.emit(RequestScheduled(after.masked()))
+        elif after.status is RequestStatus.UNSCHEDULED and before and before.status is RequestStatus.SCHEDULED:
+            self.emit(RequestUnscheduled(after.masked()))
 
     def ended(self, runs: Iterable[Run]) -> None:
         """Tell of runs that others than their process have ended, as far as they had begun or somebody held them."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from bgsched._codec import MisfitError, Plain, show
@@ -84,10 +85,14 @@ def _stamp(now: datetime) -> str:
 
 
 def follow_up(process: Process[Any, Any], leader: Run, now: datetime) -> Request:
-    """Return the request that runs *process* at once, after the success of *leader*."""
+    """Return the request that runs *process* at once, after the success of *leader*.
+
+    It has the same id however often that success has to be reported.
+    """
     timing = Immediate()
+    identity = f"{leader.id}/{leader.recorded_at.isoformat()}/{process.name}".encode()
     request = Request(
-        id=new_id(now),
+        id=f"{_stamp(leader.finished_at or now)}{blake2b(identity, digest_size=8).hexdigest()}",
         process=process.name,
         params=process.defaults(),
         sensitive=process.policies.sensitive,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bgsched._current import LiveRun
-from bgsched._events import Hooks, RunFinished, RunRetried
+from bgsched._events import Hooks, RequestScheduled, RunFinished, RunRetried
 from bgsched._evolve import evolve
 from bgsched._filing import follow_up
 from bgsched._runlog import LOGGER
@@ -34,10 +34,11 @@ class _Unsent:
 
 @dataclass(slots=True)
 class _Answer:
-    """What the store made of reports: the runs that it *refused*, and others that are *over* with them."""
+    """What the store made of reports: the runs that it *refused*, others that are *over*, and the requests *filed*."""
 
     refused: list[Run] = field(default_factory=list)
     over: list[Run] = field(default_factory=list)
+    filed: list[Request] = field(default_factory=list)
 
 
 class Reports:
@@ -96,7 +97,10 @@ class Reports:
             self._tell(unsent.runs.values(), answer)
 
     def _record(self, owner: str, now: datetime, report: Report, answer: _Answer) -> None:
-        answer.refused += self._store.record(owner, now, report, ended=answer.over.extend)
+        refused = self._store.record(owner, now, report, ended=answer.over.extend)
+        answer.refused += refused
+        gone = {run.id for run in refused}
+        answer.filed += [request for run_id, request in report.follow_ups if run_id not in gone]
 
     def _follow_ups(self, runs: Iterable[Run], now: datetime) -> list[tuple[int, Request]]:
         """Return the requests that the successes among *runs* bring about, each with the run that it follows."""
@@ -120,6 +124,8 @@ class Reports:
                 self._hooks.emit(RunFinished(run.masked()))
             elif run.attempts and run.attempts[-1].number == run.attempt:  # not one that was only put back
                 self._hooks.emit(RunRetried(run.masked()))
+        for request in answer.filed:
+            self._hooks.emit(RequestScheduled(request.masked()))
 
     def _is_deleted(self, run: Run) -> bool:
         """Whether a run that was refused has ended with its request, of which nobody else tells."""

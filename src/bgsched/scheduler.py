@@ -23,7 +23,7 @@ from bgsched import _runlog
 from bgsched._calendar.fields import zone_key
 from bgsched._current import LiveRun, StopCause, current_among
 from bgsched._engine import Engine
-from bgsched._events import Around, E, Hooks, RequestScheduled, RequestUnscheduled
+from bgsched._events import Around, E, Hooks, RequestScheduled
 from bgsched._executors.choice import ExecutorOption
 from bgsched._executors.crew import Crew
 from bgsched._executors.place import is_importing_main, is_worker
@@ -267,15 +267,13 @@ class Scheduler:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        request = self._change(
+        return self._change(
             id,
             lambda request: (
                 request.unscheduled(self._clock.now()) if request.status is RequestStatus.SCHEDULED else request
             ),
             end_waiting="its request was unscheduled while it waited",
         )
-        self._hooks.emit(RequestUnscheduled(request.masked()))
-        return request
 
     def reschedule(
         self,
@@ -296,11 +294,9 @@ class Scheduler:
             TimingError: the timing has no fire time left.
         """
         now = self._clock.now()
-        request = self._change(
+        return self._change(
             id, lambda found: self._desk.rescheduled(found, timing, params, now, user=user, channel=channel)
         )
-        self._hooks.emit(RequestScheduled(request.masked()))
-        return request
 
     def run_now(
         self,
@@ -603,7 +599,7 @@ class Scheduler:
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true."""
         now = self._clock.now()
-        self.store.change(process.name, lambda request: self._desk.declared(process, request, now), now)
+        self._replace(process.name, lambda request: self._desk.declared(process, request, now))
 
     def _look_for_leaders(self, process: Process[Any, Any]) -> None:
         for leader in process.policies.after:
@@ -647,11 +643,24 @@ class Scheduler:
                 raise UnknownRequestError(id)
             return change(request)
 
-        changed = self.store.change(
-            sought_request(id), checked, self._clock.now(), end_waiting=end_waiting, ended=self._hooks.ended
-        )
+        changed = self._replace(sought_request(id), checked, end_waiting=end_waiting)
         assert changed is not None  # noqa: S101  checked() returns one or raises
         self._wake.set()
+        return changed
+
+    def _replace(
+        self, id: str, change: Callable[[Request | None], Request | None], *, end_waiting: str | None = None
+    ) -> Request | None:
+        """Replace a stored request, and tell of it."""
+        seen: list[Request | None] = []
+
+        def seen_change(found: Request | None) -> Request | None:
+            seen[:] = found, change(found)
+            return seen[1]
+
+        now = self._clock.now()
+        changed = self.store.change(id, seen_change, now, end_waiting=end_waiting, ended=self._hooks.ended)
+        self._hooks.changed(*seen)
         return changed
 
 

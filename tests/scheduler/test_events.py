@@ -3,24 +3,33 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from bgsched import (
+    Daily,
     Event,
     EveryMinutes,
+    Hourly,
+    Immediate,
+    Later,
     Overlap,
+    RequestScheduled,
+    RequestUnscheduled,
     Retry,
+    Run,
     RunFinished,
     RunRetried,
     RunStarted,
     RunStatus,
     Schedule,
     Scheduler,
+    Store,
+    StoreUnavailableError,
     current_run,
 )
 from bgsched.testing import ManualClock
-from bgsched.timing import Later
 
 ENDS: dict[str, tuple[Callable[[Scheduler], object], RunStatus]] = {
     "kill": (lambda scheduler: scheduler.kill(1), RunStatus.KILLED),
@@ -37,6 +46,16 @@ class Heard:
         self._hooks = scheduler._hooks
         self._events: list[Event] = []
         scheduler.on(Event, self._events.append)
+
+    def requests(self) -> list[tuple[type[Event], str]]:
+        """Return what was told of requests since the last call."""
+        self._hooks.settle(30)
+        kinds = RequestScheduled | RequestUnscheduled
+        told: list[tuple[type[Event], str]] = [
+            (type(event), event.request.id) for event in self._events if isinstance(event, kinds)
+        ]
+        self._events.clear()
+        return told
 
     def runs(self, id: int = 1) -> list[tuple[type[Event], RunStatus]]:
         """Return what was told of a run."""
@@ -129,3 +148,80 @@ class TestRuns:
         (run,) = scheduler.monitor.runs()
         assert (run.status, run.attempt, run.owner, len(run.attempts)) == (RunStatus.WAITING, 2, None, 1)
         assert [kind for kind, _ in heard.runs()] == [RunStarted, RunRetried]
+
+
+class TestRequests:
+    def test_a_declared_timing_is_told_when_it_is_new_or_has_changed(self, store: Store, clock: ManualClock) -> None:
+        def told(*timings: Schedule) -> list[tuple[type[Event], str]]:
+            """Return what is told at the start of a host whose code declares that."""
+            scheduler = Scheduler(store, clock=clock)
+            heard = Heard(scheduler)
+            scheduler.process("p", timing=timings[0] if timings else None)(fail)
+            scheduler.run_pending()
+            scheduler.shutdown()
+            return heard.requests()
+
+        hourly, daily = Schedule(Hourly(minute=30)), Schedule(Daily(at="02:00"))
+        assert told(hourly) == [(RequestScheduled, "p")]
+        assert told(hourly) == []
+        assert told(daily) == [(RequestScheduled, "p")]
+        assert told() == [(RequestUnscheduled, "p")]
+        assert told() == []
+
+    def test_a_timing_that_leaves_the_code_when_it_was_unscheduled_already_is_not_told(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        first, second = (Scheduler(store, clock=clock) for _ in range(2))
+        first.process("p", timing=Schedule(Daily(at="02:00")))(fail)
+        first.run_pending()
+        first.unschedule("p")
+        first.shutdown()
+        heard = Heard(second)
+        second.process("p")(fail)
+        second.run_pending()
+        second.shutdown()
+        assert heard.requests() == []
+        assert second.monitor.request("p").reason == "its timing is no longer declared in the code"
+
+    def test_a_follower_is_told_once_its_leader_has_succeeded(self, scheduler: Scheduler) -> None:
+        heard = Heard(scheduler)
+        scheduler.process("p")(lambda: None)
+        scheduler.process("next", after="p")(lambda: None)
+        scheduler.run_now("p")
+        scheduler.run_until_idle()
+        told = heard.requests()
+        assert told == [(RequestScheduled, scheduler.monitor.runs(name)[0].request_id) for name in ("p", "next")]
+
+    def test_a_follower_is_the_same_when_the_success_before_it_is_reported_twice(
+        self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard, record = Heard(scheduler), scheduler.store.record
+
+        def unanswered(*words: Any, **named: Any) -> list[Run]:
+            record(*words, **named)
+            monkeypatch.undo()
+            raise StoreUnavailableError("the answer was lost")
+
+        scheduler.process("p")(lambda: None)
+        scheduler.process("next", after="p")(lambda: None)
+        scheduler.run_now("p")
+        monkeypatch.setattr(scheduler.store, "record", unanswered)
+        with pytest.raises(StoreUnavailableError):
+            scheduler.run_until_idle()
+        scheduler.run_until_idle()
+        assert sorted(id for _, id in heard.requests()) == [request.id for request in scheduler.monitor.requests()]
+
+    def test_what_changes_nothing_is_not_told(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.schedule("p", Immediate(), id="complete")
+        scheduler.schedule("p", Schedule(Daily(at="02:00")), id="daily")
+        scheduler.run_until_idle()
+        heard = Heard(scheduler)
+        scheduler.unschedule("complete")
+        scheduler.run_now("complete")
+        scheduler.unschedule("daily")
+        scheduler.unschedule("daily")
+        assert heard.requests() == [(RequestUnscheduled, "daily")]
+        scheduler.reschedule("daily")
+        scheduler.reschedule("complete")
+        assert heard.requests() == [(RequestScheduled, "daily"), (RequestScheduled, "complete")]
