@@ -15,6 +15,7 @@ from bgsched import (
     Immediate,
     Later,
     Overlap,
+    ProcessGroup,
     RequestScheduled,
     RequestUnscheduled,
     Retry,
@@ -133,6 +134,27 @@ class TestRuns:
         assert len(scheduler.shutdown(timeout=0).left) == 1
         release.set()
         assert heard.runs() == [(RunStarted, RunStatus.RUNNING), (RunFinished, RunStatus.ABANDONED)]
+
+    @pytest.mark.parametrize("how", ["kill", "replace"])
+    def test_a_member_of_a_group_that_waits_for_its_next_attempt_has_finished_as_well(
+        self, scheduler: Scheduler, clock: ManualClock, how: str
+    ) -> None:
+        heard = Heard(scheduler)
+        retry = Retry(delay=timedelta(hours=1))
+        scheduler.process("p", retry=retry, overlap=Overlap.REPLACE, overlap_scope="process")(fail)
+        for name in ("first", "second"):
+            scheduler.add(ProcessGroup(name, ["p"]))
+        scheduler.run_now("first")
+        scheduler.run_until_idle()
+        (member,) = scheduler.monitor.runs("p")
+        if how == "kill":
+            scheduler.kill(scheduler.monitor.runs("first")[0].id)
+        else:
+            scheduler.run_now("second")
+        clock.advance(1)
+        scheduler.run_until_idle()
+        end = RunStatus.KILLED if how == "kill" else RunStatus.SKIPPED
+        assert heard.runs(member.id)[2:] == [(RunFinished, end)]
 
     def test_an_attempt_that_is_put_back_has_not_failed(self, scheduler: Scheduler, clock: ManualClock) -> None:
         heard = Heard(scheduler)
