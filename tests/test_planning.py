@@ -1,5 +1,6 @@
 """What becomes of due fire times, where the stores' suite does not look: when the rules of a time zone have changed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from bgsched import (
     Overlap,
     Request,
     RequestStatus,
+    Run,
     RunStatus,
     Schedule,
 )
@@ -121,19 +123,81 @@ class TestMisfiresWithJitter:
 class TestSeveralAtOnce:
     """A pause within the grace: three fire times have come by the time anybody looks, and none is a misfire."""
 
-    def told(self, overlap: Overlap) -> list[tuple[int, str, bool]]:
+    def told(self, overlap: Overlap, misfire: Misfire = Misfire.RUN_ONCE) -> list[tuple[int, str, bool]]:
         request = make_request(timing=Schedule(EverySeconds(10), start=NINE), now=NINE)
-        runs = plan(request, Policies(overlap=overlap), "a", NINE + timedelta(seconds=25)).runs
+        runs = plan(request, Policies(overlap=overlap, misfire=misfire), "a", NINE + timedelta(seconds=25)).runs
         return [(run.fire_time.second, run.status.value, run.owner is not None) for run in runs]
 
     def test_the_first_runs_and_the_others_are_skipped(self) -> None:
         assert self.told(Overlap.SKIP) == [(0, "waiting", True), (10, "skipped", False)]
+
+    def test_why_the_others_are_skipped(self) -> None:
+        request = make_request(timing=Schedule(EverySeconds(10), start=NINE), now=NINE)
+        _, skipped = plan(request, Policies(), "a", NINE + timedelta(seconds=25)).runs
+        assert skipped.reason == f"due together with the fire time {NINE.isoformat()}, which runs"
+
+    @pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE])
+    def test_all_run_in_turn_where_none_may_be_left_out(self, overlap: Overlap) -> None:
+        in_turn = [(0, "waiting", True), (10, "waiting", False), (20, "waiting", False)]
+        assert self.told(overlap, Misfire.RUN_ALL) == in_turn
 
     def test_one_runs_and_one_waits(self) -> None:
         assert self.told(Overlap.QUEUE) == [(0, "waiting", True), (10, "waiting", False), (20, "skipped", False)]
 
     def test_the_newest_replaces_the_others(self) -> None:
         assert self.told(Overlap.REPLACE) == [(0, "skipped", False), (20, "waiting", True)]
+
+
+class TestRunAll:
+    """None of the fire times that were missed is left out, though one claim may not take them all."""
+
+    POLICIES = Policies(misfire=Misfire.RUN_ALL, misfire_grace=HOUR)
+
+    def claims(self, timing: Schedule, now: datetime) -> tuple[Request, list[Run]]:
+        """Return the request after all claims that it takes at *now*, and its runs, none of which begins meanwhile."""
+        request = make_request(timing=timing, now=NINE)
+        runs: list[Run] = []
+        while request.due_at is not None and request.due_at <= now:
+            made = plan(request, self.POLICIES, "a", now, runs)
+            runs += [evolve(run, id=len(runs) + place) for place, run in enumerate(made.runs, start=1)]
+            request = made.request
+        return request, runs
+
+    @pytest.mark.parametrize("jitter", [timedelta(0), timedelta(seconds=10)])
+    @pytest.mark.parametrize("count", [2, 100, 101, 201])
+    def test_all_that_have_come_wait_for_their_turn(self, count: int, jitter: timedelta) -> None:
+        timing = Schedule(EverySeconds(1), start=NINE, repetitions=count, jitter=jitter)
+        _, runs = self.claims(timing, NINE + timedelta(seconds=count) + jitter)
+        assert {run.status for run in runs} == {RunStatus.WAITING}
+        assert len({run.fire_time for run in runs}) == len(runs) == count
+
+    def test_what_comes_while_they_run_is_an_overlap(self) -> None:
+        now = NINE + timedelta(seconds=2)
+        request, runs = self.claims(Schedule(EverySeconds(1), start=NINE), now)
+        (run,) = plan(request, self.POLICIES, "a", now + timedelta(seconds=1), runs).runs
+        assert (run.status, run.reason) == (RunStatus.SKIPPED, "run 1 had not ended")
+
+    def test_the_run_of_another_request_is_an_overlap(self) -> None:
+        policies = replace(self.POLICIES, overlap_scope="process")
+        other = Run(id=7, request_id="other", process="p", fire_time=NINE, recorded_at=NINE)
+        (run,) = plan(make_request(timing=Schedule(Daily()), now=NINE), policies, "a", NINE, [other]).runs
+        assert (run.status, run.reason) == (RunStatus.SKIPPED, "run 7 had not ended")
+
+
+class TestImmediately:
+    """Whoever asks for it now is late only where the scheduler is; so it never misfires."""
+
+    def test_runs_however_late(self) -> None:
+        policies = Policies(misfire=Misfire.SKIP)
+        (run,) = plan(make_request(now=NINE), policies, "a", NINE + DAY).runs
+        assert (run.status, run.owner) == (RunStatus.WAITING, "a")
+
+    def test_later_follows_the_policy_by_when_it_is_due(self) -> None:
+        policies = Policies(misfire=Misfire.SKIP)
+        request = make_request(timing=Later(NINE - DAY), now=NINE)  # in the past: it is due when it is scheduled
+        minute = timedelta(minutes=1)
+        statuses = [plan(request, policies, "a", NINE + late).runs[0].status for late in (minute, minute + MICRO)]
+        assert statuses == [RunStatus.WAITING, RunStatus.MISFIRED]
 
 
 @pytest.mark.parametrize("misfire", list(Misfire))

@@ -132,7 +132,7 @@ class _Timing(Value):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Immediate(_Timing):
-    """Once, at the instant of scheduling."""
+    """Once, at the instant of scheduling; it runs as soon as it can, however late that is: it never misfires."""
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Return None: it has no fire time of its own, only the one of :meth:`first_fire_time`."""
@@ -186,7 +186,7 @@ class Later(_Timing):
         return datetime_of(instant) if instant > instant_of(aware(after, "after")) else None
 
     def first_fire_time(self, now: datetime) -> datetime:
-        """Return `at` as UTC, even if it is in the past: then it runs at once."""
+        """Return `at` as UTC, even if it is in the past: then it is due at once."""
         aware(now, "now")
         return datetime_of(self._instant())
 

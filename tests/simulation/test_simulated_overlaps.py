@@ -54,6 +54,11 @@ def let_any_number_wait_in_line(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutation
+def skip_what_has_to_run_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planning._Overlaps, "_has_to_run_all", lambda *_: False)
+
+
+@mutation
 def replace_without_asking_the_old_one_to_stop(patch: pytest.MonkeyPatch) -> None:
     planned = planning.plan
 

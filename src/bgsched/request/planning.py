@@ -123,7 +123,6 @@ class _Due(NamedTuple):
     last: datetime
     upcoming: datetime | None
     misfired: tuple[datetime, datetime, int] | None = None
-    catching_up: bool = False
 
 
 def _due(request: Request, timing: Timing, policies: Policies, now: datetime) -> _Due:
@@ -139,7 +138,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     upcoming = timing.next_fire_time(first)
     until = first if upcoming is None else max(first, now - jitter)
     if upcoming is None or upcoming > until or (singly and not is_stale):
-        if is_stale and policies.misfire is Misfire.SKIP:
+        if is_stale and policies.misfire is Misfire.SKIP and not isinstance(timing, Immediate):  # which is for now
             return _Due([], first, upcoming, (first, first, 1))
         return _Due([first], first, upcoming)
     if not is_stale:
@@ -163,7 +162,7 @@ def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime
         return _Due(fresh, fresh[-1], upcoming, stale)
     misfired, oldest = _newest(timing, first, until, RUN_ALL_LIMIT)
     fires, upcoming = _list(timing, oldest, until)
-    return _Due(fires, fires[-1], upcoming, misfired, catching_up=True)
+    return _Due(fires, fires[-1], upcoming, misfired)
 
 
 def _list(timing: Timing, first: datetime, until: datetime) -> tuple[list[datetime], datetime | None]:
@@ -220,7 +219,7 @@ class _Overlaps(NamedTuple):
         overlap = self.policies.overlap
         if overlap is Overlap.ALLOW:
             runs = [self._claimed(due.to_run[0]), *map(self._queued, due.to_run[1:])]
-        elif due.catching_up or self._was_asked_for():
+        elif self._has_to_run_all(due.to_run) or self._was_asked_for():
             runs = self._in_a_row(due.to_run)
         elif overlap is Overlap.QUEUE:
             runs = self._one_waits(due.to_run)
@@ -230,6 +229,17 @@ class _Overlaps(NamedTuple):
             runs = self._unless_blocked(due.to_run)
         return Plan(after, (*records, *runs))
 
+    def _has_to_run_all(self, fires: list[datetime]) -> bool:
+        """Whether `Misfire.RUN_ALL` says that none of them is skipped for another: they were missed.
+
+        So they were where several have come, or where one had come before a run of its request was made that is now in
+        its way: it was left over when that one was claimed.
+        """
+        if self.policies.misfire is not Misfire.RUN_ALL:
+            return False
+        made_at = [run.recorded_at for run in self.blockers if run.request_id == self.request.id]
+        return len(fires) > 1 or any((self.request.due_at or fires[0]) <= at for at in made_at)
+
     def _was_asked_for(self) -> bool:
         """Whether somebody asked for just this fire time: then it waits for an earlier run, and is never skipped."""
         return self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
@@ -237,8 +247,8 @@ class _Overlaps(NamedTuple):
     def _unless_blocked(self, fires: list[datetime]) -> list[Run]:
         if self.blockers:
             return [self._skipped(fires, f"run {self.blockers[0].id} had not ended")]
-        rest = [self._skipped(fires[1:], f"the run for {fires[0].isoformat()} had not ended")] if fires[1:] else []
-        return [self._claimed(fires[0]), *rest]
+        reason = f"due together with the fire time {fires[0].isoformat()}, which runs"
+        return [self._claimed(fires[0]), *([self._skipped(fires[1:], reason)] if fires[1:] else [])]
 
     def _in_a_row(self, fires: list[datetime]) -> list[Run]:
         if self.blockers:

@@ -18,7 +18,10 @@ _LONGEST_DELAY = timedelta(days=36_525)  # a century: longer ones are that
 
 
 class Misfire(StrEnum):
-    """What becomes of fire times that passed their grace without a run."""
+    """What becomes of fire times that passed their grace without a run; those of an `Immediate` never do.
+
+    RUN_ALL leaves none out within the grace either, where several have come by the time that they can be claimed.
+    """
 
     RUN_ONCE = "run_once"
     SKIP = "skip"

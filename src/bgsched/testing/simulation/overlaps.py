@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
 from bgsched.process import ProcessRegistry
-from bgsched.request import Overlap, Policies
+from bgsched.request import Misfire, Overlap, Policies
 from bgsched.run import Run, RunStatus
 
 __all__ = ["broken_by_overlaps"]
@@ -68,6 +68,8 @@ def _in_line(policies: Policies, waiting: list[Run]) -> Iterator[str]:
 
 
 def _in_a_skipped(policies: Policies, run: Run, before: Mapping[int, Run], now: Mapping[int, Run]) -> Iterator[str]:
+    if policies.misfire is Misfire.RUN_ALL and run.fire_count > 1:
+        yield f"run {run.id} of {run.process} skips {run.fire_count} fire times, which have to run all"
     named = _IN_THE_WAY.fullmatch(run.reason or "")
     if named is None:
         return
