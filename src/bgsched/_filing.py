@@ -151,14 +151,21 @@ class Desk:
     def rescheduled(
         self, request: Request, timing: Timing | None, params: Mapping[str, Any] | None, now: datetime, **changes: Any
     ) -> Request:
-        """Return the request with fire times again, with *params* unless ``None`` and the *changes* that are not."""
+        """Return the request with fire times again, with *params* unless ``None`` and the *changes* that are not.
+
+        Its priority becomes what the code says today.
+        """
         wanted = timing if timing is not None else request.timing
         if isinstance(wanted, UnreadableTiming):
             raise TimingError(f"the timing of request {request.id!r} {wanted.describe()}; give a new one")
         kept = {name: value for name, value in changes.items() if value is not None}
         _check_asker(kept.get("user"), kept.get("channel", ""))
-        bound = {} if params is None else self._bind(request, params)
-        return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **bound, **kept))
+        if params is not None:
+            kept |= self._bind(request, params)
+        process = self._processes.find(request.process)
+        if process is not None:
+            kept["priority"] = process.policies.priority
+        return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **kept))
 
     def run_beside(
         self, request: Request, params: Mapping[str, Any] | None, now: datetime, *, user: str | None, channel: str
@@ -186,29 +193,31 @@ class Desk:
         """Return what the request under the process's name becomes by what the code declares; ``None``: it stays.
 
         It stays as it is, whatever was done to it at run time, unless the code has changed since it was last declared.
+        What is over by the time that it is declared is filed as complete: a date that passes keeps no scheduler from
+        its start.
         """
         if process.timing is None:
             if request is None or request.declared is None or request.process != process.name:
                 return None
             return evolve(request.unscheduled(now, "its timing is no longer declared in the code"), declared=None)
-        said = self._said(process.timing)
+        said, priority = self._said(process.timing), process.policies.priority
         if request is not None and request.declared == said:
-            return None
-        timing = self._pinned(process.timing, now)
-        asker: dict[str, Any] = {"user": None, "channel": "declared", "declared": said}
-        if request is not None and request.process == process.name:
-            return request.rescheduled(timing, now, **asker)
-        own: dict[str, Any] = {
-            "process": process.name,
-            "params": process.bind({}),
-            "sensitive": process.policies.sensitive,
-            "priority": process.policies.priority,
-            **asker,
-        }
-        if request is not None:  # of another process: the code's name wins, and nothing of the other's goes with it
-            return request.rescheduled(timing, now, **own)
-        new = Request(id=process.name, timing=timing, created_at=now, **own)
-        return new.timed(timing, now)
+            return None if request.priority == priority else evolve(request, priority=priority)
+        own: dict[str, Any] = {"priority": priority, "user": None, "channel": "declared", "declared": said}
+        if request is None or request.process != process.name:  # nothing of another process's goes with its name
+            own |= {
+                "process": process.name,
+                "params": process.bind({}),
+                "sensitive": process.policies.sensitive,
+            }
+        if request is None:
+            request = Request(id=process.name, timing=process.timing, created_at=now, **own)
+        else:
+            request = evolve(request, revision=request.revision + 1, **own)
+        try:
+            return request.timed(self._pinned(process.timing, now), now)
+        except TimingError as error:
+            return request.over(process.timing, str(error))
 
     def _said(self, timing: Timing) -> str:
         """Return what the code says: the timing, and the time zone that it is read in."""

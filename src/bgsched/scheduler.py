@@ -286,7 +286,8 @@ class Scheduler:
     ) -> Request:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
-        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched.
+        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Its
+        priority becomes what the code says today.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -374,6 +375,9 @@ class Scheduler:
         Raises:
             StoreError: the store cannot be reached now.
             ExecutorError: the executor of a process whose timing is declared cannot execute it.
+            UnknownProcessError: a group whose timing is declared has a member that is not registered here.
+            ParamsError: such a member does not take the params that it is given.
+            ProcessNameError: such a group contains itself.
             SchedulerStateError: a worker imports the main module, and that starts a scheduler; or a run that
                 `run_pending` executes wants to start it.
         """

@@ -1,7 +1,8 @@
 """Requests that are changed: unscheduled, rescheduled, run now, deleted, declared by the code."""
 
+import re
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from bgsched import (
     UnknownRequestError,
 )
 from bgsched.testing import ManualClock
+
+MINUTE = timedelta(minutes=1)
 
 
 class TestChanging:
@@ -101,6 +104,18 @@ class TestChanging:
         scheduler.run_until_idle()
         assert statuses(scheduler, first.id) == statuses(scheduler, second.id) == [RunStatus.SUCCESS]
 
+    def test_a_request_takes_the_priority_of_today_when_it_is_rescheduled(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        for priority in (1, 5):
+            scheduler = Scheduler(store, clock=clock)
+            scheduler.process("p", priority=priority)(lambda: None)
+            if priority == 1:
+                scheduler.schedule("p", Immediate(), id="r")
+            assert scheduler.monitor.request("r").priority == 1
+            assert scheduler.reschedule("r", Immediate()).priority == priority
+            scheduler.shutdown()
+
     def test_run_now_of_a_request_leaves_its_fire_times(self, scheduler: Scheduler, clock: ManualClock) -> None:
         scheduler.process("p")(lambda: None)
         request = scheduler.schedule("p", Later(T0 + timedelta(hours=1)))
@@ -136,9 +151,11 @@ class TestChanging:
 
 class TestDeclared:
     @staticmethod
-    def make(store: Store, clock: ManualClock, timing: Schedule | None, timezone: str = "UTC") -> Scheduler:
+    def make(
+        store: Store, clock: ManualClock, timing: Schedule | None, timezone: str = "UTC", priority: int = 0
+    ) -> Scheduler:
         registry = ProcessRegistry()
-        registry.process("nightly", timing=timing)(lambda: None)
+        registry.process("nightly", timing=timing, priority=priority)(lambda: None)
         return Scheduler(store, processes=registry, clock=clock, timezone=timezone)
 
     def test_a_declared_timing_is_filed_once_whatever_restarts(self, store: Store, clock: ManualClock) -> None:
@@ -208,6 +225,43 @@ class TestDeclared:
             assert isinstance(request.timing, Schedule)
             zones.append((request.timing.timezone, request.revision))
         assert zones == [("UTC", 1), ("Europe/Madrid", 2), ("Europe/Madrid", 2)]
+
+    def test_its_priority_is_that_of_the_code(self, store: Store, clock: ManualClock) -> None:
+        found = []
+        for priority, minutes in ((1, 50), (5, 50), (7, 20)):
+            scheduler = self.make(store, clock, Schedule(EveryMinutes(minutes)), priority=priority)
+            scheduler.run_pending()
+            request = scheduler.monitor.request("nightly")
+            found.append((request.priority, request.next_fire_time, request.revision))
+            scheduler.shutdown()
+        assert found == [(1, T0 + 50 * MINUTE, 1), (5, T0 + 50 * MINUTE, 1), (7, T0 + 20 * MINUTE, 2)]
+
+    @pytest.mark.parametrize("at", ["09:00", None])
+    @pytest.mark.parametrize("start", [T0 - timedelta(days=9), None])
+    def test_one_that_is_over_is_complete_and_keeps_no_scheduler_from_its_start(
+        self, store: Store, clock: ManualClock, at: str | None, start: datetime | None
+    ) -> None:
+        over = Schedule(Daily(at=at), start=start, finish=T0 - timedelta(hours=1), timezone="Europe/Madrid")
+        scheduler = self.make(store, clock, over)
+        scheduler.process("other", timing=Schedule(EveryMinutes(20)))(lambda: None)
+        assert scheduler.run_pending() == T0 + 20 * MINUTE
+        request = scheduler.monitor.request("nightly")
+        assert (request.status, request.next_fire_time) == (RequestStatus.COMPLETE, None)
+        assert re.search("no fire time was left|is over, it is 2026-01-01.*; give a later finish", request.reason or "")
+        scheduler.shutdown()
+        again = self.make(store, clock, Schedule(EveryMinutes(20)))
+        assert again.run_pending() == T0 + 20 * MINUTE
+        again.shutdown()
+        ended = self.make(store, clock, over)
+        ended.run_pending()
+        assert ended.monitor.request("nightly").status is RequestStatus.COMPLETE
+        assert "no fire time of 'every day" in ended.monitor.why("nightly")
+
+    def test_one_that_has_no_fire_time_before_its_finish_is_complete(self, store: Store, clock: ManualClock) -> None:
+        soon = Schedule(Daily(at="09:00"), finish=T0 + timedelta(hours=1))
+        scheduler = self.make(store, clock, soon)
+        assert scheduler.run_pending() is None
+        assert "would never fire" in (scheduler.monitor.request("nightly").reason or "")
 
     def test_a_timing_that_left_the_code_stops(self, store: Store, clock: ManualClock) -> None:
         first = self.make(store, clock, Schedule(EveryMinutes(50)))

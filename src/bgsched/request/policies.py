@@ -169,6 +169,10 @@ def _final(status: object) -> RunStatus:
 class Policies:
     """How the requests of a process run. Kept with the code, not with the request: changed code wins.
 
+    Two things go by what a request was stored with. Its *priority* is the code's of when it was filed, or last
+    rescheduled; where the code declares it, of when a scheduler last started. And *overlap_scope* compares params as
+    they are stored: a default is one of them if the scope named its param when the request was filed.
+
     *limit*: how many of its runs go on at once in each scheduler, besides its `workers`; *sensitive*: the params
     whose values are never shown, and ``"return"`` for the result; *prints*: whether what it prints goes into the run
     log; *after*: the names of the processes after each success of which it runs.

@@ -103,10 +103,13 @@ class Request:
         """Return the request with *timing*, already pinned, as scheduled at *now*; its fire times begin anew."""
         fire_time = timing.first_fire_time(now)
         if fire_time is None:
-            why = "no fire time was left when it was scheduled"
-            return _time(self, timing, RequestStatus.COMPLETE, None, None, None, why)
+            return self.over(timing, "no fire time was left when it was scheduled")
         due_at = max(now, timing.due_at(fire_time, self.id))
         return _time(self, timing, RequestStatus.SCHEDULED, fire_time, due_at, None, None)
+
+    def over(self, timing: Timing, why: str) -> "Request":
+        """Return the request with *timing*, which has no fire time, and the reason."""
+        return _time(self, timing, RequestStatus.COMPLETE, None, None, None, why)
 
     def rescheduled(self, timing: Timing, now: datetime, **changes: Any) -> "Request":
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
