@@ -25,7 +25,7 @@ PACKAGE = Path(bgsched.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("clock", "_evolve", "_names", "_turns"),
+    ("clock", "_evolve", "_names", "_secrets", "_turns"),
     ("_calendar", "_cron"),  # the private rooms of the calendar
     ("timing",),
     ("run",),

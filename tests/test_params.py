@@ -456,6 +456,24 @@ class TestSensitive:
             filed.run_now("login", params={"user": "a", "password": [self.SECRET]})
         assert self.SECRET not in str(refused.value)
 
+    @pytest.mark.parametrize("secret", [SECRET, "'quoted'\n" * 20, {"deep": [SECRET]}, 123456])
+    def test_a_refusal_of_another_param_does_not_show_them(self, scheduler: Scheduler, secret: Any) -> None:
+        """As where arguments are given in the wrong place; what is too long to be shown may be cut within a secret."""
+
+        @scheduler.process(sensitive=("token",))
+        def login(token: Any, day: date | None = None, **more: bool) -> None: ...
+
+        told = repr(secret)
+        for wrong in (secret, [secret], {"x" * 40: secret}, f"{'x' * 60} {secret}", {str(secret): 1}):
+            for name in ("day", "other"):
+                with pytest.raises(ParamsError, match=f"{name}, which holds the value of a sensitive one, ") as refused:
+                    scheduler.run_now("login", params={"token": secret, name: wrong})
+                assert told[2:12] not in str(refused.value)
+        with pytest.raises(ParamsError, match=r"day must be a date.*, got 'x'"):
+            scheduler.run_now("login", params={"token": secret, "day": "x"})
+        with pytest.raises(ParamsError, match="a dict of names and values, got a list"):
+            scheduler.run_now("login", params=[secret])  # type: ignore[arg-type]
+
     def test_an_overlap_key_does_not_show_them(self, scheduler: Scheduler) -> None:
         scheduler.process("p", sensitive="key", overlap_scope=("key",))(lambda key: None)
         scheduler.run_now("p", params={"key": self.SECRET})

@@ -78,13 +78,13 @@ class Codec(ABC):
         return MisfitError(f"{path} must be {self.what}, got {show(value)}")
 
 
-def show(value: Any) -> str:
+def show(value: Any, longest: int = _LONGEST_SHOWN) -> str:
     """Return the value for a message, cut where it is long."""
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001  a value may fail to say what it is
         text = f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 class Plain(Codec):

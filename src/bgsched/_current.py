@@ -5,7 +5,6 @@ stop. A process reaches it, through `current_run`, as `CurrentRun`, by a context
 closes it first (its worker, or the scheduler when its time is over) decides, and what comes later is dropped.
 """
 
-import json
 import sys
 import threading
 import traceback
@@ -16,10 +15,10 @@ from enum import Enum
 from functools import cached_property, wraps
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, cast, overload
-from urllib.parse import quote
 
 from bgsched._evolve import evolve
 from bgsched._runlog import RunLog, RunLogger, clean
+from bgsched._secrets import spellings
 from bgsched._turns import forks
 from bgsched.clock import Clock, Signal
 from bgsched.errors import NoCurrentRunError, RunKilled, SchedulerStateError
@@ -32,7 +31,6 @@ T = TypeVar("T")
 D = TypeVar("D")
 P = ParamSpec("P")
 _NO_TIME = timedelta(0)
-_SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 1_000
 _MOST = 2**63 - 1
 
@@ -103,7 +101,8 @@ class LiveRun:
 
     def _make_log(self, kind: Callable[..., RunLog] = RunLog) -> RunLog:
         run = self._run
-        return kind(run.id, run.attempt, self.clock.now, after=self._last_seq, secrets=_secrets(run))
+        secrets = spellings(run.params[name] for name in run.sensitive if name in run.params)
+        return kind(run.id, run.attempt, self.clock.now, after=self._last_seq, secrets=secrets)
 
     @property
     def stop(self) -> Signal:
@@ -210,29 +209,6 @@ class LiveRun:
             run = self._run if changed else None
         # Not under the lock: who writes a line may be interrupted by a finalizer that wants it, to say progress.
         return (run, [], None) if self._log is None else (run, *self._log.drain(to_the_end=self._closed))
-
-
-def _secrets(run: Run) -> frozenset[str]:
-    """Return how the values of sensitive params may be written, where that is long enough to be told from words."""
-    if not run.sensitive:
-        return frozenset()
-    found: set[str] = set()
-    waiting = [run.params[name] for name in run.sensitive if name in run.params]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict | list):
-            waiting.extend(value.values() if isinstance(value, dict) else value)
-        elif isinstance(value, str):
-            found.update(_spellings(value))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.add(str(value))
-    return frozenset(text for text in found if len(text) >= _SHORTEST_SECRET)
-
-
-def _spellings(secret: str) -> Iterator[str]:
-    """Yield the secret as it is, line by line as it may be printed, and inside a ``repr``, JSON and a URL."""
-    for text in {secret, *secret.splitlines()}:
-        yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], quote(text, safe=""))
 
 
 class CurrentRun:

@@ -9,6 +9,7 @@ request is filed, and again when it runs, because the code may have changed in b
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ from bgsched._codec import Codec, MisfitError, Plain, show
 from bgsched._executors.choice import ExecutorOption, chosen
 from bgsched._names import name_problem
 from bgsched._params import codec_for, hints_of
+from bgsched._secrets import spellings
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Request, Retry
 from bgsched.timing import Timing, checked_timing
@@ -168,10 +170,10 @@ class Process(Generic[P, R]):
             default = self._signature.parameters[name].default
             if name not in given and default is not inspect.Parameter.empty:
                 given[name] = default
-        stored = {name: self._turn(name, value, self._codec(name).store) for name, value in given.items()}
+        stored = {name: self._turn(name, given, self._codec(name).store) for name in given}
         for name in self._scope:
             if name in stored:
-                stored[name] = self._turn(name, stored[name], self._codec(name).settled)
+                stored[name] = self._turn(name, stored, self._codec(name).settled)
         return stored
 
     def defaults(self) -> dict[str, Any]:
@@ -187,11 +189,12 @@ class Process(Generic[P, R]):
         if not stored and not self._needed:
             return {}
         given = self._fitting(stored)
-        return {name: self._turn(name, value, self._codec(name).load) for name, value in given.items()}
+        return {name: self._turn(name, given, self._codec(name).load) for name in given}
 
     def _fitting(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(params, Mapping):
-            raise ParamsError(self.name, f"params are a dict of names and values, got {show(params)}")
+            got = f"a {type(params).__name__}" if self.policies.sensitive else show(params)
+            raise ParamsError(self.name, f"params are a dict of names and values, got {got}")
         given = dict(params)
         for name in given:
             if not isinstance(name, str):
@@ -208,16 +211,25 @@ class Process(Generic[P, R]):
         known = name if name in self._signature.parameters else self._any_name
         return self._codecs.get(known or "", _PLAIN)
 
-    def _turn(self, name: str, value: Any, turn: Callable[[Any, str], Any]) -> Any:
+    def _turn(self, name: str, given: Mapping[str, Any], turn: Callable[[Any, str], Any]) -> Any:
         try:
-            return turn(value, name)
+            return turn(given[name], name)
         except RecursionError:
             problem = f"{name} contains itself, or is nested too deep"
         except MisfitError as misfit:
             problem = str(misfit)
-            if name in self.policies.sensitive:
-                problem = f"{name}, which is sensitive, does not fit: it must be {self._codec(name).what}"
+            if (hidden := self._hidden(name, given, problem)) is not None:
+                problem = f"{name}, which {hidden}, does not fit: it must be {self._codec(name).what}"
         raise ParamsError(self.name, problem)
+
+    def _hidden(self, name: str, given: Mapping[str, Any], problem: str) -> str | None:
+        """Return why what does not fit must not be shown; it may be cut within a secret, so the whole is looked at."""
+        sensitive = self.policies.sensitive
+        if name in sensitive:
+            return "is sensitive"
+        secrets = spellings(given[secret] for secret in sensitive if secret in given)
+        text = f"{problem} {show(given[name], sys.maxsize)}" if secrets else ""
+        return "holds the value of a sensitive one" if any(secret in text for secret in secrets) else None
 
     def _explain(self, error: TypeError, given: Mapping[str, Any]) -> str:
         known = list(self._signature.parameters)
