@@ -474,6 +474,40 @@ class TestSensitive:
         with pytest.raises(ParamsError, match="a dict of names and values, got a list"):
             scheduler.run_now("login", params=[secret])  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_a_value_that_is_masked_stays_as_it_was(self, store: Store, clock: ManualClock, is_known: bool) -> None:  # noqa: FBT001
+        scheduler = Scheduler(store, clock=clock)
+
+        @scheduler.process(sensitive=("password",))
+        def login(user: str, password: str = "") -> None: ...
+
+        request = login.schedule(Immediate(), "ann", self.SECRET)
+        other = scheduler if is_known else Scheduler(store, clock=clock)
+        shown = other.monitor.request(request.id).params
+        other.reschedule(request.id, params={**shown, "user": "bob"})
+        if is_known:
+            scheduler.run_now(request.id, params={**shown, "user": "eve"})
+        found = store.reader().find_request(request.id)
+        assert found is not None
+        assert found.params == {"user": "bob", "password": self.SECRET}
+        scheduler.run_until_idle()
+        assert [run.params for run in store.reader().runs(RunFilter())] == [
+            {"user": user, "password": self.SECRET} for user in (["bob", "eve"] if is_known else ["bob"])
+        ]
+
+    def test_a_mask_without_a_value_behind_it_is_refused(self, scheduler: Scheduler) -> None:
+        scheduler.process("login", sensitive=("password",))(lambda user, password="": None)
+        request = scheduler.schedule("login", Immediate(), {"user": "***"})
+        for file in (
+            lambda params: scheduler.schedule("login", Immediate(), params),
+            lambda params: scheduler.schedule_many([("login", Immediate(), params)]),
+            lambda params: scheduler.run_now("login", params=params),
+            lambda params: scheduler.run_now(request.id, params=params),
+            lambda params: scheduler.reschedule(request.id, params=params),
+        ):
+            with pytest.raises(ParamsError, match=r"password is '\*\*\*', which only stands for a value; give the"):
+                file({"user": "ann", "password": "***"})
+
     def test_an_overlap_key_does_not_show_them(self, scheduler: Scheduler) -> None:
         scheduler.process("p", sensitive="key", overlap_scope=("key",))(lambda key: None)
         scheduler.run_now("p", params={"key": self.SECRET})

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from bgsched._codec import MisfitError, Plain, show
 from bgsched._evolve import evolve, maker
@@ -14,11 +14,12 @@ from bgsched._names import name_problem
 from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
-from bgsched.run import Run
+from bgsched.run import MASK, Run
 from bgsched.timing import Immediate, Schedule, Timing, checked_timing
 
 __all__ = ["Desk", "Wish", "follow_up", "new_id", "sought_request", "sought_run", "wish_of"]
 
+P = TypeVar("P", bound=Mapping[str, Any] | None)
 Wish = tuple[str | Process[Any, Any], Timing, Mapping[str, Any] | None]
 _new_request: Callable[..., Request] = maker(
     Request, "id", "process", "params", "sensitive", "timing", "user", "channel", "priority", "created_at"
@@ -138,7 +139,7 @@ class Desk:
         request = _new_request(
             id if id is not None else new_id(now),
             registered.name,
-            registered.bind(params),
+            registered.bind(_unmasked(registered.name, params, registered.policies.sensitive, {})),
             registered.policies.sensitive,
             timing,
             user,
@@ -178,7 +179,7 @@ class Desk:
             request_id=request.id,
             revision=request.revision,
             process=request.process,
-            params=request.params if params is None else process.bind(params),
+            params=request.params if params is None else self._bind(request, params)["params"],
             user=user if user is not None else request.user,
             channel=channel,
             sensitive=request.hidden_by(policies),
@@ -236,12 +237,29 @@ class Desk:
 
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self._processes.find(request.process)
+        hidden = request.sensitive if process is None else request.hidden_by(process.policies)
+        params = _unmasked(request.process, params, hidden, request.params)
         if process is not None:
             return {"params": process.bind(params), "sensitive": process.policies.sensitive}
         try:
             return {"params": dict(Plain().store(dict(params), "params"))}
         except MisfitError as misfit:
             raise ParamsError(request.process, str(misfit)) from None
+
+
+def _unmasked(process: str, params: P, sensitive: Collection[str], before: Mapping[str, Any]) -> P | dict[str, Any]:
+    """Return *params*, which may be those that a monitor shows: where it masks a value, that stays as it was *before*.
+
+    Raises:
+        ParamsError: there was none before.
+    """
+    if not sensitive or not isinstance(params, Mapping):
+        return params
+    masked = [name for name in sensitive if isinstance(params.get(name), str) and params[name] == MASK]
+    for name in masked:
+        if name not in before:
+            raise ParamsError(process, f"{name} is {MASK!r}, which only stands for a value; give the value itself")
+    return {**params, **{name: before[name] for name in masked}}
 
 
 def _with_fire_time(request: Request) -> Request:

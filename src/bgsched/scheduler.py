@@ -287,7 +287,8 @@ class Scheduler:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
         It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Its
-        priority becomes what the code says today.
+        priority becomes what the code says today. *params* may be what a monitor shows: a sensitive value that it masks
+        stays as it was.
 
         Raises:
             UnknownRequestError: there is no such request.
