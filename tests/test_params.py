@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, strategies as st
-from typing_extensions import TypeAliasType
+from typing_extensions import ReadOnly, TypeAliasType
 
 from bgsched import (
     Immediate,
@@ -69,6 +69,20 @@ class Options(TypedDict, total=False):
     day: date
 
 
+class Half(TypedDict, total=False):
+    """With hints that are text, as all are where annotations are imported from __future__."""
+
+    fee: "int"
+    day: "Required[date]"
+
+
+class Whole(Half):
+    mode: "Mode"
+    note: "NotRequired[str]"
+    part: "Annotated[NotRequired[int], 'of it']"
+    seal: "ReadOnly[NotRequired[int]]"
+
+
 Amount = TypeAliasType("Amount", Decimal)  # what ``type Amount = Decimal`` makes, from Python 3.12
 MADRID = ZoneInfo("Europe/Madrid")
 SAMPLES: list[tuple[Any, Any]] = [
@@ -118,6 +132,9 @@ SAMPLES: list[tuple[Any, Any]] = [
     (Period, Period(date(2026, 1, 1), date(2026, 1, 31), [Period(date(2026, 1, 2))])),
     (Point, Point(1, Decimal("2.0"))),
     (Options, {"day": date(2026, 1, 1)}),
+    (Half, {"day": date(2026, 1, 1)}),
+    (Whole, {"day": date(2026, 1, 1), "mode": Mode.FAST}),
+    (Whole, {"day": date(2026, 1, 1), "mode": Mode.FAST, "fee": 1, "note": "a", "part": 1, "seal": 1}),
 ]
 
 
@@ -171,6 +188,12 @@ class TestCodecs:
             (Any, date(2026, 1, 1), "give the param a type hint, such as x: date"),
             (Any, b"x", "base64"),
             (Any, "\ud800", "no text that UTF-8 can hold"),
+            (Any, ["a\0b"], r"x\[0\] is 'a\\x00b', which has a NUL character; write it without, or as base64"),
+            (str, "a\0b", "has a NUL character"),
+            (Path, Path("a\0b"), "has a NUL character"),
+            (Literal["a\0b"], "a\0b", "has a NUL character"),
+            (dict[str, int], {"a\0b": 1}, "has a NUL character"),
+            (Any, {"a\0b": 1}, "has a NUL character"),
             (ZoneInfo, MADRID, "a ZoneInfo cannot be stored: store what it can be found by"),
             (Any, [float("inf")], r"x\[0\] is inf, which JSON does not have"),
         ],
@@ -211,6 +234,14 @@ class TestCodecs:
             "points": [{"x": 1, "y": "0"}],
             "p": {"first": "2026-01-01", "last": None, "parts": []},
         }
+
+    def test_keys_of_results_are_texts_as_those_of_params_are(self) -> None:
+        day = date(2026, 1, 1)
+        value = {7: "a", True: "b", None: "c", Mode.FAST: "d", Mode.SLOW: "e", day: "f", "x": {(1, 2): 0}}
+        keys = {"7": "a", "true": "b", "null": "c", "1": "d", "slow": "e", "2026-01-01": "f", "x": {"[1, 2]": 0}}
+        assert as_json(value, "result") == keys
+        with pytest.raises(MisfitError, match="result has two keys that are stored as '1'"):
+            as_json({1: "a", "1": "b"}, "result")
 
 
 class TestProcesses:
@@ -365,6 +396,12 @@ class TestProcesses:
         keys = [run.overlap_key or "" for run in scheduler.store.reader().runs(RunFilter())]
         assert len(set(keys)) == 2
         assert max(map(len, keys)) < 100
+
+    @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+    def test_a_name_that_no_store_can_hold_is_refused(self, scheduler: Scheduler, name: str) -> None:
+        scheduler.process("p")(lambda **more: more)
+        with pytest.raises(ParamsError, match="the name of a param is no text that every store can hold"):
+            scheduler.run_now("p", params={name: 1})
 
     def test_params_that_contain_themselves_are_refused(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda n: n)

@@ -387,14 +387,15 @@ class TestMisbehaviour:
 
         endless: list[Any] = []
         endless.append(endless)
-        results = iter([endless, Trap(a=1), "\ud800", {1, "a"}, object(), b"x"])
+        results = iter([endless, Trap(a=1), "\ud800", {1, "a"}, object(), b"x", ["\0"]])
         scheduler.process("p")(lambda: next(results))
-        for _ in range(6):
+        for _ in range(7):
             scheduler.run_now("p")
             scheduler.run_pending()
         runs = scheduler.monitor.runs()
-        assert [run.status for run in runs] == [S.SUCCESS] * 6
-        assert sum("the result was not kept" in log_of(scheduler, run) for run in runs) >= 4
+        assert [run.status for run in runs] == [S.SUCCESS] * 7
+        assert sum("the result was not kept" in log_of(scheduler, run) for run in runs) >= 5
+        assert (runs[0].result, "which has a NUL character" in log_of(scheduler, runs[0])) == (None, True)
 
     def test_an_async_function_in_disguise_runs(self, scheduler: Scheduler) -> None:
         async def work() -> str:

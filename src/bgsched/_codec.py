@@ -137,6 +137,8 @@ def _check_scalar(value: Any, path: str) -> None:
 
 
 def _check_text(value: str, path: str) -> None:
+    if "\0" in value:  # PostgreSQL would keep it, and then answer no question about any param with `->>`
+        raise MisfitError(f"{path} is {show(value)}, which has a NUL character; write it without, or as base64")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -308,8 +310,10 @@ class Choice(Codec):
     def store(self, value: Any, path: str) -> Any:
         for stored, known in self._choices:
             if known is value or (known == value and type(known) is type(value)):
+                _check_scalar(stored, path)
                 return stored
         self.load(value, path)
+        _check_scalar(value, path)
         return value
 
     def load(self, data: Any, path: str) -> Any:
@@ -419,10 +423,12 @@ def _or_as_json(turn: Callable[[Any, str], Any], key: Any, path: str) -> Any:
 class Record(Codec):
     """A dataclass, ``NamedTuple`` or ``TypedDict``, as a dict of its fields."""
 
-    def __init__(self, kind: type, codecs: Callable[[], Mapping[str, Codec]], required: Collection[str]) -> None:
+    def __init__(
+        self, kind: type, codecs: Callable[[], Mapping[str, Codec]], needed: Callable[[], Collection[str]]
+    ) -> None:
         self.kind = kind
         self._codecs = codecs
-        self._required = frozenset(required)
+        self._needed = needed
         self.what = f"a {kind.__name__}, or a dict of its fields"
 
     def store(self, value: Any, path: str) -> Any:
@@ -447,7 +453,7 @@ class Record(Codec):
         for name in value:
             if name not in codecs:
                 raise MisfitError(f"{path} has no field {name!r}; {self.kind.__name__} has {', '.join(codecs)}")
-        for name in sorted(self._required - value.keys()):
+        for name in sorted(set(self._needed()).difference(value)):
             raise MisfitError(f"{path} lacks the field {name!r} of {self.kind.__name__}")
         return {name: turn(codecs[name], item, f"{path}.{name}") for name, item in value.items()}
 

@@ -6,6 +6,7 @@ imports) counts as no hint: such a param is plain JSON, and what does not fit is
 
 import dataclasses
 import inspect
+import json
 import sys
 import threading
 import types
@@ -15,9 +16,9 @@ from datetime import timedelta
 from enum import Enum
 from functools import cache, cached_property, partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NotRequired, Required
 
-from typing_extensions import is_typeddict
+from typing_extensions import ReadOnly, get_type_hints, is_typeddict
 
 from bgsched._codec import (
     TEXTS,
@@ -219,13 +220,34 @@ def _record(kind: Any) -> Codec:
 
     @cache
     def codecs() -> Mapping[str, Codec]:
-        try:
-            hints = typing.get_type_hints(kind)
-        except Exception:  # noqa: BLE001  as in _resolved
-            hints = {}
+        hints = _hints_in(kind)
         return {name: codec_for(hints.get(name, Any)) for name in names}
 
-    return Record(kind, codecs, required)
+    @cache
+    def needed() -> Collection[str]:
+        hints = _hints_in(kind, include_extras=True) if is_typeddict(kind) else {}
+        return frozenset(name for name in names if _is_needed(hints.get(name), otherwise=name in required))
+
+    return Record(kind, codecs, needed)
+
+
+def _hints_in(kind: Any, *, include_extras: bool = False) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=include_extras)
+    except Exception:  # noqa: BLE001  as in _resolved
+        return {}
+
+
+def _is_needed(hint: Any, *, otherwise: bool) -> bool:
+    """Whether a field of a ``TypedDict`` is required by its hint.
+
+    Python itself does not see that of a hint that is text, as all are after ``from __future__ import annotations``.
+    """
+    while (origin := typing.get_origin(hint)) in (Required, NotRequired, ReadOnly, typing.Annotated):
+        if origin in (Required, NotRequired):
+            return origin is Required
+        hint = typing.get_args(hint)[0]
+    return otherwise
 
 
 def as_json(value: Any, path: str) -> Any:
@@ -254,8 +276,8 @@ def _object(items: Iterable[tuple[Any, Any]], path: str) -> dict[str, Any]:
     for key, item in items:
         name = as_json(key, f"{path}, its key")
         if not isinstance(name, str):
-            raise MisfitError(
-                f"{path} has the key {show(key)}, which is no string; JSON keys are strings: write {str(key)!r}"
-            )
+            name = json.dumps(name)  # as `Dict` does
+        if name in stored:
+            raise MisfitError(f"{path} has two keys that are stored as {name!r}")
         stored[name] = as_json(item, f"{path}.{name}")
     return stored

@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 
 from bgsched._codec import Codec, MisfitError, Plain, show
 from bgsched._executors.choice import ExecutorOption, chosen
-from bgsched._names import name_problem
+from bgsched._names import is_storable, name_problem
 from bgsched._params import codec_for, hints_of
 from bgsched._secrets import spellings
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, UnknownProcessError, did_you_mean
@@ -199,6 +199,8 @@ class Process(Generic[P, R]):
         for name in given:
             if not isinstance(name, str):
                 raise ParamsError(self.name, f"the name of a param is a string, got {show(name)}")
+            if name not in self._named and not is_storable(name):
+                raise ParamsError(self.name, f"the name of a param is no text that every store can hold: {show(name)}")
         if self._needed <= given.keys() and (self._any_name is not None or given.keys() <= self._named):
             return given
         try:
