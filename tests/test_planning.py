@@ -10,6 +10,7 @@ from bgsched import (
     Daily,
     EveryMinutes,
     EverySeconds,
+    Immediate,
     Later,
     Misfire,
     Overlap,
@@ -20,7 +21,7 @@ from bgsched import (
     Schedule,
 )
 from bgsched._evolve import evolve
-from bgsched.request import Policies, plan
+from bgsched.request import Policies, UnreadableTiming, plan
 from bgsched.testing.contract import make_request
 from bgsched.timing import Timing
 
@@ -198,6 +199,14 @@ class TestImmediately:
         minute = timedelta(minutes=1)
         statuses = [plan(request, policies, "a", NINE + late).runs[0].status for late in (minute, minute + MICRO)]
         assert statuses == [RunStatus.WAITING, RunStatus.MISFIRED]
+
+
+def test_a_timing_that_cannot_be_read_answers_as_one_that_never_fires() -> None:
+    timing = UnreadableTiming("?", "it is of a later version")
+    assert [name for name in dir(Immediate) if not name.startswith("_") and not hasattr(timing, name)] == []
+    assert timing.first_fire_time(NINE) is timing.last_fire_time(NINE) is timing.next_fire_time(NINE) is None
+    assert (list(timing.fire_times(NINE)), timing.warnings(NINE), timing.count_fire_times(NINE, NINE)) == ([], (), 0)
+    assert (timing.pinned(NINE), timing.due_at(NINE, "r")) == (timing, NINE)
 
 
 @pytest.mark.parametrize("misfire", list(Misfire))

@@ -137,7 +137,7 @@ class Process(Generic[P, R]):
         """Pickle by reference: whoever unpickles it imports the module that registered it."""
         return str(self.function.__qualname__)
 
-    def schedule(self, /, timing: Timing, *args: P.args, **kwargs: P.kwargs) -> Request:
+    def schedule(self, timing: Timing, /, *args: P.args, **kwargs: P.kwargs) -> Request:
         """File a request with these arguments as params; as `Scheduler.schedule`.
 
         Raises:

@@ -190,8 +190,13 @@ class TestProcesses:
             return f"{about} {self}"
 
         assert report("all", self=2) == "all 2"
-        request = report.schedule(timing=Immediate(), about="all", self=2)
+        request = report.schedule(Immediate(), about="all", self=2)
         assert request.params == {"about": "all", "self": 2}
+
+    def test_a_param_may_be_called_timing(self, scheduler: Scheduler) -> None:
+        scheduler.process("report")(lambda timing: timing)
+        report = scheduler.processes.get("report")
+        assert report.schedule(Immediate(), timing="daily").params == {"timing": "daily"}
 
     def test_only_in_a_class_is_the_first_param_the_object(self, scheduler: Scheduler) -> None:
         @scheduler.process

@@ -92,6 +92,10 @@ def rebuild_index(*, full: bool = False) -> None: ...
 
 
 @scheduler.process
+def announce(timing: str) -> None: ...
+
+
+@scheduler.process
 async def ask(host: str, **more: int) -> bytes:
     return host.encode()
 
@@ -144,6 +148,7 @@ assert_type(later.schedule(Later(datetime(2026, 1, 1, tzinfo=UTC)), seconds=1.5)
 assert_type(ask.schedule(Immediate(), "db", port=5432), Request)
 assert_type(rebuild_index.schedule(Schedule(Daily(at="03:00")), full=True), Request)
 assert_type(with_timing.schedule(Immediate()), Request)
+assert_type(announce.schedule(Immediate(), timing="daily"), Request)
 
 later.schedule(Immediate(), "soon")  # pyright: ignore[reportArgumentType]
 rebuild_index.schedule(Immediate(), 1)  # pyright: ignore[reportCallIssue]
@@ -239,6 +244,8 @@ assert_type(monitor.log(1), list[LogLine])
 assert_type(monitor.follow(1), Iterator[LogLine])
 assert_type(monitor.requests(status=RequestStatus.SCHEDULED), list[Request])
 assert_type(monitor.upcoming(5), list[Request])
+assert_type(monitor.request("one").timing.first_fire_time(datetime.now(UTC)), datetime | None)
+assert_type(list(monitor.request("one").timing.fire_times(datetime.now(UTC))), list[datetime])
 assert_type(monitor.summary(), Summary)
 assert_type(monitor.health(), Health)
 assert_type(monitor.why("one"), str)

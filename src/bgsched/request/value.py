@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 from bgsched._evolve import changer, evolve
 from bgsched.request.policies import Overlap, Policies
 from bgsched.run import Run, shown
-from bgsched.timing import Timing
+from bgsched.timing import Timing, TimingWarning
 
 __all__ = ["OWN_KEY", "Request", "RequestStatus", "UnreadableTiming", "member_key", "overlap_key"]
 
@@ -36,9 +37,37 @@ class UnreadableTiming:
     text: str
     problem: str
 
-    def next_fire_time(self, after: datetime) -> None:  # noqa: ARG002  the shape of a timing
+    def next_fire_time(self, after: datetime) -> datetime | None:  # noqa: ARG002  the shape of a timing
         """Return ``None``: what cannot be read does not fire."""
-        return
+        return None
+
+    def first_fire_time(self, now: datetime) -> datetime | None:  # noqa: ARG002  the shape of a timing
+        """Return ``None``, like `next_fire_time`."""
+        return None
+
+    def last_fire_time(self, until: datetime, after: datetime | None = None) -> datetime | None:  # noqa: ARG002  the same
+        """Return ``None``, like `next_fire_time`."""
+        return None
+
+    def count_fire_times(self, after: datetime, until: datetime) -> int:  # noqa: ARG002  the same
+        """Return 0, like `next_fire_time`."""
+        return 0
+
+    def fire_times(self, after: datetime, until: datetime | None = None) -> Iterator[datetime]:  # noqa: ARG002  the same
+        """Iterate over nothing, like `next_fire_time`."""
+        return iter(())
+
+    def warnings(self, now: datetime) -> tuple[TimingWarning, ...]:  # noqa: ARG002  the same
+        """Return no warnings: `describe` says what is wrong."""
+        return ()
+
+    def due_at(self, fire_time: datetime, key: str) -> datetime:  # noqa: ARG002  the same
+        """Return *fire_time*."""
+        return fire_time
+
+    def pinned(self, now: datetime, timezone: str | ZoneInfo | None = None) -> Self:  # noqa: ARG002  the same
+        """Return itself: there is nothing to fill in."""
+        return self
 
     def describe(self) -> str:
         """Return what is wrong with the stored text."""
