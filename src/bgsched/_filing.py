@@ -175,11 +175,13 @@ class Desk:
         process = self._processes.get(request.process)
         _check_asker(user, channel)
         policies = process.policies
+        if params is not None:
+            request = evolve(request, params=self._bind(request, params)["params"])
         return Run(
             request_id=request.id,
             revision=request.revision,
             process=request.process,
-            params=request.params if params is None else self._bind(request, params)["params"],
+            params=request.params,
             user=user if user is not None else request.user,
             channel=channel,
             sensitive=request.hidden_by(policies),

@@ -3,7 +3,7 @@
 import re
 import threading
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from scheduler._asked import T0, runs_of, statuses
@@ -25,6 +25,7 @@ from bgsched import (
     UnknownRequestError,
 )
 from bgsched.testing import ManualClock
+from bgsched.testing.contract import FixedPlanner, sign_on
 
 MINUTE = timedelta(minutes=1)
 
@@ -124,6 +125,31 @@ class TestChanging:
         clock.advance(timedelta(hours=1))
         scheduler.run_pending()
         assert [run.fire_time for run in runs_of(scheduler, request.id)] == [T0, T0 + timedelta(hours=1)]
+
+    def test_run_now_with_other_params_overlaps_with_what_has_those(self, scheduler: Scheduler) -> None:
+        scheduler.process("p", overlap_scope=("company",))(lambda company: None)
+        scheduler.schedule("p", Later(T0 + timedelta(hours=1)), {"company": "acme"}, id="r")
+        scheduler.run_now("r", params={"company": "blum"})
+        (run,) = runs_of(scheduler, "r")
+        assert run.overlap_key == 'params:p:["blum"]'
+
+    @pytest.mark.parametrize(
+        ("overlap", "ended"), [("skip", []), ("queue", []), ("replace", [RunStatus.SKIPPED, RunStatus.SKIPPED])]
+    )
+    def test_what_is_rescheduled_to_run_at_once_replaces_runs_or_waits(
+        self, scheduler: Scheduler, overlap: Literal["skip", "queue", "replace"], ended: list[RunStatus]
+    ) -> None:
+        scheduler.process("p", overlap=overlap)(lambda: None)
+        scheduler.schedule("p", Immediate(), id="r")
+        sign_on(scheduler.store, "a")
+        (held,) = scheduler.store.claim(FixedPlanner(), "a", T0, 9)
+        for _ in range(3):
+            scheduler.reschedule("r", Immediate())
+            scheduler.run_pending()
+        first, *others = runs_of(scheduler, "r")
+        assert (first.id, first.kill_asked_at is not None) == (held.id, overlap == "replace")
+        assert [run.status for run in others if not run.is_active] == ended
+        assert sum(run.is_active for run in others) == 3 - len(ended)
 
     def test_a_deleted_request_is_gone(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda: None)

@@ -241,8 +241,9 @@ class _Overlaps(NamedTuple):
         return len(fires) > 1 or any((self.request.due_at or fires[0]) <= at for at in made_at)
 
     def _was_asked_for(self) -> bool:
-        """Whether somebody asked for just this fire time: then it waits for an earlier run, and is never skipped."""
-        return self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
+        """Whether somebody asked for just this fire time: it waits for an earlier run that it does not replace."""
+        is_alone = self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
+        return is_alone and self.policies.overlap is not Overlap.REPLACE
 
     def _unless_blocked(self, fires: list[datetime]) -> list[Run]:
         if self.blockers:
