@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, TypedDict
 from uuid import UUID
@@ -138,6 +138,26 @@ SAMPLES: list[tuple[Any, Any]] = [
 ]
 
 
+@dataclass
+class Counted:
+    name: str
+    count: int = field(default=0, init=False)
+
+
+def late_count() -> Counted:
+    made = Counted("a")
+    made.count = 7
+    return made
+
+
+class Word(str):
+    __slots__ = ()
+
+
+class Rank(IntEnum):
+    FIRST = 1
+
+
 class TestCodecs:
     @pytest.mark.parametrize(("hint", "value"), SAMPLES, ids=str)
     def test_what_goes_in_comes_out(self, hint: Any, value: Any) -> None:
@@ -147,6 +167,16 @@ class TestCodecs:
         assert loaded == value
         assert type(loaded) is type(value)
         assert codec.store(stored, "x") == stored  # JSON is taken as well
+
+    def test_what_the_constructor_makes_of_the_rest_is_not_lost(self) -> None:
+        codec = codec_for(Counted)
+        assert codec.load(codec.store(Counted("a"), "x"), "x") == Counted("a")
+
+    @pytest.mark.parametrize("hint", [Any, str | int | float | list[Any] | dict[str, Any]])
+    @pytest.mark.parametrize("value", [Rank.FIRST, Word("a"), [Rank.FIRST], {Word("a"): Word("b")}])
+    def test_all_stores_keep_what_a_database_would(self, hint: Any, value: Any) -> None:
+        stored = codec_for(hint).store(value, "x")
+        assert repr(stored) == repr(json.loads(json.dumps(value)))
 
     @given(st.timedeltas())
     def test_every_timedelta(self, value: timedelta) -> None:
@@ -180,6 +210,8 @@ class TestCodecs:
             (set[Any], [["a"]], "x is no set: unhashable type: 'list'"),
             (list[int], 5, "x must be a list, got 5"),
             (float, 10**400, "x must be a float, got 10000"),
+            (float, 2**53 + 1, "x has more digits than a float keeps, got 9007199254740993; write a float"),
+            (Counted, late_count(), r"x has count=7, which Counted\(...\) does not take, so it is lost"),
             (Literal[b"a"], b"a", "a bytes cannot be stored"),
             (Period, {"last": None}, "x lacks the field 'first' of Period"),
             (Period, {"first": "2026-01-01", "lst": 1}, "x has no field 'lst'; Period has first, last, parts"),

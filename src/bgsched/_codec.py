@@ -94,9 +94,9 @@ class Plain(Codec):
     late = 9
 
     def store(self, value: Any, path: str) -> Any:
-        """Return *value* if it is JSON."""
+        """Return *value* if it is JSON, as a database would give it back."""
         self._check(value, path, 0)
-        return value
+        return _copied(value)
 
     def load(self, data: Any, path: str) -> Any:  # noqa: ARG002  the shape of a codec
         """Return *data*, as the process's own: what it changes in it is changed nowhere else."""
@@ -118,8 +118,17 @@ class Plain(Codec):
 
 def _copied(data: Any) -> Any:
     if isinstance(data, dict):
-        return {name: _copied(item) for name, item in data.items()}
-    return [_copied(item) for item in data] if isinstance(data, list) else data
+        return {_exact(name): _copied(item) for name, item in data.items()}
+    return [_copied(item) for item in data] if isinstance(data, list) else _exact(data)
+
+
+def _exact(value: Any) -> Any:
+    """Return a text or number of a class of its own, such as a member of an ``IntEnum``, as what JSON makes of it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else value
 
 
 def _check_scalar(value: Any, path: str) -> None:
@@ -185,11 +194,13 @@ class Scalar(Codec):
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             if value.bit_length() > _FLOAT_BITS:
                 raise self.misfit(value, path)
-            return value
+            if float(value) != value:
+                raise MisfitError(f"{path} has more digits than a float keeps, got {show(value)}; write a float")
+            return _exact(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise self.misfit(value, path)
         _check_scalar(value, path)
-        return value
+        return _exact(value)
 
     def load(self, data: Any, path: str) -> Any:
         stored = self.store(data, path)
@@ -429,15 +440,27 @@ class Record(Codec):
         self.kind = kind
         self._codecs = codecs
         self._needed = needed
+        self._unasked = _unasked_of(kind)
         self.what = f"a {kind.__name__}, or a dict of its fields"
 
     def store(self, value: Any, path: str) -> Any:
         is_made = type(value) is self.kind
         parts = {name: getattr(value, name) for name in self._codecs()} if is_made else value
         stored = self._each(parts, path, lambda codec, item, place: codec.store(item, place))
-        if not is_made:
-            self.load(stored, path)  # the class may refuse what each field alone may be
+        if not is_made or self._unasked:
+            loaded = self.load(stored, path)  # the class may refuse what each field alone may be
+            self._check_unasked(value if is_made else loaded, loaded, path)
         return stored
+
+    def _check_unasked(self, value: Any, loaded: Any, path: str) -> None:
+        """Refuse what would be lost: the constructor does not take it, and does not make it of the rest."""
+        for name in self._unasked:
+            given = getattr(value, name, None)
+            if given != getattr(loaded, name, None):
+                raise MisfitError(
+                    f"{path} has {name}={show(given)}, which {self.kind.__name__}(...) does not take, so it is lost; "
+                    "let the constructor take that field, or pass it as a param of its own"
+                )
 
     def load(self, data: Any, path: str) -> Any:
         parts = self._each(data, path, lambda codec, item, place: codec.load(item, place))
@@ -456,6 +479,13 @@ class Record(Codec):
         for name in sorted(set(self._needed()).difference(value)):
             raise MisfitError(f"{path} lacks the field {name!r} of {self.kind.__name__}")
         return {name: turn(codecs[name], item, f"{path}.{name}") for name, item in value.items()}
+
+
+def _unasked_of(kind: type) -> list[str]:
+    """Return the fields of a dataclass that its constructor does not take."""
+    return (
+        [field.name for field in dataclasses.fields(kind) if not field.init] if dataclasses.is_dataclass(kind) else []
+    )
 
 
 class Union(Codec):
