@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("timing",),
     ("run",),
     ("request",),
-    ("_codec",),
+    ("_codec", "_codec_parts"),
     ("_params",),  # how params become JSON, by type hints
     ("_executors.choice", "_executors.place"),  # what may be given as executor=
     ("process",),

@@ -24,19 +24,15 @@ from bgsched._codec import (
     TEXTS,
     Choice,
     Codec,
-    Dict,
-    Many,
     MisfitError,
     Plain,
-    Record,
     Refused,
-    Row,
     Scalar,
     Span,
     Text,
-    Union,
     show,
 )
+from bgsched._codec_parts import Dict, Many, Record, Row, Union
 
 __all__ = ["as_json", "codec_for", "hints_of"]
 
