@@ -13,6 +13,7 @@ __all__ = [
     "Lanes",
     "claim_due",
     "displace",
+    "end_unwanted",
     "holds",
     "kill",
     "log_fenced",
@@ -133,6 +134,29 @@ def kill(tx: Transaction, run: Run, now: datetime, over: list[Run]) -> Run:
     over.append(run)
     tally(tx, [run], now, "")
     return run
+
+
+def end_unwanted(tx: Transaction, waiting: Sequence[Run], now: datetime, over: list[Run]) -> None:
+    """End those of the runs that wait again that were asked to stop meanwhile, or that were unscheduled unbegun.
+
+    What has begun when its request is unscheduled goes on, with its retries; and what was asked for beside the fire
+    times may have been asked for since.
+    """
+    for run in waiting:
+        if run.kill_asked_at is not None:  # while it failed, or before it could start
+            kill(tx, run, now, over)
+    unbegun = [run for run in waiting if run.kill_asked_at is None and not run.attempts and run.revision > 0]
+    requests = {request.id: request for request in tx.get_requests({run.request_id for run in unbegun})}
+    skipped = [
+        run.move(RunStatus.SKIPPED, finished_at=now, reason="its request was unscheduled before it began")
+        for run in unbegun
+        if (request := requests.get(run.request_id)) is not None
+        and request.status is RequestStatus.UNSCHEDULED
+        and run.revision < request.revision
+    ]
+    tx.update_runs(skipped, None)
+    over += skipped
+    tally(tx, skipped, now, "")
 
 
 def stop_members(tx: Transaction, ended: Iterable[Run], now: datetime, over: list[Run]) -> None:

@@ -30,6 +30,7 @@ from bgsched.stores._claiming import (
     Lanes,
     claim_due,
     displace,
+    end_unwanted,
     holds,
     kill,
     log_fenced,
@@ -297,8 +298,10 @@ class Store(ABC):
     def record(self, owner: str, now: datetime, report: Report, *, ended: Hear = _unheard) -> list[Run]:
         """Store what *owner* reports of its runs, fenced; return the runs that were refused.
 
-        A refused result is written into the run's log. Saying the same twice is harmless. *ended* is called with runs
-        that are reported as waiting, but had been asked to stop, and with what waited in groups that were stopped.
+            if waiting:
+                end_unwanted(tx, tx.get_runs(waiting), now, over)
+        ended(over)
+        return refused
         """
         over: list[Run] = []
         with self.transaction() as tx:
@@ -315,9 +318,8 @@ class Store(ABC):
             stop_members(tx, [run for run in reported if run.status in _STOPPED], now, over)
             tally(tx, reported, now, owner)
             waiting = [run.id for run in report.runs if run.id in accepted and run.owner is None and run.is_active]
-            for run in tx.get_runs(waiting) if waiting else ():
-                if run.kill_asked_at is not None:  # while it failed, or before it could start
-                    kill(tx, run, now, over)
+            if waiting:
+                end_unwanted(tx, tx.get_runs(waiting), now, over)
         ended(over)
         return refused
 

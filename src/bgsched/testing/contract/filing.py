@@ -94,6 +94,25 @@ class Filing(Chapter):
         assert statuses(store) == [RunStatus.WAITING, RunStatus.SKIPPED]
         assert store.reader().runs(RunFilter())[0].reason == "unscheduled"
 
+    def test_unscheduling_ends_what_was_claimed_once_it_is_put_back(self, store: Store) -> None:
+        for id in ("r", "begun", "again"):
+            store.file([make_request(id)])
+        runs = {run.request_id: run for run in claim(store)}
+        for id in runs:
+            store.change(id, lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
+        store.change("again", lambda request: request and request.rescheduled(Later(T0 + SECOND), T0), T0)
+        failed = runs["begun"].started(T0).again(RunStatus.ERROR, T0, T0, reason="again")
+        said = [runs["r"].put_back(T0, "not here"), failed, runs["again"].put_back(T0, "not here")]
+        for _ in range(2):
+            assert store.record("a", T0, Report(said)) == []
+        found = {run.request_id: run for run in store.reader().runs(RunFilter())}
+        assert {id: run.status for id, run in found.items()} == {
+            "r": RunStatus.SKIPPED,
+            "begun": RunStatus.WAITING,
+            "again": RunStatus.WAITING,
+        }
+        assert found["r"].reason == "its request was unscheduled before it began"
+
     def test_a_deleted_request_leaves_nothing(self, store: Store) -> None:
         store.file([make_request()])
         (run,) = claim(store)
