@@ -1,11 +1,12 @@
 """What a scheduler has under way, and how much more it may claim: by lane, the processes of one way of executing.
 
 A lane has room for as many runs as its executor takes. Threads of our own get a few more where runs are short: a batch
-that waits behind busy workers costs one transaction, not a hundred. A process may have a bound of its own within its
-lane.
+that waits behind busy workers costs one transaction, not a hundred. But only as many as those workers will come for in
+a moment, who are in no long run: what waits here waits for nobody else. A process may have a bound of its own within
+its lane.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ class UnderWay:
         self._crew = crew
         self._live: dict[int, LiveRun] = {}
         self._timed: dict[int, LiveRun] = {}
-        self.by_lane: Counter[Lane] = Counter()
+        self.by_lane: defaultdict[Lane, dict[int, LiveRun]] = defaultdict(dict)
         self.by_process: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -53,8 +54,8 @@ class UnderWay:
 
     def add(self, live: LiveRun) -> None:
         """Count a run that begins."""
-        self._live[live.run.id] = live
-        self._count(live, 1)
+        self._live[live.run.id] = self.by_lane[self._crew.lane(live.process)][live.run.id] = live
+        self.by_process[live.process.name] += 1
         if live.process.policies.timeout is not None:
             self._timed[live.run.id] = live
 
@@ -64,7 +65,8 @@ class UnderWay:
             return False
         del self._live[live.run.id]
         self._timed.pop(live.run.id, None)
-        self._count(live, -1)
+        self.by_lane[self._crew.lane(live.process)].pop(live.run.id, None)
+        self.by_process[live.process.name] -= 1
         return True
 
     def clear(self) -> None:
@@ -81,10 +83,6 @@ class UnderWay:
             and live.began is not None
             and not (live.closed or live.overdue)
         ]
-
-    def _count(self, live: LiveRun, step: int) -> None:
-        self.by_lane[self._crew.lane(live.process)] += step
-        self.by_process[live.process.name] += step
 
 
 @dataclass(slots=True)
@@ -110,20 +108,36 @@ class Claims:
         self._sorted: tuple[int, dict[Lane, _Lane]] = -1, {}
 
     def took(self, over: Iterable[LiveRun]) -> None:
-        """Hear of runs that are over: how long runs take decides how many the workers may have, one each at least."""
+        """Hear of runs that are over: how long runs take decides how many may wait for the workers."""
         for live in over:
             if live.began is not None and live.ended is not None and self._crew.is_here(live.process):
                 self._seen = min(self._seen + 1, _MEMORY)
                 self._mean_run += (live.ended - live.began - self._mean_run) / self._seen
-        ahead = self._workers * _AHEAD / max(self._mean_run, 1e-6)
-        self._room = self._workers + min(int(ahead), _MOST_AHEAD)
+
+    def look(self, elapsed: float) -> None:
+        """See how many the workers may have at *elapsed*: one each, and what those in no long run come for soon.
+
+        A run that takes longer than `AHEAD` may take for ever.
+        """
+        began = [live.began for live in self._under_way.by_lane[_THREADS].values()]
+        long = sum(instant is not None and elapsed - instant > _AHEAD for instant in began)
+        self._room = self._workers + self._soon(self._workers - long)
+
+    def _soon(self, workers: int) -> int:
+        """Return how many runs so many workers come for within `AHEAD`."""
+        return max(0, min(int(workers * _AHEAD / max(self._mean_run, 1e-6)), _MOST_AHEAD))
+
+    def waiting(self) -> list[LiveRun]:
+        """Return the runs that wait behind busy workers."""
+        here = self._under_way.by_lane[_THREADS]
+        return [live for live in here.values() if live.began is None] if len(here) > self._workers else []
 
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""
         found = []
         for where, lane in self._lanes().items():
             most = self._room if ahead and where is Pool.THREADS else self._crew.bound(where)
-            room = most - self._under_way.by_lane[where] if limit is None else limit
+            room = most - len(self._under_way.by_lane[where]) if limit is None else limit
             left = {name: bound - self._under_way.by_process[name] for name, bound in lane.bounded.items()}
             bounds = {name: bound for name, bound in left.items() if bound > 0}
             names = lane.free.union(bounds) if bounds else lane.free
@@ -133,7 +147,7 @@ class Claims:
 
     def has_plenty(self, more: int = 0) -> bool:
         """Whether the workers have more than half of what they may have, with *more* or, negative, less to come."""
-        return self._under_way.by_lane[_THREADS] + more > max(self._workers, self._room // 2)
+        return len(self._under_way.by_lane[_THREADS]) + more > max(self._workers, self._room // 2)
 
     def _lanes(self) -> "dict[Lane, _Lane]":
         """Sort the processes by lane, once for each change of the registry."""

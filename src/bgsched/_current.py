@@ -81,12 +81,13 @@ class LiveRun:
         clock: Clock,
         *,
         last_seq: int = 0,
-        may_begin: Callable[[], bool] = lambda: True,
+        hindrance: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.process = process
         self.clock = clock
         self.owner = run.owner or ""
-        self._may_begin = may_begin
+        self.since = clock.monotonic()
+        self._hindrance = hindrance
         self._last_seq = last_seq
         self._run = run
         self._forks = forks()
@@ -141,8 +142,8 @@ class LiveRun:
 
     def begin(self) -> bool:
         """Mark the run as started, by this thread; ``False`` when it must not start any more."""
-        if not self._may_begin():
-            self.put_back("its scheduler could not show in time that it lives")
+        if (why := self._hindrance()) is not None:
+            self.put_back(why)
         with self._lock:
             if self._closed or self.is_copy:
                 return False
@@ -154,12 +155,12 @@ class LiveRun:
 
     def put_back(self, why: str) -> bool:
         """Give the run back to the store for any scheduler, if it has not started: then it never will here."""
+        return self.call_off(lambda run, now, _: run.put_back(now, why))
+
+    def call_off(self, end: Callable[[Run, datetime, timedelta], Run]) -> bool:
+        """Close the run, as `close` does, if it has not started: then it never will here."""
         with self._lock:
-            if self._closed or self.is_copy or self.began is not None:
-                return False
-            self._run = self._run.put_back(self.clock.now(), why)
-            self._closed = self._changed = True
-            return True
+            return self.began is None and self.close(end)
 
     def close(self, end: Callable[[Run, datetime, timedelta], Run]) -> bool:
         """End the run as *end* of it, at this instant and after this span; ``False`` when it has ended already."""
@@ -262,7 +263,7 @@ class CurrentRun:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1."""
+        """Which attempt this is, from 1; one that was claimed and given back before it began counts as well."""
         return self._live.run.attempt
 
     @property

@@ -1,9 +1,9 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
-A pass, in this order: end what is over its time; show a heartbeat; report what ended, changed or was written; reap the
-dead; delete what is past its retention, where there is time; claim what is due and hand it to the workers. Claims come
-after reports, so that an overlap that is over is seen to be over. Only one thread passes at a time; workers and callers
-only put things where the next pass finds them.
+A pass, in this order: end what is over its time; show a heartbeat; put back what waits for a worker in vain; report
+what ended, changed or was written; reap the dead; delete what is past its retention, where there is time; claim what is
+due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen to be over. Only one
+thread passes at a time; workers and callers only put things where the next pass finds them.
 
 What is reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
 again, so an error of the store loses nothing. Who was taken for dead goes on under a new name; what its runs still say
@@ -27,6 +27,7 @@ from bgsched._outcome import time_out
 from bgsched._purging import Purging
 from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
+from bgsched._worker import call_off
 from bgsched.clock import Clock
 from bgsched.errors import OwnerGoneError
 from bgsched.process import Pool, ProcessRegistry
@@ -41,8 +42,10 @@ LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _LOOK_FOR_THE_FUTURE = 60.0
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
+_PAUSED = "its scheduler was paused before it began"
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
 _FENCED_AFTER = LEASE.total_seconds() - 3  # others may judge by a clock that is so much ahead of ours
+_PATIENCE = 10 * AHEAD.total_seconds()  # for which a claimed run waits for a worker
 _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 
 
@@ -139,6 +142,7 @@ class Engine:
         self._fence(elapsed)
         if self._is_time_to_beat(elapsed):
             self._beat()
+        self._relieve(elapsed)
         self.report()
         if elapsed >= self._next_look:
             self._next_look = elapsed + self._store.look_every
@@ -153,6 +157,7 @@ class Engine:
             self._groups.advance()
         self._purging.go_on(now, self._free)
         if not self._claims_nothing:
+            self._claims.look(elapsed)
             self._claim(now, limit)
 
     def next_due(self) -> datetime | None:
@@ -267,9 +272,13 @@ class Engine:
             live.put_back(why)
         self.stop_all(StopCause.REAPED)
 
-    def _may_begin(self) -> bool:
-        """Whether a claimed run may start now: whether nobody can have taken this owner for dead. From any thread."""
-        return self._clock.monotonic() - self._renewed <= _FENCED_AFTER or self._is_vouched_for()
+    def _hindrance(self) -> str | None:
+        """Return why a claimed run may not start now: somebody may have taken this owner for dead. From any thread."""
+        if self.paused:
+            return _PAUSED
+        if self._clock.monotonic() - self._renewed <= _FENCED_AFTER or self._is_vouched_for():
+            return None
+        return "its scheduler could not show in time that it lives"
 
     def _is_vouched_for(self) -> bool:
         return self._store.vouches_for(self.owner)
@@ -282,6 +291,21 @@ class Engine:
             if live.process.pool is not Pool.GROUPS:
                 self._crew.overdue(live)
             elif time_out(live):
+                self.ended(live)
+
+    def _relieve(self, elapsed: float) -> None:
+        """Let nothing wait behind busy workers that was killed, that is not to begin, or that others may be free for.
+
+        It is left where it waits; whoever comes for it finds it closed.
+        """
+        for live in self._claims.waiting():
+            if live.asked:
+                call_off(live)
+            elif self.paused:
+                live.put_back(_PAUSED)
+            elif elapsed - live.since > _PATIENCE:
+                live.put_back("no worker came for it")
+            if live.closed:  # unless it has begun meanwhile
                 self.ended(live)
 
     def report(self, *, finally_: bool = False) -> None:
@@ -394,7 +418,7 @@ class Engine:
 
     def _adopt(self, claimed: Iterable[Run]) -> None:
         """Start what is claimed and not under way yet."""
-        may_begin = self._may_begin
+        hindrance = self._hindrance
         for run in claimed:
             process = self._processes.find(run.process)
             known = self._live.find(run.id)
@@ -402,8 +426,8 @@ class Engine:
                 continue
             if known is not None:  # of an attempt that was put back, and is still on its way out
                 self._live.remove(known)
-            last_seq = self._store.last_seq(run.id) if run.attempt > 1 else 0
-            live = LiveRun(run, process, self._clock, last_seq=last_seq, may_begin=may_begin)
+            last_seq = self._store.last_seq(run.id) if run.attempts else 0
+            live = LiveRun(run, process, self._clock, last_seq=last_seq, hindrance=hindrance)
             if process.pool is Pool.GROUPS:
                 self._groups.begin(live)
             else:

@@ -128,10 +128,11 @@ def failed(live: LiveRun, failure: BaseException) -> Outcome:
         return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it failed while it stopped", error=error)
     retry = live.process.policies.retry
     again = not (isinstance(failure, ParamsError) or live.asked) and isinstance(failure, retry.retry_on)
-    delay = retry.delay_after(live.run.attempt, live.run.id) if again else None
+    tried = len(live.run.attempts) + 1  # the attempt's number counts those, too, that were put back before they began
+    delay = retry.delay_after(tried, live.run.id) if again else None
     reason = None
     if delay is not None:
-        attempt = f"attempt {live.run.attempt} of {retry.attempts}"
+        attempt = f"attempt {tried} of {retry.attempts}"
         reason = f"{attempt} failed ({error.type}); the next one waits {delay}"
     return Outcome(status=RunStatus.ERROR, error=error, retry_after=delay, reason=reason)
 

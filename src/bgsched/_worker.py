@@ -22,7 +22,17 @@ from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
 from bgsched.errors import RunKilled
 
-__all__ = ["Workers", "as_killed", "began", "close", "execute", "fail_on_the_way", "set_off", "surroundings"]
+__all__ = [
+    "Workers",
+    "as_killed",
+    "began",
+    "call_off",
+    "close",
+    "execute",
+    "fail_on_the_way",
+    "set_off",
+    "surroundings",
+]
 
 
 def execute(live: LiveRun, hooks: Hooks) -> None:
@@ -99,21 +109,26 @@ def began(live: LiveRun, hooks: Hooks) -> bool:
 
 
 def set_off(live: LiveRun, hooks: Hooks) -> bool:
-    """Begin *live*, unless it was asked to stop before.
-
-    One that only its scheduler's end stops goes back, for others to take.
-    """
+    """Begin *live*, unless it was asked to stop before."""
     if live.asked:
-        if live.cause is StopCause.KILLED:
-            live.close(never_began(live))
-        else:
-            live.put_back(f"it was asked to stop before it began: {(live.cause or StopCause.SHUTDOWN).value}")
+        call_off(live)
         return False
     if not live.begin():
         return False
     if hooks.listening:
         hooks.emit(RunStarted(live.run.masked()))
     return True
+
+
+def call_off(live: LiveRun) -> None:
+    """End *live*, which was asked to stop, if it has not begun.
+
+    One that only its scheduler's end stops goes back, for others to take.
+    """
+    if live.cause is StopCause.KILLED:
+        live.call_off(never_began(live))
+    else:
+        live.put_back(f"it was asked to stop before it began: {(live.cause or StopCause.SHUTDOWN).value}")
 
 
 def fail_on_the_way(live: LiveRun, error: BaseException, hooks: Hooks) -> None:

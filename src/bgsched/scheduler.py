@@ -264,6 +264,8 @@ class Scheduler:
     def unschedule(self, id: str) -> Request:
         """Stop the future fire times of a request; what runs goes on, what waits is skipped, the record stays.
 
+        A run that a scheduler has claimed may begin in the next moment; if no worker comes for it, it is skipped, too.
+
         Raises:
             UnknownRequestError: there is no such request.
         """
@@ -482,7 +484,10 @@ class Scheduler:
         self.shutdown()
 
     def pause(self) -> None:
-        """Run nothing more here until `resume`; requests can still be filed, what runs goes on, others run on."""
+        """Run nothing more here until `resume`; requests can still be filed, what runs goes on, others run on.
+
+        What was claimed here and has not begun is put back, for others.
+        """
         self._set_paused(paused=True)
 
     def resume(self) -> None:

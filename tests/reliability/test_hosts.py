@@ -122,7 +122,7 @@ scheduler.process("forks")(fork_there if is_async else fork)
 scheduler.process("waits")(wait_there if is_async else wait)
 if where != "in run_pending":
     scheduler.start()
-    scheduler._engine._claims._room = 4  # those that wait are claimed before the first one forks
+    scheduler._engine._claims._mean_run = 0.001  # those that wait are claimed before the first one forks
 scheduler.schedule_many([("waits", Immediate(), None)] * is_async + [("forks", Immediate(), None)])
 scheduler.schedule_many([("waits", Immediate(), None)] * (3 - is_async))
 if where == "in run_pending":

@@ -316,7 +316,7 @@ def lose_the_lines_of_a_report(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def start_what_waited_for_a_worker_of_a_dead_owner(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LiveRun, "put_back", lambda *_: False)
-    patch.setattr(Engine, "_may_begin", lambda _: True)
+    patch.setattr(Engine, "_hindrance", lambda _: None)
 
 
 @mutation

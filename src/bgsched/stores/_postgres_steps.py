@@ -243,6 +243,9 @@ class PostgresTransaction:
         return self._select_runs(f"owner = %s AND {_columns.active_by()} AND {ACTIVE} ORDER BY id FOR UPDATE", owner)
 
     def update_runs(self, runs: Sequence[Run], owner: str | None) -> set[int]:
+        if any(run.owner is None and run.claimed_at is None and run.is_active for run in runs):  # put back, for anyone
+            self.news.add("due")
+
         def statement(bite: Sequence[Run]) -> Statement:
             columns = columns_of(bite, _columns.REPORTED_COLUMNS)
             columns["held"] = [owner or ""] * len(bite)

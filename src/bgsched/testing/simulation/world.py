@@ -381,7 +381,7 @@ class _World:
                 return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
             if succeeds:
                 return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
-            error, delay = RunError("Simulated", "it failed"), retry.delay_after(run.attempt)
+            error, delay = RunError("Simulated", "it failed"), retry.delay_after(len(run.attempts) + 1)
             if delay is not None:
                 return run.again(RunStatus.ERROR, now, now + delay, reason="it failed", error=error)
             return run.move(RunStatus.ERROR, finished_at=now, duration=spent, error=error)
