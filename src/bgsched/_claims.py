@@ -123,6 +123,10 @@ class Claims:
         long = sum(instant is not None and elapsed - instant > _AHEAD for instant in began)
         self._room = self._workers + self._soon(self._workers - long)
 
+    def few(self) -> int:
+        """Return how many to claim for one thread that executes them one after another."""
+        return max(1, self._soon(1))
+
     def _soon(self, workers: int) -> int:
         """Return how many runs so many workers come for within `AHEAD`."""
         return max(0, min(int(workers * _AHEAD / max(self._mean_run, 1e-6)), _MOST_AHEAD))

@@ -160,6 +160,10 @@ class Engine:
             self._claims.look(elapsed)
             self._claim(now, limit)
 
+    def few(self) -> int:
+        """Return how many runs to claim for one thread that executes them one after another."""
+        return self._claims.few()
+
     def next_due(self) -> datetime | None:
         """Return when something is due next, asking the store only when it has changed."""
         return self._due_of(self._processes.names())

@@ -510,7 +510,8 @@ class Scheduler:
     def run_pending(self) -> datetime | None:
         """Run what is due now, on this thread, one after another; return when something is due next.
 
-        For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs.
+        For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs. Only what is done
+        in a moment is claimed at once, the rest waits for whoever is free; after a hundred runs, for the next call.
 
         Raises:
             SchedulerStateError: the scheduler's thread runs; or a run calls it that is waited for on another thread.
@@ -523,11 +524,29 @@ class Scheduler:
             engine = self._engine or self._sign_on(self._inline.submit, threaded=False)
             _runlog.capture()
             try:
-                engine.one_pass(limit=max(100, self._crew.bound(Pool.THREADS)))
-                self._inline.execute(engine)
+                self._run_due(engine)
             finally:
                 _runlog.release()
             return engine.next_due()
+
+    def _run_due(self, engine: Engine) -> None:
+        """Run what is due now, as many at a time as are done in a moment; what becomes due later is for the next call.
+
+        Nothing is claimed for who was told to stop or is a forked child, nor where a pass has changed nothing.
+        """
+        now, before, left = self._clock.now(), forks(), max(100, self._crew.bound(Pool.THREADS))
+        is_due = True
+        while is_due and left > 0:
+            seen = self.store.changes()
+            engine.one_pass(limit=min(engine.few(), left))
+            taken = list(self._inline.claimed)
+            self._inline.execute(engine)
+            was_stopped = self._engine is not engine or any(live.cause is StopCause.SHUTDOWN for live in taken)
+            if was_stopped or forks() != before or self.store.changes() == seen:
+                return
+            left -= max(1, len(taken))
+            due = engine.next_due()
+            is_due = due is not None and due <= now
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -157,3 +157,42 @@ def test_what_is_unscheduled_meanwhile_is_skipped(threads: Host) -> None:
     assert {(run.status, run.reason, run.started_at) for run in runs(threads)} == {
         (S.SKIPPED, "its request was unscheduled before it began", None)
     }
+
+
+@pytest.mark.parametrize(("takes", "expected"), [(0.5, [1] * COUNT), (0.004, [1, 4, 3, 2, 1])])
+def test_run_pending_claims_what_it_comes_for_soon(threads: Host, takes: float, expected: list[int]) -> None:
+    """One run, to see how long it takes; then as many as fit in a moment."""
+    claimed: list[int] = []
+    scheduler = threads.scheduler()
+
+    def work() -> None:
+        claimed.append(sum(run.is_active and run.owner is not None for run in runs(threads)))
+        threads.clock.advance(takes)
+
+    threads.process(work)
+    scheduler.schedule_many([("p", Immediate(), None)] * COUNT)
+    scheduler.run_pending()
+    assert claimed == expected
+
+
+def test_run_pending_leaves_what_becomes_due_meanwhile(threads: Host) -> None:
+    scheduler = threads.scheduler()
+
+    def work() -> None:
+        threads.clock.advance(1)
+        scheduler.schedule("p", Immediate())
+
+    threads.process(work)
+    scheduler.schedule_many([("p", Immediate(), None)] * COUNT)
+    due = scheduler.run_pending()
+    assert threads.statuses() == [S.SUCCESS] * COUNT
+    assert due is not None
+    assert due <= threads.clock.now()
+
+
+def test_run_pending_claims_nothing_more_once_it_is_told_to_stop(threads: Host) -> None:
+    scheduler = threads.scheduler()
+    threads.process(lambda: scheduler.shutdown(timeout=0))
+    scheduler.schedule_many([("p", Immediate(), None)] * COUNT)
+    scheduler.run_pending()
+    assert len(runs(threads)) == 1

@@ -117,7 +117,8 @@ class TestKill:
         scheduler = threads.scheduler()
         threads.process(lambda: scheduler.kill(threads.monitor.runs(process="p")[0].id), "first", priority=1)
         threads.process(lambda: begun.append(1))
-        for name in ("p", "first"):
+        threads.process(lambda: None, "short", priority=2)  # after which two are claimed at once
+        for name in ("p", "first", "short"):
             scheduler.run_now(name)
         scheduler.run_pending()
         (run,) = threads.monitor.runs(process="p")

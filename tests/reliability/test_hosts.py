@@ -485,24 +485,29 @@ class TestExits:
         assert not scheduler.running
         assert scheduler.monitor.schedulers() == []
 
-    def test_what_run_pending_executes_elsewhere_is_told_to_stop_and_not_waited_for(self) -> None:
+    @pytest.mark.parametrize("ahead", [0, 1])
+    def test_what_run_pending_executes_elsewhere_is_told_to_stop_and_not_waited_for(self, ahead: int) -> None:
         began, release = threading.Event(), threading.Event()
 
         def hang() -> None:
             began.set()
             release.wait(PATIENCE)
 
-        scheduler = Scheduler(processes=registry_of(p=hang))
+        scheduler = Scheduler(processes=registry_of(p=hang, short=lambda: None))
+        if ahead:  # what follows a short run is claimed together
+            scheduler.run_now("short")
+            scheduler.run_pending()
         scheduler.schedule_many([("p", Immediate(), None)] * 2)
         elsewhere = threading.Thread(target=scheduler.run_pending, daemon=True)
         elsewhere.start()
         assert began.wait(PATIENCE)
         left = in_time(lambda: scheduler.shutdown(wait=False)).left
-        assert sorted(run.status for run in left) == [RunStatus.RUNNING, RunStatus.WAITING]
+        assert sorted(run.status for run in left) == [RunStatus.RUNNING, RunStatus.WAITING][: 1 + ahead]
         release.set()
         elsewhere.join(PATIENCE)
         assert scheduler.shutdown().clean
-        assert sorted(run.status for run in scheduler.monitor.runs()) == [RunStatus.SUCCESS, RunStatus.WAITING]
+        runs = scheduler.monitor.runs(process="p")
+        assert sorted(run.status for run in runs) == [RunStatus.SUCCESS, RunStatus.WAITING][: 1 + ahead]
         assert scheduler.monitor.schedulers() == []
 
     def test_a_run_of_run_pending_that_shuts_down_leaves_nobody_signed_on(self) -> None:
