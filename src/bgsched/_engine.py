@@ -52,6 +52,7 @@ _JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jum
 class Engine:
     """Claims, reports, and keeps alive. *start_run* hands a claimed run to whoever executes it.
 
+    *declare* makes true what the code declares, where the store is another one than before.
     *threaded*: whether a thread passes again and again; else its host does when it likes, and others are told.
     """
 
@@ -66,6 +67,7 @@ class Engine:
         hooks: Hooks,
         start_run: Callable[[LiveRun], None],
         threaded: bool = True,
+        declare: Callable[[], None] = lambda: None,
         new_owner: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._new_owner = new_owner
@@ -85,6 +87,8 @@ class Engine:
         self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
         self._start_run = start_run
         self._threaded = threaded
+        self._declare = declare
+        self._is_new_here = False
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
         self._unanswered = False
@@ -142,6 +146,9 @@ class Engine:
         self._fence(elapsed)
         if self._is_time_to_beat(elapsed):
             self._beat()
+        if self._is_new_here:
+            self._declare()
+            self._is_new_here = False
         self._relieve(elapsed)
         self.report()
         if elapsed >= self._next_look:
@@ -380,6 +387,7 @@ class Engine:
         self._unanswered = False
         self._next_heartbeat = 0.0
         self.sign_on()
+        self._is_new_here = True  # who was forgotten may have come to a store that was emptied, or put back
 
     def _reap(self, now: datetime) -> None:
         left = self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from)

@@ -35,7 +35,7 @@ from bgsched._names import is_storable
 from bgsched._runlog import LOGGER
 from bgsched._turns import forks
 from bgsched.clock import Clock, Signal, SystemClock
-from bgsched.errors import SchedulerStateError, UnknownRequestError, did_you_mean
+from bgsched.errors import SchedulerStateError, StoreError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
 from bgsched.request import Request, RequestStatus, Retention
@@ -606,6 +606,7 @@ class Scheduler:
             hooks=self._hooks,
             start_run=start_run,
             threaded=threaded,
+            declare=self._declare_anew,
         )
         engine.paused = self._paused
         try:
@@ -624,6 +625,16 @@ class Scheduler:
             raise
         engine.paused = self._paused  # it may have been paused or resumed meanwhile
         return engine
+
+    def _declare_anew(self) -> None:
+        """Declare all timings to a store that may not know them any more; what cannot be declared holds up no other."""
+        for process in self.processes:
+            try:
+                self._declare(process)
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001  of the code, and known since the start
+                LOGGER.error("the timing of process %r cannot be declared: %s", process.name, error, exc_info=error)
 
     def _declare(self, process: Process[Any, Any]) -> None:
         """Make what the code declares true."""

@@ -298,3 +298,56 @@ class TestDeclared:
         request = second.monitor.request("nightly")
         assert request.status is RequestStatus.UNSCHEDULED
         assert "no longer declared" in (request.reason or "")
+
+
+class TestAnotherStore:
+    """The database was emptied, or an older one put back, while the scheduler lives."""
+
+    def forget(self, scheduler: Scheduler) -> None:
+        with scheduler.store.transaction() as tx:
+            for record in tx.schedulers():
+                tx.delete_scheduler(record.owner)
+            for request in scheduler.monitor.requests():
+                tx.delete_request(request.id)
+
+    def test_what_the_code_declares_is_declared_again(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("nightly", timing=Schedule(EverySeconds(10)))(lambda: None)
+        scheduler.process("later")(lambda: None)
+        scheduler.run_pending()
+        self.forget(scheduler)
+        clock.advance(10)
+        scheduler.run_pending()
+        assert [request.id for request in scheduler.monitor.requests()] == ["nightly"]
+        clock.advance(10)
+        scheduler.run_pending()
+        assert statuses(scheduler, "nightly") == [RunStatus.SUCCESS] * 2
+        scheduler.unschedule("nightly")
+        with scheduler.store.transaction() as tx:
+            tx.delete_scheduler(tx.schedulers()[0].owner)
+        clock.advance(10)
+        scheduler.run_pending()
+        assert scheduler.monitor.request("nightly").status is RequestStatus.UNSCHEDULED
+
+    def test_what_cannot_be_declared_holds_up_nothing(
+        self,
+        scheduler: Scheduler,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        for name in ("broken", "nightly"):
+            scheduler.process(name, timing=Schedule(EverySeconds(10)))(lambda: None)
+        scheduler.run_pending()
+        self.forget(scheduler)
+        declared = scheduler._desk.declared
+
+        def refuse(process: Any, *rest: Any) -> Any:
+            if process.name == "broken":
+                raise ValueError("no")
+            return declared(process, *rest)
+
+        monkeypatch.setattr(scheduler._desk, "declared", refuse)
+        clock.advance(10)
+        scheduler.run_pending()
+        assert [request.id for request in scheduler.monitor.requests()] == ["nightly"]
+        assert "the timing of process 'broken' cannot be declared: no" in caplog.text
