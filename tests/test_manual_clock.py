@@ -23,6 +23,12 @@ NAIVE = datetime(2026, 1, 2)
         (lambda clock: clock.advance_to("noon"), "time passes until an aware instant, got 'noon'"),
         (lambda clock: clock.advance(-1), r"time passes forward, got .*; jump\(\) moves the wall clock back"),
         (lambda clock: clock.jump(5), r"a clock jumps by a timedelta, got 5; write timedelta\(seconds="),
+        (lambda clock: clock.advance(float("nan")), "time passes by a timedelta or a number of seconds, got nan"),
+        (lambda clock: clock.advance("3"), "time passes by a timedelta or a number of seconds, got '3'"),
+        (lambda clock: clock.advance(True), "got True"),  # noqa: FBT003  what is tested
+        (lambda clock: clock.advance(1e300), "no clock shows what is 1e.300 seconds later"),
+        (lambda clock: clock.advance(timedelta.max), "years go from 1 to 9999"),
+        (lambda clock: clock.jump(timedelta(days=-2_000_000)), "years go from 1 to 9999"),
     ],
 )
 def test_what_moves_no_clock(move: Callable[[Any], object], message: str) -> None:

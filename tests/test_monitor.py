@@ -84,6 +84,9 @@ class TestWhy:
         why = scheduler.monitor.why(request.id)
         assert "It is complete" in why
         assert "ended at 2026-01-01 00:00:00 UTC, success" in why
+        request = scheduler.schedule("p", Later(T0))
+        scheduler.run_pending()
+        assert "it was to run once, on 1 January 2026 at 00:00, UTC; resch" in scheduler.monitor.why(request.id)
 
     def test_skipped_behind_a_run(self, scheduler: Scheduler, store: Store, clock: ManualClock) -> None:
         seen: list[str] = []

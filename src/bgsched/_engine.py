@@ -98,7 +98,7 @@ class Engine:
         self._renewed = 0.0
         self._leases_count_from = clock.monotonic() + LEASE.total_seconds()  # it cannot know of jumps before its time
         self._next_heartbeat = 0.0
-        self._shown_paused = False
+        self._shown: tuple[bool, str | None] = False, None
         self._next_look = 0.0
         self._next_bringing_back = 0.0
         self._next_kills = 0.0
@@ -116,7 +116,7 @@ class Engine:
         record = self._record()
         self._store.sign_on(record)
         self._renew(asked_at)
-        self._shown_paused = record.paused
+        self._shown = record.paused, record.problem
 
     def sign_off(self) -> list[Run]:
         """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
@@ -347,15 +347,15 @@ class Engine:
             live.ask_to_stop(StopCause.REAPED)
 
     def _is_time_to_beat(self, elapsed: float) -> bool:
-        """Whether the lease is to be renewed, or others do not know yet that this scheduler was paused or resumed."""
-        return elapsed >= self._next_heartbeat or self._claims_nothing != self._shown_paused
+        """Whether the lease is to be renewed, or others do not know yet whether this scheduler is paused, or well."""
+        return elapsed >= self._next_heartbeat or (self._claims_nothing, self.problem) != self._shown
 
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
         record = self._record()
         if self._store.heartbeat(record):
             self._renew(asked_at)
-            self._shown_paused = record.paused
+            self._shown = record.paused, record.problem
             self._tell_deleted()
         else:
             self._start_over()

@@ -112,9 +112,8 @@ def _standing(facts: Facts) -> str:
     if request.status is RequestStatus.COMPLETE or request.next_fire_time is None or request.due_at is None:
         if isinstance(request.timing, Schedule):
             return f"it is complete: no fire time of {request.timing.describe()!r} is left; give it another timing"
-        return (
-            f"it is complete: it was to run once, {request.timing.describe()}; reschedule({request.id!r}) runs it again"
-        )
+        when = request.timing.describe().removeprefix("once, ")
+        return f"it is complete: it was to run once, {when}; reschedule({request.id!r}) runs it again"
     if request.due_at > facts.now:
         wait = timedelta(seconds=(request.due_at - facts.now) // timedelta(seconds=1))
         return f"it is not due yet: {request.timing.describe()}; the next fire time is {_at(request.due_at)}, in {wait}"

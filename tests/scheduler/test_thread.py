@@ -328,3 +328,15 @@ class TestAsync:
         request = scheduler.schedule(work, Immediate(), {"n": 1})
         scheduler.run_pending()
         assert runs_of(scheduler, request.id)[0].result == 2
+
+
+def test_others_see_at_once_that_trouble_is_over(scheduler: Scheduler) -> None:
+    scheduler.run_pending()
+    engine = scheduler._engine
+    assert engine is not None
+    seen = []
+    for problem in ("the disk is full", None):
+        engine.problem = problem
+        engine.one_pass()
+        seen.append(scheduler.monitor.schedulers()[0].problem)
+    assert seen == ["the disk is full", None]

@@ -20,11 +20,23 @@ from bgsched._evolve import evolve
 from bgsched._reports import Reports
 from bgsched.request import Plan, Request, RequestStatus, planning
 from bgsched.run import LogLine, Run, RunStatus
-from bgsched.stores import SQLiteStore, base
+from bgsched.stores import MemoryStore, SQLiteStore, base
 from bgsched.stores._memory_tables import Tables
 from bgsched.stores.base import Report, SchedulerRecord, Store
 from bgsched.testing import simulate
 from bgsched.testing.simulation import BrokenPromiseError
+
+
+def test_what_is_no_world() -> None:
+    with pytest.raises(TypeError, match="seed must be a whole number, got 'x'"):
+        simulate("x")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(
+        TypeError, match=r"make_store must be what makes a store, such as MemoryStore, got MemoryStore\(\)"
+    ):
+        simulate(1, make_store=MemoryStore())  # type: ignore[arg-type]  # what is tested
+    for odd in ({"schedulers": 0}, {"steps": -1}):
+        with pytest.raises(ValueError, match="must be a whole number from 1"):
+            simulate(1, **odd)  # type: ignore[arg-type]  # mypy takes them for any keyword
 
 
 @pytest.mark.parametrize("tens", range(25))

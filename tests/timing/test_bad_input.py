@@ -84,7 +84,8 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(Daily(at="09:00"), start=AWARE, finish=EARLIER), "before"),
     (lambda: Schedule(Daily(at="09:00"), repetitions=0), "repetitions must be at least 1"),
     (lambda: Schedule(Daily(at="09:00"), jitter=5), "timedelta.*got 5"),  # type: ignore[arg-type]
-    (lambda: Schedule(Daily(at="09:00"), jitter=timedelta(-1)), "not negative"),
+    (lambda: Schedule(Daily(at="09:00"), jitter=timedelta(-1)), "from 0 to 3650 days"),
+    (lambda: Schedule(Daily(at="09:00"), jitter=timedelta.max), "from 0 to 3650 days, got.*999999999"),
     (lambda: Schedule(Daily(at="09:00"), exclude="sundays"), "got 'sundays'"),  # type: ignore[arg-type]
     (lambda: Schedule(Daily(at="09:00"), exclude=AWARE), "pairs of datetimes"),
     (lambda: Schedule(Daily(at="09:00"), exclude=((AWARE.date(), NAIVE.date()),)), "a pair is made of datetimes"),  # type: ignore[arg-type]

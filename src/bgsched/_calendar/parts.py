@@ -15,6 +15,7 @@ from bgsched.errors import TimingError
 
 __all__ = ["Excluded", "excluded_text", "exclusion_engines", "exclusions", "frequencies", "jitter", "on_clock"]
 
+_LONGEST_JITTER = timedelta(days=3650)  # of more, JSON would not keep every microsecond
 Excluded = date | tuple[datetime, datetime] | Frequency
 
 
@@ -48,8 +49,8 @@ def excluded_text(item: Excluded, zone: Zone) -> str:
 
 
 def jitter(value: object) -> timedelta:
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise TimingError(f"jitter must be a timedelta that is not negative, got {value!r}")
+    if not isinstance(value, timedelta) or not timedelta(0) <= value <= _LONGEST_JITTER:
+        raise TimingError(f"jitter must be a timedelta from 0 to {_LONGEST_JITTER.days} days, got {value!r}")
     return value
 
 

@@ -15,6 +15,24 @@ def _aware(what: str, instant: object) -> datetime:
     return instant.astimezone(UTC)
 
 
+def _span(given: object) -> timedelta:
+    if isinstance(given, timedelta):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise ValueError(f"time passes by a timedelta or a number of seconds, got {given!r}")
+    try:
+        return timedelta(seconds=given)
+    except OverflowError:
+        raise ValueError(f"no clock shows what is {given!r} seconds later") from None
+
+
+def _moved(instant: datetime, span: timedelta) -> datetime:
+    try:
+        return instant + span
+    except OverflowError:
+        raise ValueError(f"no clock shows what is {span} from {instant.isoformat()}: years go from 1 to 9999") from None
+
+
 class ManualClock:
     """Stands still until it is told otherwise. Thread-safe; whoever waits on it wakes when its time has come.
 
@@ -37,11 +55,11 @@ class ManualClock:
 
     def advance(self, span: timedelta | float) -> None:
         """Let time pass, on both clocks. *span*: a timedelta or seconds, not negative."""
-        step = span if isinstance(span, timedelta) else timedelta(seconds=span)
+        step = _span(span)
         if step < timedelta(0):
             raise ValueError(f"time passes forward, got {step}; jump() moves the wall clock back")
         with self._changed:
-            self._now += step
+            self._now = _moved(self._now, step)
             self._elapsed += step
             self._wake()
 
@@ -54,7 +72,7 @@ class ManualClock:
         if not isinstance(span, timedelta):
             raise ValueError(f"a clock jumps by a timedelta, got {span!r}; write timedelta(seconds=...)")  # noqa: TRY004  as its neighbours
         with self._changed:
-            self._now += span
+            self._now = _moved(self._now, span)
 
     def wait(self, signal: Signal, timeout: float) -> None:
         """Wait until *signal* is set or the clock was advanced by *timeout* seconds."""

@@ -20,6 +20,7 @@ from bgsched.clock import Signal
 from bgsched.errors import BgschedError
 from bgsched.process import ProcessRegistry
 from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
+from bgsched.request.policies import check_count
 from bgsched.run import Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler
 from bgsched.stores import MemoryStore, Store
@@ -87,7 +88,15 @@ def simulate(
 
     Raises:
         BrokenPromiseError: a promise was broken; it tells how to see that again.
+        TypeError: *make_store* makes nothing, or *seed* is no whole number.
+        ValueError: *schedulers* or *steps* is no whole number from 1.
     """
+    check_count("schedulers", schedulers)
+    check_count("steps", steps)
+    if not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
+    if not callable(make_store):
+        raise TypeError(f"make_store must be what makes a store, such as MemoryStore, got {make_store!r}")
     world = _World(seed, make_store(), clock or ManualClock(), schedulers, groups=groups)
     with _quiet():
         world.live(steps)
