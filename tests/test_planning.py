@@ -19,14 +19,17 @@ from bgsched import (
     Run,
     RunStatus,
     Schedule,
+    Scheduler,
 )
 from bgsched._evolve import evolve
 from bgsched.request import Policies, UnreadableTiming, plan
+from bgsched.testing import ManualClock
 from bgsched.testing.contract import make_request
 from bgsched.timing import Timing
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 MICRO = timedelta(microseconds=1)
 NINE = datetime(2026, 1, 15, 8, tzinfo=UTC)  # 09:00 in Madrid
 DAILY = Schedule(Daily(at="09:00"), timezone="Europe/Madrid")
@@ -54,6 +57,33 @@ class TestAMovedFireTime:
         made = plan(stored(DAILY, HOUR, last=NINE + HOUR - DAY), Policies(misfire_grace=2 * HOUR), "a", NINE + HOUR)
         assert [run.fire_time for run in made.runs] == [NINE]
         assert made.request.next_fire_time == NINE + DAY
+
+    def test_is_found_after_a_start_and_not_only_when_the_old_one_comes(
+        self, scheduler: Scheduler, clock: ManualClock
+    ) -> None:
+        scheduler.process("p", misfire="skip")(lambda: None)
+        names = [f"r{n:03}" for n in range(201)]  # more than are looked at in one pass
+        scheduler.store.file([evolve(stored(DAILY, HOUR, last=NINE - DAY), id=name, process="p") for name in names])
+        other = make_request("other", timing=Schedule(Daily(at="09:00")), process="p", now=NINE - HOUR)
+        scheduler.store.file([other])
+        clock.advance_to(NINE - MINUTE)
+        for _ in range(3):
+            scheduler.run_pending()
+        assert {scheduler.monitor.request(name).next_fire_time for name in names} == {NINE}
+        assert scheduler.monitor.request("other") == other
+        clock.advance_to(NINE)
+        scheduler.run_until_idle()
+        assert {run.fire_time for run in scheduler.monitor.runs(status="success", limit=1000)} == {NINE}
+
+    def test_that_should_have_come_before_the_start_is_due_then(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p", misfire="skip")(lambda: None)
+        scheduler.store.file([evolve(stored(DAILY, 2 * HOUR, last=NINE - DAY), process="p")])
+        clock.advance_to(NINE + HOUR)
+        scheduler.run_pending()
+        scheduler.run_pending()
+        (run,) = scheduler.monitor.runs()
+        assert (run.fire_time, run.started_at, run.status) == (NINE, NINE + HOUR, RunStatus.SUCCESS)
+        assert scheduler.monitor.request(run.request_id).next_fire_time == NINE + DAY
 
     def test_follows_the_misfire_policy_when_it_is_long_over(self) -> None:
         made = plan(stored(DAILY, HOUR), Policies(misfire="skip"), "a", NINE + HOUR)  # type: ignore[arg-type]  # as users write it

@@ -23,6 +23,7 @@ from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
+from bgsched._moved_times import MovedTimes
 from bgsched._outcome import time_out
 from bgsched._purging import Purging
 from bgsched._reports import Reports
@@ -105,6 +106,7 @@ class Engine:
         self._next_groups = 0.0
         self._next_report = 0.0
         self._purging = Purging(store, retention, clock)
+        self._moved_times = MovedTimes(store, clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
 
@@ -166,6 +168,7 @@ class Engine:
         if not self._claims_nothing:
             self._claims.look(elapsed)
             self._claim(now, limit)
+        self._moved_times.go_on(now)
 
     def few(self) -> int:
         """Return how many runs to claim for one thread that executes them one after another."""
@@ -194,8 +197,8 @@ class Engine:
         if has_plenty:
             longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
         elapsed = self._clock.monotonic()
-        waits = [longest, self._purging.left(), *(left for _, left in self._live.times_left(elapsed))]
-        return max(0.0, min(self._free(), *waits))
+        timeouts = (left for _, left in self._live.times_left(elapsed))
+        return max(0.0, min(longest, self._free(), self._purging.left(), self._moved_times.left(), *timeouts))
 
     def _free(self) -> float:
         """Return for how many seconds nothing is due that could be claimed."""

@@ -3,7 +3,7 @@
 Pure: values in, values out, no clock, no store.
 """
 
-from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, beside, plan
+from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, as_of_today, beside, plan
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
 from bgsched.request.value import (
     OWN_KEY,
@@ -28,6 +28,7 @@ __all__ = [
     "Retention",
     "Retry",
     "UnreadableTiming",
+    "as_of_today",
     "beside",
     "member_key",
     "overlap_key",

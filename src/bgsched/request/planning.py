@@ -17,7 +17,7 @@ from bgsched.request.value import Request, UnreadableTiming, overlap_key
 from bgsched.run import Run, RunStatus
 from bgsched.timing import Immediate, Later, Timing
 
-__all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "beside", "plan"]
+__all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "as_of_today", "beside", "plan"]
 
 RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
@@ -94,6 +94,20 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
+
+
+def as_of_today(request: Request, now: datetime) -> Request:
+    """Return a request that is not claimed yet with the fire time that its timing has by the rules of today.
+
+    One that should have come by *now*, had they been known, is due now: its grace begins when it could be known.
+    """
+    timing = request.timing
+    if request.next_fire_time is None or isinstance(timing, UnreadableTiming):
+        return request
+    moved = _as_of_today(request, timing)
+    if moved is request or moved.due_at is None:
+        return moved
+    return evolve(moved, due_at=max(moved.due_at, now))
 
 
 def _as_of_today(request: Request, timing: Timing) -> Request:
