@@ -4,6 +4,7 @@ It survives every exception: it says each cause once, backs off, and tries again
 an end, or the time to wait for them is over, and says so to the store; where that does not listen, others find out.
 """
 
+import math
 import random
 import threading
 
@@ -11,7 +12,7 @@ from bgsched._current import StopCause
 from bgsched._engine import Engine
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
-from bgsched.clock import Clock, Signal
+from bgsched.clock import Clock, Signal, deadline_in, left_until
 from bgsched.run import Run
 
 __all__ = ["Loop"]
@@ -29,7 +30,7 @@ class Loop:
         self._clock = clock
         self._wake = wake
         self._stopping = Signal()
-        self._deadline: float | None = None
+        self._deadline = math.inf
         self._left: list[Run] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bgsched", daemon=True)
@@ -43,19 +44,18 @@ class Loop:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def tell(self, deadline: float | None) -> None:
-        """Tell the thread to leave once what runs has come to its end, at *deadline* on the monotonic clock at last.
+    def tell(self, deadline: float) -> None:
+        """Tell the thread to leave once what runs has come to its end, at *deadline* (`deadline_in`) at last.
 
         Told again, it takes the earliest of the deadlines.
         """
         self._engine.leaving = True
-        if deadline is not None:
-            self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
+        self._deadline = min(deadline, self._deadline)
         self._stopping.set()
         self._wake.set()
 
-    def stop(self, deadline: float | None) -> tuple[Run, ...]:
-        """Let what runs come to its end, until *deadline* on the monotonic clock; return the runs that were left."""
+    def stop(self, deadline: float) -> tuple[Run, ...]:
+        """Let what runs come to its end, until *deadline*; return the runs that were left."""
         self.tell(deadline)
         self._over.wait()  # before 3.13, Ctrl-C within join() has the thread taken for ended
         self._thread.join()
@@ -70,40 +70,53 @@ class Loop:
 
     def _go_on(self) -> None:
         failures = 0
-        while not (self._stopping.is_set() and self._may_leave()):
+        while not self._is_over():
             try:
                 self._wake.clear()
                 self._engine.one_pass()
                 wait = self._engine.longest_wait()
                 failures = 0
                 self._no_trouble()
-                self._clock.wait(self._wake, wait)
+                if not self._is_over():
+                    self._wait(wait)
             except BaseException as error:  # noqa: BLE001  even a panic of a driver in Rust: this thread goes on
                 self._trouble(error)
                 self._rest(failures)
                 failures += 1
 
-    def _rest(self, failures: int) -> None:
-        """Wait longer after each failure; when the scheduler is to stop, not long."""
-        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
-        stopping = self._stopping.is_set()
-        self._clock.wait(Signal() if stopping else self._stopping, _FIRST_BACKOFF if stopping else wait)
+    def _wait(self, seconds: float) -> None:
+        """Wait for what calls for a pass; in real time once there is a deadline, which the clock may never reach."""
+        if self._deadline == math.inf:
+            self._clock.wait(self._wake, seconds)
+        else:
+            self._wake.wait(min(seconds, left_until(self._deadline)))
 
-    def _may_leave(self) -> bool:
-        """Whether nothing runs any more, or the time to wait for it is over. Groups are left to others, or to later."""
-        return not self._engine.busy or (self._deadline is not None and self._clock.monotonic() >= self._deadline)
+    def _rest(self, failures: int) -> None:
+        """Wait longer after each failure; when the scheduler is to stop, not long, and in real time."""
+        if self._stopping.is_set():
+            threading.Event().wait(min(_FIRST_BACKOFF, left_until(self._deadline)))
+            return
+        wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
+        self._clock.wait(self._stopping, wait)
+
+    def _is_over(self) -> bool:
+        """Whether the thread is to leave and may: nothing runs any more, or the time to wait for it is over.
+
+        Groups are left to others, or to later.
+        """
+        return self._stopping.is_set() and (not self._engine.busy or left_until(self._deadline) == 0)
 
     def _leave(self) -> None:
         """Sign off; when the store does not take it for long, others will find out and end what is left."""
         self._engine.stop_all(StopCause.SHUTDOWN)
         left = self._engine.live
-        give_up = self._clock.monotonic() + _LAST_WORDS if self._deadline is None else self._deadline
+        give_up = deadline_in(_LAST_WORDS) if self._deadline == math.inf else self._deadline
         while True:
             try:
                 self._left = self._engine.sign_off()
             except BaseException as error:  # noqa: BLE001  leaving cannot be refused
                 self._trouble(error)
-                if self._clock.monotonic() >= give_up:
+                if left_until(give_up) == 0:
                     break
                 self._rest(0)
             else:

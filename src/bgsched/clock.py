@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "Signal", "SystemClock"]
+__all__ = ["Clock", "Signal", "SystemClock", "deadline_in", "left_until"]
 
 
 class Signal(threading.Event):
@@ -67,3 +67,17 @@ class SystemClock:
     def wait(self, signal: Signal, timeout: float) -> None:
         """Wait in real time; time that the machine spends suspended does not count."""
         signal.wait(timeout)
+
+
+def deadline_in(seconds: float) -> float:
+    """Return the deadline that is so many seconds away, in real time.
+
+    It bounds a wait for threads and their executors, which take real time whatever clock says what is due: one that
+    stands still would have a host wait for ever.
+    """
+    return time.monotonic() + seconds
+
+
+def left_until(deadline: float) -> float:
+    """Return how many seconds are left until a deadline, none at least."""
+    return max(0.0, deadline - time.monotonic())

@@ -6,6 +6,7 @@ execute (`Workers`), or, without any thread, a pass at a time from the caller (`
 
 import atexit
 import contextlib
+import math
 import os
 import threading
 import weakref
@@ -34,7 +35,7 @@ from bgsched._loop import Loop
 from bgsched._names import is_storable
 from bgsched._runlog import LOGGER
 from bgsched._turns import forks
-from bgsched.clock import Clock, Signal, SystemClock
+from bgsched.clock import Clock, Signal, SystemClock, deadline_in, left_until
 from bgsched.errors import SchedulerStateError, StoreError, UnknownRequestError, did_you_mean
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Pool, Process, ProcessOptions, ProcessRegistry
@@ -428,16 +429,21 @@ class Scheduler:
         Where it cannot wait, as another thread is in `run_pending` or this one was interrupted within a call of the
         store, it tells everything to stop, and returns what goes on; shut down again when that is over.
 
+        The time is real time, whatever clock the scheduler has: that is what threads take.
+
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
+            TypeError: *wait* is neither ``True`` nor ``False``, or *timeout* no number.
         """
+        if not isinstance(wait, bool):
+            hint = f"; write shutdown(timeout={wait!r})" if isinstance(wait, int | float) else ""
+            raise TypeError(f"wait must be True or False, got {wait!r}{hint}")
         if not isinstance(timeout, int | float | None):
             raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
         run = current_among(self._live_runs())
         if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")
-        now = self._clock.monotonic()
-        deadline = now if not wait else None if timeout is None else now + min(timeout, _LONGEST)
+        deadline = deadline_in(0 if not wait else math.inf if timeout is None else min(timeout, _LONGEST))
         loop = self._loop
         if not self._may_shut_down(loop, deadline):
             return ShutdownReport(tuple(live.run for live in self._live_runs()))
@@ -446,22 +452,20 @@ class Scheduler:
         finally:
             self._lifecycle.release()
 
-    def _may_shut_down(self, loop: Loop | None, deadline: float | None) -> bool:
+    def _may_shut_down(self, loop: Loop | None, deadline: float) -> bool:
         """Take the lifecycle, until *deadline*; ``False``: it is not to be had, and all was told to stop."""
         if loop is not None:
             loop.tell(deadline)
         if self.store.is_at_work():
             return False
-        if deadline is None:
-            return self._lifecycle.acquire()
         engine = self._engine
-        if self._lifecycle.acquire(timeout=max(0.0, deadline - self._clock.monotonic()) + _TURN):
+        if self._lifecycle.acquire(timeout=min(left_until(deadline), _LONGEST) + _TURN):
             return True
         if engine is not None:
             engine.stop_all(StopCause.SHUTDOWN)
         return False
 
-    def _shut_down(self, loop: Loop | None, deadline: float | None) -> tuple[Run, ...]:
+    def _shut_down(self, loop: Loop | None, deadline: float) -> tuple[Run, ...]:
         """Stop the thread, or what `run_pending` left; return the runs that were left."""
         if loop is None:
             self._leave_inline(deadline)
@@ -470,7 +474,7 @@ class Scheduler:
         if self._loop is loop:  # another shutdown, which we waited for or which interrupted us, may have done the rest
             self.store.unlisten(self._hear)
             self._crew.stop()
-            self._settle(deadline)
+            self._hooks.settle_within(left_until(deadline))
             _runlog.release()
             self._loop = self._engine = None
         return left
@@ -647,15 +651,12 @@ class Scheduler:
                 hint = did_you_mean(leader, self.processes.names())
                 LOGGER.warning("process %r runs after %r, which is not registered here%s", process.name, leader, hint)
 
-    def _leave_inline(self, deadline: float | None = None) -> None:
+    def _leave_inline(self, deadline: float = math.inf) -> None:
         if self._engine is not None and self._loop is None:
             self._engine.sign_off()
             self._engine = None
             self._crew.stop()
-            self._settle(deadline)
-
-    def _settle(self, deadline: float | None) -> None:
-        self._hooks.settle_within(None if deadline is None else deadline - self._clock.monotonic())
+            self._hooks.settle_within(left_until(deadline))
 
     def _warn_of_unshared(self) -> None:
         if isinstance(self.store, MemoryStore):

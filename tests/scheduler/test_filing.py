@@ -376,6 +376,18 @@ class TestBadInput:
         with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got datetime"):
             scheduler.shutdown(timeout=timedelta(seconds=5))  # type: ignore[arg-type]  # what is tested
 
+    @pytest.mark.parametrize(
+        ("wait", "message"),
+        [
+            (1, r"wait must be True or False, got 1; write shutdown\(timeout=1\)"),
+            (2.5, r"wait must be True or False, got 2\.5; write shutdown\(timeout=2\.5\)"),
+            (None, "wait must be True or False, got None$"),
+        ],
+    )
+    def test_a_wait_that_may_be_meant_as_a_timeout(self, scheduler: Scheduler, wait: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            scheduler.shutdown(wait)
+
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         path = tmp_path / "notes.txt"
         path.write_text("these are only notes, but long enough to be read as a header of a file" * 9)

@@ -4,10 +4,11 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest.mock import Mock
 
 import pytest
 from scheduler._asked import PATIENCE, runs_of, statuses
@@ -30,6 +31,18 @@ from bgsched._loop import Loop
 from bgsched.clock import Signal, SystemClock
 from bgsched.stores.base import SchedulerRecord
 from bgsched.testing import ManualClock
+
+T = TypeVar("T")
+
+
+def in_time(ask: Callable[[], T]) -> T:
+    """Return what *ask* returns, which it does on a thread of its own, in time."""
+    answers: list[T] = []
+    asker = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    asker.start()
+    asker.join(PATIENCE)
+    assert answers, "it does not come back"
+    return answers[0]
 
 
 def test_a_run_does_not_start_the_scheduler_that_executes_it_inline(scheduler: Scheduler) -> None:
@@ -89,6 +102,44 @@ class TestThread:
         stopper.start()
         stopper.join(PATIENCE)
         assert not stopper.is_alive()
+
+    def test_a_shutdown_takes_real_time_while_the_clock_stands_still(self, store: Store) -> None:
+        scheduler = Scheduler(store, clock=ManualClock())
+        began, release = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            began.set()
+            release.wait(PATIENCE)
+
+        scheduler.process("hang")(hang)
+        scheduler.start().run_now("hang")
+        assert began.wait(PATIENCE)
+        (left,) = in_time(lambda: scheduler.shutdown(timeout=0.01)).left
+        release.set()
+        assert (left.process, left.status) == ("hang", RunStatus.ABANDONED)
+
+    def test_a_shutdown_gives_up_on_a_store_that_does_not_listen_while_the_clock_stands_still(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise StoreUnavailableError("away")
+
+        scheduler = Scheduler(store, clock=ManualClock()).start()
+        monkeypatch.setattr(store, "sign_off", refuse)
+        assert in_time(lambda: scheduler.shutdown(timeout=0.01)).clean
+        assert not scheduler.running
+
+    def test_it_waits_for_nothing_once_it_may_leave(self) -> None:
+        engine = Mock(busy=True, problem=None, live=[])
+
+        def one_pass() -> None:  # the last run ends and is reported in it, and calls for no other
+            engine.busy = False
+
+        engine.one_pass, engine.longest_wait = one_pass, lambda: 1.0
+        loop = Loop(engine, ManualClock(), Signal())
+        loop.tell(math.inf)
+        loop.start()
+        assert loop._over.wait(PATIENCE)
 
     def test_it_runs_what_is_filed(self, scheduler: Scheduler) -> None:
         done = threading.Event()
