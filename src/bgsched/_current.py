@@ -25,11 +25,12 @@ from bgsched.errors import NoCurrentRunError, RunKilled, SchedulerStateError
 from bgsched.process import Process
 from bgsched.run import LogLine, LogTrim, Progress, Run
 
-__all__ = ["CurrentRun", "LiveRun", "StopCause", "current", "current_among", "current_run"]
+__all__ = ["ATTEND_EVERY", "CurrentRun", "LiveRun", "StopCause", "current", "current_among", "current_run"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 P = ParamSpec("P")
+ATTEND_EVERY = 0.5  # seconds between two looks of a run at which it sees to its scheduler
 _NO_TIME = timedelta(0)
 _LONGEST_MESSAGE = 1_000
 _MOST = 2**63 - 1
@@ -67,6 +68,8 @@ class LiveRun:
     """Whether its time is over, and that was said to whoever executes it."""
     interrupted = False
     """Whether Ctrl-C ended it: it ran on the thread that gets it."""
+    attendant: Callable[[], None] | None = None
+    """Sees to its scheduler at its looks, where the thread that executes it is all that there is."""
     began: float | None = None
     ended: float | None = None
     _log: RunLog | None = None
@@ -180,6 +183,19 @@ class LiveRun:
                 self._run = evolve(self._run, progress=progress)
                 self._changed = True
 
+    def attend(self) -> None:
+        """See to the scheduler, where nobody else does while this run has its thread."""
+        if self.attendant is not None and self.thread == threading.get_ident() and not self.is_copy:
+            self.attendant()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long, or until it is asked to stop."""
+        until = self.clock.monotonic() + seconds
+        while seconds > 0 and not self.asked:
+            self.attend()
+            self.clock.wait(self.stop, seconds if self.attendant is None else min(seconds, ATTEND_EVERY))
+            seconds = until - self.clock.monotonic()
+
     def forget_after_fork(self) -> None:
         """Let a child, which has this run from its parent, not wait for a thread that it does not have."""
         self._lock = threading.RLock()
@@ -283,6 +299,7 @@ class CurrentRun:
     @property
     def killed(self) -> bool:
         """Whether the run was asked to stop; a process that sees this and returns is recorded as killed."""
+        self._live.attend()
         asked = self._live.asked
         self._live.looked |= asked
         return asked
@@ -304,8 +321,7 @@ class CurrentRun:
         seconds = span.total_seconds() if isinstance(span, timedelta) else span
         if not isinstance(seconds, int | float):
             raise TypeError(f"sleep() takes a timedelta or a number of seconds, got {span!r}")
-        if seconds > 0:
-            self._live.clock.wait(self._live.stop, min(seconds, threading.TIMEOUT_MAX))
+        self._live.wait(min(seconds, threading.TIMEOUT_MAX))
         self.raise_if_killed()
 
     def carry(self, function: Callable[P, T]) -> Callable[P, T]:
@@ -334,6 +350,7 @@ class CurrentRun:
         if message is not None:
             message = clean(self._live.log.redacted(str(message)), _LONGEST_MESSAGE)
         self._live.say(Progress(int(done), None if total is None else int(total), message))  # True is a number, too
+        self._live.attend()
 
     @overload
     def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]: ...

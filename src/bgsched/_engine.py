@@ -1,9 +1,9 @@
 """One owner's life: from sign-on to sign-off, what a scheduler does with its store, pass by pass.
 
 A pass, in this order: end what is over its time; show a heartbeat; put back what waits for a worker in vain; report
-what ended, changed or was written; reap the dead; delete what is past its retention, where there is time; claim what is
-due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen to be over. Only one
-thread passes at a time; workers and callers only put things where the next pass finds them.
+what ended, changed or was written; pass on kills; reap the dead; delete what is past its retention, where there is
+time; claim what is due and hand it to the workers. Claims come after reports, so that an overlap that is over is seen
+to be over. Only one thread passes at a time; workers and callers only put things where the next pass finds them.
 
 What is reported is kept until the store has taken it, and what was claimed by a call whose answer was lost is found
 again, so an error of the store loses nothing. Who was taken for dead goes on under a new name; what its runs still say
@@ -131,9 +131,16 @@ class Engine:
         return left
 
     def show_life(self) -> None:
-        """Show a heartbeat if it is time for one, between two passes; not once one of its runs has signed it off."""
-        if not self._has_left and self._is_time_to_beat(self._clock.monotonic()):
-            self._beat()
+        """Show a heartbeat and hear of kills if it is time for that, between two runs on the thread of the passes."""
+        if not self._has_left:  # one of its runs may have signed it off
+            elapsed = self._clock.monotonic()
+            self._beat_in_time(elapsed)
+            self._hear_kills(elapsed)
+
+    def attend(self, live: LiveRun) -> None:
+        """See to the runs within *live*, which has the thread of the passes, and tell the store of it at once."""
+        if not (self._has_left or self._store.is_at_work()):
+            self._see_to_runs(self._clock.monotonic(), live)
 
     def let_go(self) -> None:
         """Leave without the store: others find out and end what is left."""
@@ -144,23 +151,15 @@ class Engine:
         self._is_passing = True
         now, elapsed = self._clock.now(), self._clock.monotonic()
         self._compare_clocks(now, elapsed)
-        self._end_overdue(elapsed)
-        self._fence(elapsed)
-        if self._is_time_to_beat(elapsed):
-            self._beat()
+        self._see_to_runs(elapsed)
         if self._is_new_here:
             self._declare()
             self._is_new_here = False
-        self._relieve(elapsed)
-        self.report()
         if elapsed >= self._next_look:
             self._next_look = elapsed + self._store.look_every
             self._reap(now)
         if elapsed >= self._next_bringing_back:
             self._bring_back(now, elapsed)
-        if elapsed >= self._next_kills:
-            self._next_kills = elapsed + _LOOK_FOR_KILLS
-            self._pass_on_kills()
         if self._groups and (self._groups.poked or elapsed >= self._next_groups):
             self._next_groups = elapsed + _REPORT_EVERY
             self._groups.advance()
@@ -259,6 +258,15 @@ class Engine:
 
     # -- parts of a pass -----------------------------------------------------------------------------------------
 
+    def _see_to_runs(self, elapsed: float, begun: LiveRun | None = None) -> None:
+        """Do what cannot wait while runs are under way. *begun*: one that is told of at once."""
+        self._end_overdue(elapsed)
+        self._fence(elapsed)
+        self._beat_in_time(elapsed)
+        self._relieve(elapsed)
+        self.report(begun=begun)
+        self._hear_kills(elapsed)
+
     def _compare_clocks(self, now: datetime, elapsed: float) -> None:
         """See whether the wall clock was set, or the machine slept: leases are read on the wall clock.
 
@@ -322,8 +330,13 @@ class Engine:
             if live.closed:  # unless it has begun meanwhile
                 self.ended(live)
 
-    def report(self, *, finally_: bool = False) -> None:
-        """Send what ended at once; what was only written or said, a little later, together.
+    @property
+    def owes(self) -> bool:
+        """Whether there is a report that the store has not taken when it was last asked."""
+        return self._reports.wait
+
+    def report(self, *, finally_: bool = False, begun: LiveRun | None = None) -> None:
+        """Send what ended, and of *begun*, at once; what was only written or said, a little later, together.
 
         While the store is away, run logs stay where they are bounded.
         """
@@ -337,6 +350,8 @@ class Engine:
                 over.append(live)
         if over:
             self._claims.took(over)
+        if begun is not None:
+            self._reports.collect(begun)
         elapsed = self._clock.monotonic()
         if finally_ or (elapsed >= self._next_report and not is_away):
             self._next_report = elapsed + _REPORT_EVERY
@@ -352,6 +367,10 @@ class Engine:
     def _is_time_to_beat(self, elapsed: float) -> bool:
         """Whether the lease is to be renewed, or others do not know yet whether this scheduler is paused, or well."""
         return elapsed >= self._next_heartbeat or (self._claims_nothing, self.problem) != self._shown
+
+    def _beat_in_time(self, elapsed: float) -> None:
+        if self._is_time_to_beat(elapsed):
+            self._beat()
 
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
@@ -404,6 +423,11 @@ class Engine:
         self._next_bringing_back = elapsed if count else elapsed + _LOOK_FOR_THE_FUTURE
         if count:
             LOGGER.warning("%s runs were recorded by a clock that was ahead; they count as recorded now", count)
+
+    def _hear_kills(self, elapsed: float) -> None:
+        if elapsed >= self._next_kills:
+            self._next_kills = elapsed + _LOOK_FOR_KILLS
+            self._pass_on_kills()
 
     def _pass_on_kills(self) -> None:
         if self._live:

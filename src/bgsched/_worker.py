@@ -115,6 +115,7 @@ def set_off(live: LiveRun, hooks: Hooks) -> bool:
         return False
     if not live.begin():
         return False
+    live.attend()
     if hooks.listening:
         hooks.emit(RunStarted(live.run.masked()))
     return True

@@ -135,7 +135,7 @@ class Scheduler:
         self._crew = self._new_crew()
         self._desk = Desk(self.processes, self._zone, self._crew.check)
         self._loop: Loop | None = None
-        self._inline = Inline(self._crew, self._hooks)
+        self._inline = Inline(self._crew, self._hooks, self._clock)
         self._paused = not self._executes
 
     def __repr__(self) -> str:
@@ -517,6 +517,11 @@ class Scheduler:
         For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs. Only what is done
         in a moment is claimed at once, the rest waits for whoever is free; after a hundred runs, for the next call.
 
+        A run has the thread until it ends. Kills from elsewhere, its timeout and the heartbeat are seen to, and its
+        progress and log are stored, when it begins and whenever it looks (`CurrentRun.killed`, ``raise_if_killed``,
+        ``track``, ``progress``, ``sleep``), every half second at most; where it never looks, when it has ended. A run
+        that belongs to an executor, or is async, is executed there, and waited for.
+
         Raises:
             SchedulerStateError: the scheduler's thread runs; or a run calls it that is waited for on another thread.
         """
@@ -542,9 +547,7 @@ class Scheduler:
         is_due = True
         while is_due and left > 0:
             seen = self.store.changes()
-            engine.one_pass(limit=min(engine.few(), left))
-            taken = list(self._inline.claimed)
-            self._inline.execute(engine)
+            taken = self._inline.one_pass(engine, min(engine.few(), left))
             was_stopped = self._engine is not engine or any(live.cause is StopCause.SHUTDOWN for live in taken)
             if was_stopped or forks() != before or self.store.changes() == seen:
                 return
@@ -564,7 +567,10 @@ class Scheduler:
             self._lifecycle.release()
 
     def run_until_idle(self) -> datetime | None:
-        """`run_pending` until nothing is due at the present instant; return when something is due next."""
+        """`run_pending` until nothing is due at the present instant; return when something is due next.
+
+        Runs hear and are seen as in `run_pending`: where a process never looks, it is not ended before it ends.
+        """
         before = forks()
         while True:
             due = self.run_pending()

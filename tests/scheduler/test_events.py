@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from bgsched import (
     StoreUnavailableError,
     current_run,
 )
+from bgsched.stores.base import Report
 from bgsched.testing import ManualClock
 
 ENDS: dict[str, tuple[Callable[[Scheduler], object], RunStatus]] = {
@@ -219,8 +220,10 @@ class TestRequests:
     ) -> None:
         heard, record = Heard(scheduler), scheduler.store.record
 
-        def unanswered(*words: Any, **named: Any) -> list[Run]:
-            record(*words, **named)
+        def unanswered(owner: str, now: datetime, report: Report, **named: Any) -> list[Run]:
+            refused = record(owner, now, report, **named)
+            if not report.follow_ups:  # it only begins
+                return refused
             monkeypatch.undo()
             raise StoreUnavailableError("the answer was lost")
 

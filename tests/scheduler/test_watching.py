@@ -140,7 +140,7 @@ class TestWhatIsInTheWay:
         scheduler.process("slow")(slow)
         scheduler.schedule("slow", Schedule(EverySeconds(1)), id="x")
         scheduler.run_pending()
-        assert seen[0].startswith("Run 1 was claimed at 2026-01-01 00:00:00 UTC")
+        assert seen[0].startswith("Run 1 has been running since 2026-01-01 00:00:00 UTC")
 
     def test_a_pause_shows_in_the_next_pass(self, scheduler: Scheduler) -> None:
         scheduler.run_pending()

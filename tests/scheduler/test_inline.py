@@ -1,0 +1,259 @@
+"""What is seen and heard of a run that has the only thread there is, in `run_pending`."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from scheduler._asked import PATIENCE, T0, runs_of
+
+from bgsched import (
+    CurrentRun,
+    Event,
+    Immediate,
+    Monitor,
+    RunStatus,
+    Scheduler,
+    Store,
+    StoreUnavailableError,
+    current_run,
+)
+from bgsched._engine import Engine
+from bgsched.testing import ManualClock
+
+LOOKS: dict[str, Callable[[CurrentRun], object]] = {
+    "raise_if_killed": lambda run: run.raise_if_killed(),
+    "track": lambda run: list(run.track(range(3))),
+    "sleep": lambda run: run.sleep(PATIENCE),
+}
+
+
+@pytest.fixture
+def monitor(store: Store, clock: ManualClock) -> Monitor:
+    """What another thread, or another OS process, sees."""
+    return Monitor(store, clock=clock)
+
+
+@pytest.fixture
+def takes_several(scheduler: Scheduler) -> None:
+    """Let the scheduler know its runs as short, so that it claims several at once."""
+    scheduler.process("short")(lambda: None)
+    scheduler.run_now("short")
+    scheduler.run_pending()
+
+
+def test_it_runs_while_it_runs(scheduler: Scheduler, monitor: Monitor) -> None:
+    seen: list[Any] = []
+    scheduler.process("p")(lambda: seen.append((monitor.run(current_run().id), monitor.why(current_run().request_id))))
+    scheduler.run_now("p")
+    scheduler.run_pending()
+    ((run, why),) = seen
+    assert (run.status, run.started_at) == (RunStatus.RUNNING, T0)
+    assert f"Run {run.id} has been running since" in why
+
+
+@pytest.mark.usefixtures("takes_several")
+def test_what_ended_before_it_is_stored_and_told_when_it_begins(scheduler: Scheduler, monitor: Monitor) -> None:
+    seen: list[list[RunStatus]] = []
+    told: list[str] = []
+    scheduler.on(Event, lambda event: told.append(type(event).__name__))
+    scheduler.process("p")(lambda: seen.append([run.status for run in monitor.runs("p")[::-1]]))
+    scheduler.schedule_many([("p", Immediate(), None)] * 2)
+    scheduler.run_pending()
+    scheduler.shutdown()
+    assert seen == [[RunStatus.RUNNING, RunStatus.WAITING], [RunStatus.SUCCESS, RunStatus.RUNNING]]
+    assert told[2:] == ["RunStarted", "RunFinished"] * 2
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_kill_from_elsewhere_is_heard_at_a_look(
+    scheduler: Scheduler, store: Store, clock: ManualClock, look: str
+) -> None:
+    def work() -> None:
+        run = current_run()
+        Scheduler(store, clock=clock).kill(run.id)
+        clock.advance(0.5)
+        LOOKS[look](run)
+
+    scheduler.process("p")(work)
+    request = scheduler.run_now("p")
+    scheduler.run_pending()
+    assert [run.status for run in runs_of(scheduler, request.id)] == [RunStatus.KILLED]
+
+
+def test_a_kill_is_heard_where_a_run_is_executed_elsewhere(
+    scheduler: Scheduler, store: Store, clock: ManualClock
+) -> None:
+    async def work() -> None:
+        Scheduler(store, clock=clock).kill(current_run().id)
+        clock.advance(0.5)
+        await asyncio.sleep(PATIENCE)
+
+    scheduler.process("p")(work)
+    request = scheduler.run_now("p")
+    scheduler.run_pending()
+    assert [run.status for run in runs_of(scheduler, request.id)] == [RunStatus.KILLED]
+
+
+@pytest.mark.usefixtures("takes_several")
+def test_a_kill_is_heard_of_a_run_that_waits_for_its_turn(
+    scheduler: Scheduler, store: Store, clock: ManualClock
+) -> None:
+    begun: list[int] = []
+
+    def first() -> None:
+        Scheduler(store, clock=clock).kill(scheduler.monitor.runs(process="second")[0].id)
+        clock.advance(0.5)
+
+    scheduler.process("first", priority=1)(first)
+    scheduler.process("second")(lambda: begun.append(1))
+    scheduler.schedule_many([("first", Immediate(), None), ("second", Immediate(), None)])
+    scheduler.run_pending()
+    assert (begun, scheduler.monitor.runs(process="second")[0].status) == ([], RunStatus.KILLED)
+
+
+def test_its_time_is_over_at_a_look(scheduler: Scheduler, monitor: Monitor, clock: ManualClock) -> None:
+    seen: list[RunStatus] = []
+
+    def work() -> None:
+        run = current_run()
+        clock.advance(6)
+        assert run.killed
+        seen.append(monitor.run(run.id).status)
+        run.raise_if_killed()
+
+    scheduler.process("p", timeout=timedelta(seconds=5))(work)
+    request = scheduler.run_now("p")
+    scheduler.run_pending()
+    assert [*seen, runs_of(scheduler, request.id)[0].status] == [RunStatus.TIMED_OUT] * 2
+
+
+def test_its_progress_its_log_and_its_scheduler_show_while_it_looks(
+    scheduler: Scheduler, monitor: Monitor, clock: ManualClock
+) -> None:
+    seen: list[Any] = []
+
+    def work() -> None:
+        run = current_run()
+        run.log.info("half way")
+        clock.advance(10)
+        run.progress(5, 10)
+        (scheduler,) = monitor.schedulers()
+        seen.extend([monitor.run(run.id).progress, monitor.log(run.id)[-1].text, scheduler.heartbeat_at])
+
+    scheduler.process("p")(work)
+    scheduler.run_now("p")
+    scheduler.run_pending()
+    assert (seen[0].done, seen[1], seen[2]) == (5, "half way", clock.now())
+
+
+def test_what_is_said_of_it_is_not_in_its_log(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler.process("p")(lambda: None)
+    request = scheduler.run_now("p")
+    monkeypatch.setattr(scheduler.store, "record", lambda _owner, _now, report, **_: list(report.runs))  # refuses all
+    scheduler.run_pending()
+    (run,) = runs_of(scheduler, request.id)
+    assert f"run {run.id}: running was refused" in caplog.text
+    monkeypatch.undo()
+    assert scheduler.monitor.log(run.id) == []
+
+
+class TestWhenItLooks:
+    @pytest.fixture
+    def attended(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The runs that have seen to their scheduler."""
+        seen: list[int] = []
+        attend = Engine.attend
+
+        def counted(engine: Engine, live: Any) -> None:
+            seen.append(live.run.id)
+            attend(engine, live)
+
+        monkeypatch.setattr(Engine, "attend", counted)
+        return seen
+
+    def test_not_at_each_look(self, scheduler: Scheduler, clock: ManualClock, attended: list[int]) -> None:
+        def work() -> None:
+            for _ in current_run().track(range(10)):
+                clock.advance(0.25)
+
+        scheduler.process("p")(work)
+        scheduler.run_now("p")
+        scheduler.run_pending()
+        assert len(attended) == 1 + 5  # when it began, and each half second
+
+    def test_seldom_where_the_store_is_slow(
+        self, scheduler: Scheduler, clock: ManualClock, attended: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The process may itself hold what the store waits for: a transaction on the same SQLite file."""
+
+        def refuse(*_: object, **__: object) -> None:
+            clock.advance(5)
+            raise StoreUnavailableError("locked")
+
+        def work() -> str:
+            monkeypatch.setattr(scheduler.store, "record", refuse)
+            clock.advance(0.5)
+            for done in range(10):
+                current_run().progress(done)
+            assert len(attended) == 2
+            clock.advance(50)
+            current_run().progress(10)
+            assert len(attended) == 3
+            monkeypatch.undo()
+            return "all of it"
+
+        scheduler.process("p")(work)
+        request = scheduler.run_now("p")
+        scheduler.run_pending()
+        (run,) = runs_of(scheduler, request.id)
+        assert (run.status, run.result) == (RunStatus.SUCCESS, "all of it")
+
+    @pytest.mark.usefixtures("takes_several")
+    def test_what_the_store_does_not_take_is_raised_after_the_run_and_kept(
+        self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise StoreUnavailableError("away")
+
+        scheduler.process("first", priority=1)(lambda: monkeypatch.setattr(scheduler.store, "record", refuse))
+        for name in ("second", "third"):
+            scheduler.process(name)(lambda: None)
+        scheduler.schedule_many([(name, Immediate(), None) for name in ("first", "second", "third")])
+        with pytest.raises(StoreUnavailableError):
+            scheduler.run_pending()
+        monkeypatch.undo()
+        assert [run.status for run in scheduler.monitor.runs(process="third")] == [RunStatus.WAITING]
+        scheduler.run_pending()
+        assert {run.status for run in scheduler.monitor.runs()} == {RunStatus.SUCCESS}
+
+    def test_never_within_a_pass_or_another_run(
+        self, scheduler: Scheduler, clock: ManualClock, attended: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outer: list[CurrentRun] = []
+        one_pass = Engine.one_pass
+
+        def look() -> None:
+            clock.advance(1)
+            assert not any(run.killed for run in outer)
+
+        def with_a_look(engine: Engine, limit: int | None = None) -> None:
+            look()
+            one_pass(engine, limit)
+
+        def work() -> None:
+            outer.append(current_run())
+            scheduler.run_now("inner")
+            scheduler.run_pending()
+            look()
+
+        monkeypatch.setattr(Engine, "one_pass", with_a_look)
+        scheduler.process("outer")(work)
+        scheduler.process("inner")(look)
+        scheduler.run_now("outer")
+        scheduler.run_pending()
+        (first,), (second,) = scheduler.monitor.runs(process="outer"), scheduler.monitor.runs(process="inner")
+        assert attended == [first.id, second.id, first.id]
