@@ -10,6 +10,7 @@ request is filed, and again when it runs, because the code may have changed in b
 import functools
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -64,6 +65,11 @@ class Filer(Protocol):
 
     def registered(self, process: "Process[Any, Any]") -> None:
         """Hear of a process that was registered after the scheduler took the registry."""
+        ...
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs what it files."""
         ...
 
 
@@ -139,6 +145,9 @@ class Process(Generic[P, R]):
 
     def schedule(self, timing: Timing, /, *args: P.args, **kwargs: P.kwargs) -> Request:
         """File a request with these arguments as params; as `Scheduler.schedule`.
+
+        Where several schedulers share its registry, the one files it that runs; where none does, the one that was made,
+        or run, last, and one that was shut down only when there is no other.
 
         Raises:
             SchedulerStateError: the process belongs to no scheduler yet.
@@ -270,7 +279,8 @@ class ProcessRegistry:
     def __init__(self) -> None:
         self._processes: dict[str, Process[Any, Any]] = {}
         self._followers: dict[str, list[Process[Any, Any]]] = {}
-        self._filers: list[Filer] = []
+        self._filers: list[weakref.ref[Filer]] = []  # who is to be asked first comes first
+        self._first: Filer | None = None  # the one that is kept, though nobody else may have it
         self.version = 0  # grows with every process that is registered
 
     def __iter__(self) -> Iterator[Process[Any, Any]]:
@@ -366,16 +376,32 @@ class ProcessRegistry:
         return frozenset(self._processes)
 
     def attach(self, filer: Filer) -> None:
-        """Let *filer* file the requests of these processes; the one that came last does."""
-        self._filers.append(filer)
+        """Let *filer* file the requests of these processes, rather than those that came before it."""
+        self._order([filer, *self._others(filer)])
+
+    def retire(self, filer: Filer) -> None:
+        """Let *filer*, which was shut down, file requests only when there is nobody else."""
+        self._order([*self._others(filer), filer])
 
     def filer(self, name: str) -> Filer:
-        """Return who files requests here."""
-        if not self._filers:
+        """Return who files requests here: who runs, before who came last."""
+        filers = self._attached()
+        if not filers:
             raise SchedulerStateError(
                 f"process {name!r} belongs to no scheduler yet; make one with Scheduler(processes=registry)"
             )
-        return self._filers[-1]
+        return next((filer for filer in filers if filer.running), filers[0])
+
+    def _attached(self) -> list[Filer]:
+        return [filer for known in self._filers if (filer := known()) is not None]
+
+    def _others(self, filer: Filer) -> list[Filer]:
+        return [other for other in self._attached() if other is not filer]
+
+    def _order(self, filers: list[Filer]) -> None:
+        """Keep them in this order, and only the first of them alive: a host may make one after another."""
+        self._filers = [weakref.ref(filer) for filer in filers]
+        self._first = filers[0]
 
     def _register(
         self,
@@ -407,7 +433,7 @@ class ProcessRegistry:
         for follower in self._processes.values():
             for leader in follower.policies.after:
                 self._followers.setdefault(leader, []).append(follower)
-        for filer in self._filers:
+        for filer in self._attached():
             filer.registered(process)
         return process
 

@@ -467,6 +467,7 @@ class Scheduler:
 
     def _shut_down(self, loop: Loop | None, deadline: float) -> tuple[Run, ...]:
         """Stop the thread, or what `run_pending` left; return the runs that were left."""
+        self.processes.retire(self)
         if loop is None:
             self._leave_inline(deadline)
             return ()
@@ -634,6 +635,7 @@ class Scheduler:
             engine.let_go()
             raise
         engine.paused = self._paused  # it may have been paused or resumed meanwhile
+        self.processes.attach(self)
         return engine
 
     def _declare_anew(self) -> None:

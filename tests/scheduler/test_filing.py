@@ -1,6 +1,8 @@
 """Processes and requests as they are registered and filed, and what is refused."""
 
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +17,11 @@ from bgsched import (
     Daily,
     EveryMinutes,
     Immediate,
+    Later,
     MemoryStore,
     Monitor,
     ParamsError,
+    Process,
     ProcessNameError,
     ProcessRegistry,
     RequestExistsError,
@@ -83,6 +87,47 @@ class TestProcesses:
             work.schedule(Immediate())
         scheduler = Scheduler(processes=registry, clock=clock)
         assert work.schedule(Immediate()).id == scheduler.monitor.requests()[0].id
+
+    def test_of_the_schedulers_of_a_registry_the_running_one_files(self, store: Store) -> None:
+        registry = ProcessRegistry()
+        work = registry.process("work")(lambda: None)
+        schedulers = {"first": Scheduler(store, processes=registry), "last": Scheduler(processes=registry)}
+
+        def filer() -> list[str]:
+            id = work.schedule(Later(datetime(2999, 1, 1, tzinfo=UTC))).id
+            return [name for name, one in schedulers.items() if id in {found.id for found in one.monitor.requests()}]
+
+        assert filer() == ["last"]
+        with schedulers["first"]:
+            assert filer() == ["first"]
+            with Scheduler(processes=registry):
+                pass
+            assert filer() == ["first"]
+        assert filer() == ["last"]  # all others were shut down
+        schedulers["last"].shutdown()
+        schedulers["first"].run_pending()
+        assert filer() == ["first"]
+
+    def test_a_registry_keeps_no_scheduler_but_the_last(self) -> None:
+        registry = ProcessRegistry()
+        work = registry.process("work")(lambda: None)
+
+        def used() -> "weakref.ref[Scheduler]":
+            with Scheduler(processes=registry) as scheduler:
+                return weakref.ref(scheduler)
+
+        made = [used() for _ in range(3)]
+        gc.collect()
+        assert len([scheduler for scheduler in made if scheduler() is not None]) == 1
+        assert work.schedule(Immediate()).process == "work"
+
+    def test_a_process_keeps_its_scheduler(self) -> None:
+        def made() -> Process[[], None]:
+            return Scheduler().process("work")(lambda: None)
+
+        work = made()
+        gc.collect()
+        assert work.schedule(Immediate()).process == "work"
 
     def test_a_name_is_taken_once(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda: None)
