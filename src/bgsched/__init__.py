@@ -150,11 +150,12 @@ __all__ = [
     "timing_from_dict",
 ]
 
+if not typing.TYPE_CHECKING:  # to a type checker, a module with __getattr__ has every name that anybody may misspell
 
-def __getattr__(name: str) -> typing.Any:
-    """Load what needs an extra only when it is asked for."""
-    if name == "PostgresStore":
-        from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  see above
+    def __getattr__(name: str) -> typing.Any:
+        """Load what needs an extra only when it is asked for."""
+        if name == "PostgresStore":
+            from bgsched.stores.postgres import PostgresStore  # noqa: PLC0415  see above
 
-        return PostgresStore
-    raise AttributeError(f"module 'bgsched' has no attribute {name!r}")
+            return PostgresStore
+        raise AttributeError(f"module 'bgsched' has no attribute {name!r}")

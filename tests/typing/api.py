@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
+import bgsched
 from bgsched import (
     FR,
     WEEKDAYS,
@@ -57,6 +58,12 @@ from bgsched.testing import ManualClock
 
 scheduler = Scheduler("sqlite:///app.db", workers=4, timezone="Europe/Madrid", clock=ManualClock())
 registry = ProcessRegistry()
+
+
+# -- names are known, and those that are misspelled are not ----------------------------------------------------------
+
+assert_type(bgsched.PostgresStore, type[PostgresStore])
+Scheduler(bgsched.MemorySture())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
 
 
 # -- a decorated function keeps its type ---------------------------------------------------------------------------
