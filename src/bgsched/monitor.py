@@ -63,6 +63,8 @@ class Bucket:
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
 
+    ``memory://`` is refused: it would be a new store, and empty. That of a scheduler is seen by ``scheduler.monitor``.
+
     *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
 
     Raises:

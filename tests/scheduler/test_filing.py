@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -470,6 +471,43 @@ class TestBadInput:
     def test_a_url_that_names_no_store(self, url: str, message: str) -> None:
         with pytest.raises(StoreURLError, match=message):
             open_store(url)
+
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            (":memory:", r"':memory:' names no file; for a store that is forgotten write MemoryStore\(\)"),
+            ("sqlite:///app.db", r"takes the path of a file, and got a URL; write open_store\('sqlite:///app.db'\)"),
+            ("sqlite:app.db", r"got a URL; write open_store\('sqlite:///app.db'\)"),
+            ("file:app.db?mode=ro", r"got a URL; write open_store\('sqlite:///app.db'\)"),
+            ("postgresql://ann:secret@host/db", r"got a URL; write open_store\('postgresql://...'\)$"),
+        ],
+    )
+    def test_a_path_that_names_no_file(
+        self, path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(StoreURLError, match=message):
+            SQLiteStore(path)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("timeout", "error"), [("a", TypeError), (None, TypeError), (-1, ValueError), (math.nan, ValueError)]
+    )
+    def test_a_time_to_wait_that_is_none(self, timeout: Any, error: type[Exception], tmp_path: Path) -> None:
+        with pytest.raises(error, match="timeout must be a number of seconds"):
+            SQLiteStore(tmp_path / "app.db", timeout=timeout)
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [(None, "got NoneType$"), (Path("app.db"), r"got .*Path; for a file write SQLiteStore\('app.db'\)")],
+    )
+    def test_a_url_that_is_no_text(self, url: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=f"a store URL must be text, like 'sqlite:///app.db', {message}"):
+            open_store(url)
+
+    def test_a_monitor_that_would_always_be_empty(self) -> None:
+        with pytest.raises(StoreURLError, match=r"take scheduler\.monitor"):
+            Monitor("memory://")
 
     def test_a_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailableError, match="it is a folder; name a file in it"):

@@ -24,16 +24,24 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     ``?schema=...`` names another.
 
     Raises:
-        StoreURLError: the URL names no store.
+        TypeError: *url* is no text.
+        StoreURLError: the URL names no store, or ``memory://`` one that is to be there.
         StoreError: the store cannot be opened.
         MissingExtraError: a package that the store needs is not installed.
     """
+    if not isinstance(url, str):
+        hint = f"; for a file write SQLiteStore({os.fspath(url)!r})" if isinstance(url, os.PathLike) else ""
+        raise TypeError(f"a store URL must be text, like 'sqlite:///app.db', got {type(url).__name__}{hint}")
     url = url.strip()
     found = _SCHEME.match(url)
     if found is None:
         raise StoreURLError(f"store URL {_without_password(url)!r} has no scheme; {_what_was_meant(url)}")
     scheme = found[1].lower()
     if scheme == "memory":
+        if read_only:
+            raise StoreURLError(
+                "a new memory:// is empty, and nobody else writes into it; take scheduler.monitor, or Monitor(store)"
+            )
         return MemoryStore()
     if scheme == "sqlite":
         return SQLiteStore(_file_named_by(url), read_only=read_only)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -20,7 +21,7 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
-from bgsched.errors import StoreSchemaError, StoreUnavailableError
+from bgsched.errors import StoreSchemaError, StoreUnavailableError, StoreURLError
 from bgsched.run import Run
 from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
@@ -33,6 +34,7 @@ __all__ = ["SQLiteStore"]
 SCHEMA_VERSION = 1
 LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
+_URL = re.compile(r"(?:sqlite|file):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # one letter is a drive
 
 _LONGEST_FORK = 5.0  # seconds that a fork waits for the threads that use a database
 _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
@@ -66,11 +68,14 @@ class SQLiteStore(Store):
     Raises:
         StoreUnavailableError: the file cannot be opened, made or written.
         StoreSchemaError: it is no SQLite database, or one that a newer bgsched wrote.
+        StoreURLError: *path* is a URL, or ``:memory:``.
+        TypeError: *timeout* is no number.
+        ValueError: *timeout* is below 0.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, read_only: bool = False) -> None:
-        self.path = Path(path).absolute()
-        self._timeout = timeout
+        self.path = _checked_path(path).absolute()
+        self._timeout = _checked_timeout(timeout)
         self._lock = threading.RLock()
         self._open_none()
         self._file: _Identity | None = None  # of the database, and of its write-ahead log
@@ -335,6 +340,26 @@ class SQLiteStore(Store):
 
 _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
 _LEFT_TO_PARENT: "list[_Open]" = []
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file; SQLite would take a URL, or its own word for no file, as the name of one."""
+    checked = Path(path)
+    if checked.name == ":memory:":
+        raise StoreURLError("':memory:' names no file; for a store that is forgotten write MemoryStore()")
+    found = _URL.match(str(path))
+    if found is not None:  # it may hold a password
+        url = f"{found[1]}://..." if found[1] else "sqlite:///app.db"
+        raise StoreURLError(f"SQLiteStore takes the path of a file, and got a URL; write open_store('{url}')")
+    return checked
+
+
+def _checked_timeout(timeout: object) -> float:
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds from 0, got {timeout!r}")
+    return timeout
 
 
 def _before_fork() -> None:
