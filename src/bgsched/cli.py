@@ -1,7 +1,7 @@
 """The command line: `bgsched demo`, and questions to a store from any OS process.
 
 A command prints a table, or with ``--json`` what the values' ``to_dict()`` says. Exit codes: 0 it worked, 1 `health`
-says no, 2 it could not be done (one line on stderr says why), 130 and 141 as a shell has them for Ctrl-C and for a
+says no, 2 it could not be done (the last line on stderr says why), 130 and 141 as a shell has them for Ctrl-C and for a
 reader that went away.
 """
 

@@ -146,7 +146,7 @@ class Monitor:
         return found.masked()
 
     def running(self) -> list[Run]:
-        """Return the runs that have begun and not ended, newest first."""
+        """Return the runs that have begun and not ended, newest first; 10,000 at most, of more `runs` has pages."""
         found = self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
         return [run.masked() for run in found]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import _postgres
+import psycopg
 import pytest
 from postgres._machines import SECOND, as_role, at_once, claim, record_of, succeeded
 
@@ -110,8 +111,12 @@ class TestSchema:
         self, store: PostgresStore, postgres_dsn: str, sql: Any, role: str
     ) -> None:
         guide = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
-        for grant in re.findall(r"GRANT .* TO other;", guide.read_text()):
-            sql(grant.replace(" bgsched ", f" {store.schema} ").replace("other", role))
+        ((owner,),) = sql("SELECT current_user")
+        for grant in re.findall(r"(?m)^(?:GRANT|ALTER DEFAULT).* TO other;", guide.read_text()):
+            sql(grant.replace(" bgsched ", f" {store.schema} ").replace("other", role).replace(" app ", f' "{owner}" '))
+        sql(f"CREATE TABLE {store.schema}.of_a_later_version (n bigint GENERATED ALWAYS AS IDENTITY)")
+        with psycopg.connect(as_role(postgres_dsn, role)) as link:
+            link.execute(f"INSERT INTO {store.schema}.of_a_later_version DEFAULT VALUES".encode())
         with closing(PostgresStore(as_role(postgres_dsn, role), schema=store.schema)) as other:
             other.file([make_request(str(number)) for number in range(20)])
             runs = claim(other, "a")
