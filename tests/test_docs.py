@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import EnumType, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from _docs import PageError, find_blocks
 
 import bgsched
+import bgsched.testing
 from bgsched import Health, LogLine, Progress, RequestStatus, Run, RunError, RunStatus, SchedulerRecord, Summary
 from bgsched.cli import _parser
 from bgsched.monitor import Bucket
@@ -210,6 +211,33 @@ class TestWhatIsDrawnOrListed:
             keys = re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| (`.*?) \|", table[1])))
             assert sorted(keys) == sorted(value.to_dict()), heading
             json.dumps(value.to_dict(), allow_nan=False)
+
+    def test_the_reference_has_every_public_name(self) -> None:
+        text = (ROOT / "docs/reference/api.md").read_text()
+        described = re.findall(r"(?m)^\.\. auto(?:class|function):: bgsched\.(.+)$", text)
+        data = re.findall(r"(?m)^(?:\.\. py:data:: | {13})(\w+)$", text)
+        public = [*bgsched.__all__, "PostgresStore", *(f"testing.{name}" for name in bgsched.testing.__all__)]
+        assert sorted(set(public) - {*described, *data}) == []
+        assert sorted({name for name in described if name.count(".") == 0} - set(public)) == []
+        integrations = {module.stem for module in ROOT.glob("src/bgsched/integrations/[!_]*.py")}
+        assert {name.split(".")[1] for name in described if name.startswith("integrations.")} == integrations
+
+    def test_the_reference_has_the_members_of_each_enum(self) -> None:
+        text = (ROOT / "docs/reference/api.md").read_text()
+        names = [name for name in bgsched.__all__ if isinstance(getattr(bgsched, name), EnumType)]
+        with_members = re.findall(r"autoclass:: bgsched\.(\w+)\n   :members:\n   :undoc-members:\n", text)
+        assert sorted(with_members) == sorted(names)
+
+    def test_no_description_of_a_property_is_taken_for_its_type(self) -> None:
+        """Napoleon reads what stands before a colon in the first line as one."""
+        taken = [
+            f"{kind.__name__}.{name}"
+            for kind in (getattr(bgsched, name) for name in bgsched.__all__)
+            if isinstance(kind, type)
+            for name, value in vars(kind).items()
+            if isinstance(value, property) and ": " in re.sub(r"`[^`]*`", "", (value.__doc__ or "").split("\n")[0])
+        ]
+        assert taken == []
 
     def test_each_command_and_option_is_in_the_reference(self) -> None:
         text = (ROOT / "docs/reference/command-line.md").read_text()

@@ -9,6 +9,7 @@ from bgsched._group import ProcessGroup
 from bgsched.clock import Clock, SystemClock
 from bgsched.errors import (
     BgschedError,
+    CronError,
     ExecutorError,
     IllegalTransitionError,
     MissingExtraError,
@@ -30,11 +31,11 @@ from bgsched.errors import (
 )
 from bgsched.monitor import Bucket, Health, Monitor
 from bgsched.process import Process, ProcessRegistry
-from bgsched.request import Misfire, OnAbandon, Overlap, Request, RequestStatus, Retention, Retry
+from bgsched.request import Misfire, OnAbandon, Overlap, Request, RequestStatus, Retention, Retry, UnreadableTiming
 from bgsched.run import Attempt, LogLine, Progress, Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler, ShutdownReport
 from bgsched.stores import MemoryStore, SQLiteStore, open_store
-from bgsched.stores.base import Page, SchedulerRecord, Store, StoreReader, Summary
+from bgsched.stores.base import Ended, Page, SchedulerRecord, Store, StoreReader, Summary
 from bgsched.timing import (
     FR,
     MO,
@@ -49,6 +50,7 @@ from bgsched.timing import (
     Daily,
     EveryMinutes,
     EverySeconds,
+    Frequency,
     Hourly,
     Immediate,
     Later,
@@ -56,6 +58,7 @@ from bgsched.timing import (
     Recurrence,
     Schedule,
     Timing,
+    TimingWarning,
     Weekly,
     timing_from_dict,
 )
@@ -80,12 +83,15 @@ __all__ = [
     "Bucket",
     "Clock",
     "Cron",
+    "CronError",
     "CurrentRun",
     "Daily",
+    "Ended",
     "Event",
     "EveryMinutes",
     "EverySeconds",
     "ExecutorError",
+    "Frequency",
     "Health",
     "Hourly",
     "IllegalTransitionError",
@@ -140,9 +146,11 @@ __all__ = [
     "SystemClock",
     "Timing",
     "TimingError",
+    "TimingWarning",
     "UnknownProcessError",
     "UnknownRequestError",
     "UnknownRunError",
+    "UnreadableTiming",
     "Weekly",
     "WorkerDiedError",
     "current_run",

@@ -264,7 +264,7 @@ class CurrentRun:
 
     @property
     def channel(self) -> str:
-        """By what it was asked for: declared, code, dashboard, cli, after."""
+        """By what it was asked for, such as declared, code, dashboard, cli or after."""
         return self._live.run.channel
 
     @property

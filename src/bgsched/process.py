@@ -127,12 +127,12 @@ class Process(Generic[P, R]):
 
     @property
     def pool(self) -> Pool:
-        """What executes its runs: the event loop where it is async, else a worker."""
+        """What executes its runs, the event loop where it is async, else a worker."""
         return Pool.ASYNC if self.is_async else Pool.THREADS
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The names of the processes that its run executes by runs of their own: those of a group."""
+        """The names of the processes that its run executes by runs of their own, those of a group."""
         return ()
 
     def replaces(self, other: "Process[Any, Any]") -> bool:

@@ -217,12 +217,13 @@ class Scheduler:
     ) -> Request:
         """File a request: run *process* with *params* when *timing* says.
 
-        When this returns, the request is stored: on SQLite it survives the death of the OS process and of the power.
-        *user* is who asks, *channel* by what: ``"code"``, ``"dashboard"``, ``"cli"``, or a word of the host's own. Both
-        are kept on the request and its runs.
+        When this returns, the request is stored: on SQLite and PostgreSQL it survives the death of the OS process and
+        of the power. *user* is who asks, *channel* by what: ``"code"``, ``"dashboard"``, ``"cli"``, or a word of the
+        host's own. Both are kept on the request and its runs.
 
         Raises:
             UnknownProcessError: no process of that name is registered here.
+            ExecutorError: the executor of the process cannot execute it.
             ParamsError: the params do not fit the process, or are not JSON.
             TimingError: the timing has no fire time left.
             RequestExistsError: the id is taken.
@@ -269,6 +270,7 @@ class Scheduler:
 
         Raises:
             UnknownRequestError: there is no such request.
+            StoreUnavailableError: the store could not take it.
         """
         return self._change(
             id,
@@ -297,6 +299,7 @@ class Scheduler:
             UnknownRequestError: there is no such request.
             ParamsError: the new params do not fit.
             TimingError: the timing has no fire time left.
+            StoreUnavailableError: the store could not take it.
         """
         now = self._clock.now()
         return self._change(
@@ -318,6 +321,9 @@ class Scheduler:
 
         Raises:
             UnknownProcessError: there is neither such a request nor such a process.
+            ExecutorError: the executor of the process cannot execute it.
+            ParamsError: the params do not fit the process, or are not JSON.
+            StoreUnavailableError: the store could not take it.
         """
         found = None
         if isinstance(process_or_id, str):
@@ -334,6 +340,7 @@ class Scheduler:
 
         Raises:
             UnknownRequestError: there is no such request.
+            StoreUnavailableError: the store could not take it.
         """
         self.store.delete(sought_request(id), ended=self._deleted)
         for live in self._live_runs():
@@ -346,6 +353,7 @@ class Scheduler:
 
         Raises:
             UnknownRunError: there is no such run.
+            StoreUnavailableError: the store could not take it.
         """
         run = self.store.kill(sought_run(run_id), self._clock.now(), ended=self._hooks.ended)
         for live in self._live_runs():
@@ -525,6 +533,7 @@ class Scheduler:
 
         Raises:
             SchedulerStateError: the scheduler's thread runs; or a run calls it that is waited for on another thread.
+            BgschedError: as `start`, where it declares the timings of the code; or the store cannot be reached now.
         """
         with self._turn():
             if self._loop is not None:
