@@ -7,6 +7,7 @@ __all__ = [
     "ADVANCING_COLUMNS",
     "CHANGING_COLUMNS",
     "FIGURES",
+    "FIRST",
     "IS_INSTANT",
     "KEEP_ABSENCES",
     "LOG_COLUMNS",
@@ -100,7 +101,10 @@ KEEP_ABSENCES = 60 * 86_400_000_000
 WHOLE = 1 << 53
 """Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""
 
-IS_INSTANT = f"BETWEEN 0 AND {253_402_214_400 * 1_000_000}"
+FIRST = -62_135_596_800 * 1_000_000
+"""The first instant that there is, the begin of the year 1."""
+
+IS_INSTANT = f"BETWEEN {FIRST} AND {253_402_214_400 * 1_000_000}"
 """What holds for instants up to the horizon, and for nothing else that somebody may have put into such a column."""
 
 LOOK_WAITING = 1_000

@@ -227,7 +227,7 @@ class SQLiteReader:
         """Let SQLite pack the spans: a list as one text is read several times faster than as rows."""
         of, values = _sql_filters.figures(process)
         source = f"FROM bgsched_runs WHERE {of} AND recorded_at >= ?"
-        values.append(_values.micros(since) if since else 0)
+        values.append(_values.micros(since) if since else _columns.FIRST)
         wanted = RunFilter(process=process, since=since, limit=1)
         with self._snapshot() as connection:
             counts = connection.execute(f"SELECT status, sum(fire_count) {source} GROUP BY status", values).fetchall()

@@ -1,7 +1,7 @@
 """The contract's chapter on what a claim takes, and what becomes of the rest."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bgsched.errors import UnknownRequestError
@@ -49,6 +49,16 @@ class Claiming(Chapter):
         store.file([make_request(timing=Later(T0 + SECOND))])
         assert claim(store) == []
         assert len(claim(store, T0 + SECOND)) == 1
+
+    def test_what_is_due_before_1970_is_claimed_then(self, store: Store) -> None:
+        long_ago = datetime(1, 1, 2, tzinfo=UTC)
+        store.file([make_request(now=long_ago)])
+        reader = store.reader()
+        assert [request.due_at for request in reader.upcoming(1)] == [long_ago]
+        assert reader.next_due(["p"]) == long_ago
+        (run,) = claim(store, long_ago)
+        store.record("a", long_ago, Report([succeeded(run, long_ago)]))
+        assert reader.summary(None, None).counts == {RunStatus.SUCCESS: 1}
 
     def test_a_process_that_is_not_registered_waits(self, store: Store) -> None:
         store.file([make_request(process="gone"), make_request("s")])
