@@ -248,7 +248,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreSchemaError(StoreError):
-    """What is stored is not what this version of bgsched can read: no database, or one of a newer version."""
+    """What is stored is nothing that this bgsched can read: no database, one of a newer version, other tables."""
 
 
 class OwnerGoneError(StoreError):

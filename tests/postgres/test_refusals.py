@@ -129,6 +129,14 @@ class TestRefusals:
         said = self.refused(StoreSchemaError, make_store, caplog)
         assert "another program has its tables there" in said
 
+    def test_a_version_that_is_none(
+        self, store: PostgresStore, make_store: Callable[..., PostgresStore], sql: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for version in (-1, 0):
+            sql(f"UPDATE {store.schema}.schema_version SET version = %s", version)
+            said = self.refused(StoreSchemaError, make_store, caplog)
+            assert f"another program has its tables there (schema_version says {version})" in said
+
     def test_no_right_to_make_tables_in_a_schema(
         self, postgres_dsn: str, postgres_schema: str, sql: Any, role: str, caplog: pytest.LogCaptureFixture
     ) -> None:

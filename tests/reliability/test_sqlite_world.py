@@ -201,6 +201,47 @@ def test_a_future_schema(store: SQLiteStore, path: Path) -> None:
         SQLiteStore(path)
 
 
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ("CREATE TABLE bgsched_schema (version); INSERT INTO bgsched_schema VALUES ('abc')", "schema says 'abc'"),
+        ("CREATE TABLE bgsched_schema (version); INSERT INTO bgsched_schema VALUES (-3)", "schema says -3"),
+        ("CREATE TABLE bgsched_schema (version); INSERT INTO bgsched_schema VALUES (0)", "schema says 0"),
+        ("CREATE TABLE bgsched_schema (version); INSERT INTO bgsched_schema VALUES (0.5)", "schema says 0.5"),
+        ("CREATE TABLE bgsched_schema (number)", "are not as they were made .no such column"),
+        ("CREATE TABLE bgsched_requests (id)", "another program has its tables there .table bgsched_requests already"),
+        ("CREATE TABLE bgsched_runs_status (id)", "another program has its tables there .there is already a table"),
+    ],
+)
+def test_tables_of_another_program(path: Path, tables: str, says: str) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript(tables)
+    before = path.read_bytes()
+    with pytest.raises(StoreSchemaError, match=says):
+        SQLiteStore(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+    assert path.read_bytes()[100:] == before[100:]  # but for the header, which counts changes
+
+
+def test_tables_that_are_gone(store: SQLiteStore) -> None:
+    with store.transaction() as tx:
+        tx._connection.execute("DROP TABLE bgsched_requests")
+    for use in (lambda: store.reader().upcoming(1), lambda: store.file([make_request()])):
+        with pytest.raises(StoreSchemaError, match=r"are not as they were made \(no such table"):
+            use()
+
+
+@pytest.mark.parametrize("rows", ["", "; INSERT INTO bgsched_schema VALUES (NULL)"])
+def test_nothing_to_read_yet(path: Path, rows: str) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript(f"CREATE TABLE bgsched_schema (version){rows}")
+    with pytest.raises(StoreSchemaError, match="a scheduler makes them when it first starts there"):
+        SQLiteStore(path, read_only=True)
+    with closing(SQLiteStore(path)), closing(SQLiteStore(path, read_only=True)) as watching:
+        assert watching.reader().schedulers() == []
+
+
 def test_a_damaged_page(path: Path) -> None:
     with closing(SQLiteStore(path)) as store:
         store.file([make_request(f"{n:03}", params={"x": "y" * 500}) for n in range(200)])

@@ -63,7 +63,7 @@ def _version(talk: Talk, place: str, schema: str) -> int:
     try:
         if talk.ask("SELECT to_regclass(%s)::text", name)[0][0] is None:
             return 0
-        version = talk.ask(f"SELECT max(version) FROM {name}")[0][0] or 0
+        version = talk.ask(f"SELECT max(version) FROM {name}")[0][0]
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreUnavailableError(
             f"{place}: role {talk.role!r} may not read the tables; let their owner run: "
@@ -71,7 +71,9 @@ def _version(talk: Talk, place: str, schema: str) -> int:
         ) from error
     except psycopg.errors.UndefinedColumn as error:
         raise _not_ours(place, str(error.diag.message_primary)) from error
-    if not isinstance(version, int):  # migration tools have a table of that name
+    if version is None:
+        return 0
+    if not isinstance(version, int) or version < 1:  # migration tools have a table of that name
         raise _not_ours(place, f"schema_version says {version!r}")
     if version > SCHEMA_VERSION:
         raise StoreSchemaError(

@@ -41,6 +41,10 @@ _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
 
 
+# What SQLite says of statements that its tables do not fit, all with the same code.
+_MISSING = re.compile("no such (table|column|view)|has no column named")
+_TAKEN = re.compile("already exists|there is already")
+
 _GATE = Gate()
 
 
@@ -108,7 +112,7 @@ class SQLiteStore(Store):
             connection = self._write_connection()
             try:
                 self._begin(connection)
-                self._check_version(_version(connection))
+                self._version(connection)
                 yield SQLiteTransaction(connection)
                 connection.execute("COMMIT")
                 self._commits += 1
@@ -249,15 +253,31 @@ class SQLiteStore(Store):
         with self.reading() as connection:
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
                 raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
-            self._check_version(_version(connection))
+            if self._version(connection) == 0:
+                raise StoreSchemaError(
+                    f"{self.path} holds no bgsched tables of this version; "
+                    "a scheduler makes them when it first starts there"
+                )
             self._remember_file()
 
-    def _check_version(self, version: int) -> None:
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the schema, 0 where there is none."""
+        version = connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()[0]
+        if version is None:
+            return 0
+        if not isinstance(version, int) or version < 1:
+            raise self._not_ours(f"bgsched_schema says {version!r}")
         if version > SCHEMA_VERSION:
             raise StoreSchemaError(
                 f"{self.path} has schema {version}, this bgsched knows up to {SCHEMA_VERSION}; "
                 "upgrade bgsched, or give another file"
             )
+        return version
+
+    def _not_ours(self, sign: str) -> StoreSchemaError:
+        return StoreSchemaError(
+            f"{self.path}: another program has its tables there ({sign}); give bgsched a file of its own"
+        )
 
     def _connect(self, *, reading: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -281,9 +301,7 @@ class SQLiteStore(Store):
         self._begin(connection)
         try:
             connection.execute("CREATE TABLE IF NOT EXISTS bgsched_schema (version INTEGER NOT NULL)")
-            version = _version(connection)
-            self._check_version(version)
-            for step in range(version + 1, SCHEMA_VERSION + 1):
+            for step in range(self._version(connection) + 1, SCHEMA_VERSION + 1):
                 for statement in _statements(step):
                     connection.execute(statement)
                 connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
@@ -324,6 +342,12 @@ class SQLiteStore(Store):
                 raise StoreSchemaError(f"{self.path} is not an SQLite database; give another file name") from error
             if primary == sqlite3.SQLITE_CORRUPT:
                 raise StoreSchemaError(f"{self.path} is damaged ({error}); restore it from a copy") from error
+            if primary == sqlite3.SQLITE_ERROR and _MISSING.search(str(error)):
+                raise StoreSchemaError(
+                    f"{self.path}: the tables of bgsched are not as they were made ({error})"
+                ) from error
+            if primary == sqlite3.SQLITE_ERROR and _TAKEN.search(str(error)):
+                raise self._not_ours(str(error)) from error
             raise StoreUnavailableError(f"{self.path}: {error}{_advice(primary, self.path, self._timeout)}") from error
 
     def before_fork(self) -> None:
@@ -414,10 +438,6 @@ def _identity(path: Path) -> _Identity | None:
 
 def _wal_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()[0] or 0
 
 
 def _statements(step: int) -> list[str]:
