@@ -5,6 +5,9 @@ ends, however it ends, so that others see a death at once and never see one that
 ``flock`` locks: they belong to an open file, so two schedulers of one OS process are told apart, and a forked child
 that closes its copy changes nothing.
 
+Whoever may read the database may look, whoever may write it may have a lock there: the files get its owner and mode,
+as those that SQLite makes beside it do.
+
 Where there is no ``flock`` (Windows, some network file systems) nobody knows, and the lease decides.
 """
 
@@ -22,10 +25,11 @@ __all__ = ["OwnerLocks"]
 
 
 class OwnerLocks:
-    """The lock files of one folder, one for each owner."""
+    """The lock files of the schedulers on one *database*, in a folder beside it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._folder = database.with_name(database.name + ".owners")
         self._held: dict[str, int] = {}
         _ALL.add(self)
 
@@ -33,8 +37,11 @@ class OwnerLocks:
         """Take the owner's lock and keep it until `let_go`, `release` or the end of this OS process."""
         if owner in self._held or fcntl is None:
             return
-        self._folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self._folder.mkdir()
+            self._share(self._folder)
         descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._share(self._path(owner))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # the file system has no locks: the lease decides
@@ -63,7 +70,7 @@ class OwnerLocks:
         if fcntl is None:
             return None
         try:
-            descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self._path(owner), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -82,6 +89,15 @@ class OwnerLocks:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._held.clear()
+
+    def _share(self, made: Path) -> None:
+        """Let those use a file or folder who may use the database; where that is not allowed, the lease decides."""
+        like = self._database.stat()
+        mode = 0o600 | like.st_mode & 0o666
+        with contextlib.suppress(OSError):
+            os.chown(made, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
+        with contextlib.suppress(OSError):
+            made.chmod(mode | (mode & 0o444) >> 2 if made.is_dir() else mode)  # who may read may enter
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}.lock"

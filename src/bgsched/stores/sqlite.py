@@ -86,7 +86,7 @@ class SQLiteStore(Store):
         self._wal: _Identity | None = None
         self._commits = 0
         self._generation = 0  # of the connections: what one of an earlier one said about changes means nothing now
-        self._locks = OwnerLocks(self.path.with_name(self.path.name + ".owners"))
+        self._locks = OwnerLocks(self.path)
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
         self._read_only = read_only
