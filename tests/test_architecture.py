@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stores._sql_filters",
         "stores._forks",
         "stores._locks",
+        "stores._sqlite_files",
         "stores._address",
     ),
     ("stores._wire",),

@@ -365,7 +365,7 @@ class TestProcessPool:
             f"        scheduler.schedule(work.hang, Immediate(), {{'mark': {str(tmp_path / 'mark')!r}}})\n"
             "        assert sys.stdin.readline() == 'fork\\n'\n"
             "        os.fork()\n"
-            "        print('forked', flush=True)\n"
+            "        os.write(1, b'forked\\n')\n"
             "        os.read(0, 1)\n"
             "        os._exit(0)\n"
         )

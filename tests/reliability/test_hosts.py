@@ -664,14 +664,14 @@ class TestTrouble:
     def test_a_result_that_is_too_big_for_sqlite_holds_up_nobody(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = SQLiteStore._connect
+        connect = SQLiteStore._connect_to_write
 
-        def narrow(store: SQLiteStore, *, reading: bool) -> sqlite3.Connection:
-            connection = connect(store, reading=reading)
+        def narrow(store: SQLiteStore) -> sqlite3.Connection:
+            connection = connect(store)
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)  # a gigabyte, as SQLite comes
             return connection
 
-        monkeypatch.setattr(SQLiteStore, "_connect", narrow)
+        monkeypatch.setattr(SQLiteStore, "_connect_to_write", narrow)
         store, clock = SQLiteStore(path), ManualClock(T0)
         scheduler = Scheduler(store, processes=registry_of(big=lambda: "x" * 100_000, good=lambda: "fine"), clock=clock)
         scheduler.run_now("big")

@@ -201,6 +201,135 @@ def test_a_future_schema(store: SQLiteStore, path: Path) -> None:
         SQLiteStore(path)
 
 
+def test_a_log_that_was_removed_while_it_is_in_use(store: SQLiteStore, path: Path) -> None:
+    scheduler = scheduler_on(store)
+    kept = [scheduler.schedule("p", Immediate()).id for _ in range(2)]
+    path.with_name("app.db-wal").unlink()
+    with pytest.raises(StoreUnavailableError, match="-wal was removed while it was in use"):
+        scheduler.schedule("p", Immediate())
+    with closing(sqlite3.connect(path)) as other:
+        assert {id for (id,) in other.execute("SELECT id FROM bgsched_requests")} == set(kept)
+    scheduler.run_until_idle()
+    assert {run.request_id for run in scheduler.monitor.runs()} == set(kept)
+
+
+def test_a_log_that_was_removed_while_others_use_it(store: SQLiteStore, path: Path) -> None:
+    """Nothing is begun beside what they still have: they close it first."""
+    scheduler = scheduler_on(store)
+    kept = scheduler.schedule("p", Immediate())
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT count(*) FROM bgsched_requests").fetchone() == (1,)
+    path.with_name("app.db-wal").unlink()
+    with pytest.raises(StoreUnavailableError, match="-wal was removed while it was in use"):
+        scheduler.monitor.requests()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="removed while others have the database open"):
+            scheduler.monitor.requests()
+    assert not path.with_name("app.db-wal").exists()
+    other.close()
+    scheduler.run_until_idle()
+    assert [run.request_id for run in scheduler.monitor.runs()] == [kept.id]
+
+
+def test_a_log_that_comes_and_goes_with_those_who_have_the_database_open(store: SQLiteStore, path: Path) -> None:
+    """Whoever closes last removes it, whoever opens first makes it: that is no reason to complain."""
+    others = [SQLiteStore(path), SQLiteStore(path, read_only=True)]
+    assert [one.reader().schedulers() for one in (store, *others)] == [[], [], []]
+    for closed in (store, *others, store):
+        closed.close()
+        for one in (*others, store):
+            assert one.reader().schedulers() == []
+            one._disconnect()
+            assert one.reader().schedulers() == []
+    store.file([make_request()])
+    with pytest.raises(ZeroDivisionError), others[0].reading():
+        raise ZeroDivisionError
+    for one in (*reversed(others), store):  # who only reads removes nothing
+        one._disconnect()
+    assert not path.with_name("app.db-wal").exists()
+    assert all(one.reader().find_request("r") for one in (store, *others))
+    for one in others:
+        one.close()
+
+
+class TestLinks:
+    @pytest.fixture
+    def link(self, path: Path, tmp_path: Path) -> Path:
+        link = tmp_path / "release" / "linked.db"
+        link.parent.mkdir()
+        link.symlink_to(path)
+        return link
+
+    def test_who_came_by_a_link_sees_that_others_live(self, store: SQLiteStore, path: Path, link: Path) -> None:
+        scheduler_on(store).run_pending()
+        with closing(SQLiteStore(link)) as linked:
+            assert linked.path == link
+            (record,) = linked.reader().schedulers()
+            assert record.is_alive(T0 + timedelta(days=1))
+            assert linked.reap(T0 + timedelta(days=1)) == []
+            assert len(store.reader().schedulers()) == 1
+        assert [found.name for found in link.parent.iterdir()] == [link.name]
+        assert not path.with_name("linked.db.owners").exists()
+
+    def test_a_file_that_was_replaced_behind_a_link(self, path: Path, link: Path, tmp_path: Path) -> None:
+        SQLiteStore(tmp_path / "copy.db").close()
+        with closing(SQLiteStore(link)) as store:
+            store.file([make_request()])
+            content = (tmp_path / "copy.db").read_bytes()
+            (tmp_path / "copy.db").replace(path)
+            with pytest.raises(StoreUnavailableError, match=r"app\.db-wal beside it belongs to the file that"):
+                store.reader().schedulers()
+            assert path.read_bytes() == content
+
+    def test_a_link_that_leads_elsewhere_meanwhile(self, path: Path, link: Path, tmp_path: Path) -> None:
+        SQLiteStore(tmp_path / "other.db").close()
+        with closing(SQLiteStore(link)) as store:
+            store.file([make_request()])
+            link.unlink()
+            link.symlink_to(tmp_path / "other.db")
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError, match=f"led to {path} when it was opened"):
+                    store.reader().schedulers()
+            link.unlink()
+            link.symlink_to(path)
+            assert store.reader().find_request("r") is not None
+
+    def test_a_file_with_two_names_is_warned_of(
+        self, store: SQLiteStore, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "too.db").hardlink_to(path)
+        with closing(SQLiteStore(path)) as other:
+            other.reader().schedulers()
+        (said,) = caplog.messages
+        assert said.startswith(f"{path} has 2 names (hard links)")
+
+
+def test_a_look_at_a_file_that_is_written_meanwhile_counts_for_nothing(path: Path) -> None:
+    SQLiteStore(path).close()
+    os.utime(path, (0, 0))
+    watching = SQLiteStore(path, read_only=True)
+    with pytest.raises(StoreUnavailableError, match="was written while it was read"), watching.reading():
+        write_something(path)
+    assert watching.reader().find_request("r") is not None
+
+
+def write_something(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.file([make_request()])
+
+
+@pytest.mark.parametrize("name", ["100%25 #1?mode=rw.db", "déjà vu & co.db", "a+b\\c.db", "\udcff.db"])
+def test_a_name_that_an_address_does_not_take_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    SQLiteStore(path).close()
+    watching = SQLiteStore(path, read_only=True)
+    assert watching.reader().find_request("r") is None
+    with closing(SQLiteStore(path)) as store:
+        store.file([make_request()])
+        assert watching.reader().find_request("r") is not None
+        watching.close()
+
+
 @pytest.mark.parametrize(
     ("tables", "says"),
     [

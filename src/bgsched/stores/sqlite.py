@@ -4,6 +4,10 @@ WAL and ``synchronous=FULL``: what was acknowledged survives power loss. One con
 with ``BEGIN IMMEDIATE`` (a read transaction that turns into a write one fails at once, whatever the timeout); others
 only read. A writer elsewhere is waited for with short sleeps, up to a limit. The database file is never opened or
 closed by hand: that would drop SQLite's own locks; who is alive is kept in lock files beside it (`OwnerLocks`).
+
+Who reads only makes nothing beside the file: its log, and the index of that, are for those who write. Where there is
+nothing in the log, all is in the file, which is then read as it is, without a lock; if it was written meanwhile, that
+look counts for nothing.
 """
 
 import contextlib
@@ -16,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -25,6 +29,7 @@ from bgsched.errors import StoreSchemaError, StoreUnavailableError, StoreURLErro
 from bgsched.run import Run
 from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
+from bgsched.stores._sqlite_files import DatabaseFile, Identity, Stamp
 from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
 from bgsched.stores.base import AT_WORK, SchedulerRecord, Store
@@ -55,23 +60,27 @@ class _Open:
         self.writer: sqlite3.Connection | None = None
         self.idle: list[sqlite3.Connection] = []  # those that only read
 
+    def __bool__(self) -> bool:
+        return self.writer is not None or bool(self.idle)
+
     def close(self) -> None:
         writer, self.writer = self.writer, None
         idle, self.idle = self.idle, []
-        for connection in (writer, *idle):
-            if connection is not None:
-                connection.close()
+        if writer is not None:
+            writer.close()
+        while connection := _taken_from(idle):
+            connection.close()
 
 
 class SQLiteStore(Store):
-    """Keeps everything in the SQLite file *path*, which is made when it is not there.
+    """Keeps everything in the SQLite file *path*, which is made when it is not there; symbolic links are followed.
 
-    *timeout*: how many seconds a writer elsewhere is waited for. *read_only*: the file must be there, and nothing of it
-    is changed; for a `Monitor`.
+    *timeout*: how many seconds a writer elsewhere is waited for. *read_only*: the file must be there, nothing of it is
+    changed, and nothing is made beside it, so that another user may do it who can only read; for a `Monitor`.
 
     Raises:
         StoreUnavailableError: the file cannot be opened, made or written.
-        StoreSchemaError: it is no SQLite database, or one that a newer bgsched wrote.
+        StoreSchemaError: it is no SQLite database, or one that a newer bgsched or another program wrote.
         StoreURLError: *path* is a URL, or ``:memory:``.
         TypeError: *timeout* is no number.
         ValueError: *timeout* is below 0.
@@ -82,11 +91,12 @@ class SQLiteStore(Store):
         self._timeout = _checked_timeout(timeout)
         self._lock = threading.RLock()
         self._open_none()
-        self._file: _Identity | None = None  # of the database, and of its write-ahead log
-        self._wal: _Identity | None = None
+        self._files = DatabaseFile(self.path)
+        self._file: Identity | None = None  # of the database, and of the write-ahead log that was open last
+        self._log: Identity | None = None
         self._commits = 0
         self._generation = 0  # of the connections: what one of an earlier one said about changes means nothing now
-        self._locks = OwnerLocks(self.path)
+        self._locks = OwnerLocks(self._files.path)
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreUnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; bgsched needs 3.35 or later")
         self._read_only = read_only
@@ -95,6 +105,7 @@ class SQLiteStore(Store):
             self._check_readable()
         else:
             self._write_connection()
+            self._warn_of_names()
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
@@ -137,22 +148,41 @@ class SQLiteStore(Store):
         """Lend a connection that cannot write."""
         with _GATE.inside(), self._explaining():
             self._check_file()
-            idle = self._open.idle
-            connection = _taken_from(idle) or self._connect(reading=True)
+            stamp = self._files.stamp_at_rest() if self._read_only else None
+            with self._reading_on() if stamp is None else self._reading_at_rest(stamp) as connection:
+                yield connection
+
+    @contextmanager
+    def _reading_on(self) -> Iterator[sqlite3.Connection]:
+        """Lend one of those that stay open, beside whoever writes."""
+        idle = self._open.idle
+        options = self._files.to_read() if self._read_only else None
+        connection = _taken_from(idle) or self._connect_to_read(options)
+        try:
+            yield connection
+        except BaseException:  # its transaction may be open still, and would hold back every checkpoint
+            connection.close()
+            raise
+        self._remember()
+        idle.append(connection)
+        while idle is not self._open.idle and (one := _taken_from(idle)):  # the file may be another one by now
+            one.close()
+
+    @contextmanager
+    def _reading_at_rest(self, stamp: Stamp) -> Iterator[sqlite3.Connection]:
+        """Lend one for a single look at a file that nobody writes: SQLite then locks and makes nothing."""
+        with closing(self._connect_to_read("immutable=1")) as connection:
             try:
                 yield connection
-            except BaseException:  # its transaction may be open still, and would hold back every checkpoint
-                connection.close()
-                raise
-            idle.append(connection)
-            while idle is not self._open.idle and (one := _taken_from(idle)):  # the file may be another one by now
-                one.close()
+            finally:
+                if self._files.stamp() != stamp:
+                    raise StoreUnavailableError(f"{self.path} was written while it was read as it lay there; ask again")
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
         with _GATE.inside(), self._lock:
+            self._file = self._log = None
             self._disconnect()
-            self._file = self._wal = None
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -216,25 +246,62 @@ class SQLiteStore(Store):
         SQLite would go on with the file that it once opened, and what is written there is lost with it. The file is
         looked at, never opened: closing it would drop SQLite's locks.
         """
-        if self._file is None:
+        known, found = self._file, self._files.identity()
+        if known is None:
             return
-        found = _identity(self.path)
-        if found == self._file:
+        if found == known:
+            if self._open and self._files.log_identity() != self._log:
+                self._check_log()
             return
         self._disconnect()
         if found is None:
             raise StoreUnavailableError(f"{self.path} was deleted or moved while it was in use; put it back")
-        wal = _wal_of(self.path)
-        if self._wal is not None and _identity(wal) == self._wal:  # SQLite would apply it to the new file
+        if self._files.leads_elsewhere():
             raise StoreUnavailableError(
-                f"{self.path} was replaced while it was in use, and {wal.name} beside it belongs to the file that was "
-                "there before; stop every scheduler, remove it, and start again"
+                f"{self.path} led to {self._files.path} when it was opened, and leads elsewhere now; "
+                "lead it back, or start again"
             )
-        self._remember_file()
+        if self._log is not None and self._files.log_identity() == self._log:  # SQLite would apply it to the new file
+            raise StoreUnavailableError(
+                f"{self.path} was replaced while it was in use, and {self._files.log.name} beside it belongs to the "
+                "file that was there before; stop every scheduler, remove it, and start again"
+            )
+        self._file, self._log = found, None
         LOGGER.warning("%s was replaced while it was in use; going on with the new file", self.path)
 
-    def _remember_file(self) -> None:
-        self._file, self._wal = _identity(self.path), _identity(_wal_of(self.path))
+    def _check_log(self) -> None:
+        """Make sure that others find the write-ahead log in which what is committed here is kept.
+
+        SQLite leaves it where it is as long as anybody has the database open. Once somebody removed it, what is in it
+        is still in the hands of those who had it open, and can be put into the database.
+        """
+        with self._lock:
+            if not self._open or self._files.log_identity() == self._log:  # closed meanwhile, perhaps by the last
+                return
+            if self._open.writer is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._open.writer.execute("PRAGMA wal_checkpoint")
+            self._disconnect()
+        raise StoreUnavailableError(
+            f"{self._files.log} was removed while it was in use, and what was stored last may be gone with it; "
+            "leave it alone while anybody has the database open"
+        )
+
+    def _remember(self) -> None:
+        """Keep what tells the file, and the log of the first connection that is open, from others of their names."""
+        if self._file is None:
+            self._file = self._files.identity()
+        if not self._open:
+            self._log = self._files.log_identity()
+
+    def _warn_of_names(self) -> None:
+        if (names := self._files.names()) > 1:
+            LOGGER.warning(
+                "%s has %d names (hard links); SQLite keeps a log for each, and who opens it by another one destroys "
+                "what is stored: use one name, or symbolic links",
+                self.path,
+                names,
+            )
 
     def _write_connection(self) -> sqlite3.Connection:
         with _GATE.inside(), self._explaining():
@@ -242,14 +309,18 @@ class SQLiteStore(Store):
             if self._open.writer is None:
                 if self._read_only:
                     raise StoreUnavailableError(f"{self.path} was opened to read only")
-                self._open.writer = self._connect(reading=False)
-                self._migrate(self._open.writer)
-                self._remember_file()
+                connection = self._connect_to_write()
+                self._migrate(connection)
+                self._remember()
+                self._open.writer = connection
             return self._open.writer
 
     def _check_readable(self) -> None:
-        if not self.path.is_file():
-            raise StoreUnavailableError(f"no database {self.path}; a scheduler makes it when it first starts there")
+        if self._files.stamp() is None:
+            raise StoreUnavailableError(
+                f"no database {self.path}, or none that this user may see; "
+                "a scheduler makes it when it first starts there"
+            )
         with self.reading() as connection:
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
                 raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
@@ -258,7 +329,7 @@ class SQLiteStore(Store):
                     f"{self.path} holds no bgsched tables of this version; "
                     "a scheduler makes them when it first starts there"
                 )
-            self._remember_file()
+            self._file = self._files.identity()
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """Return the version of the schema, 0 where there is none."""
@@ -279,22 +350,37 @@ class SQLiteStore(Store):
             f"{self.path}: another program has its tables there ({sign}); give bgsched a file of its own"
         )
 
-    def _connect(self, *, reading: bool) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=self._timeout if reading else 0.0, isolation_level=None, check_same_thread=False
-        )
+    def _connect_to_write(self) -> sqlite3.Connection:
+        connection = self._connect(str(self._files.path), timeout=0.0)
         try:
-            if reading:
-                connection.execute("PRAGMA query_only = ON")
-                look_into(connection)
-            else:
-                self._patiently(connection, "PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
+            self._patiently(connection, "PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _connect_to_read(self, options: str | None) -> sqlite3.Connection:
+        """Connect with *options* for SQLite; without any, as one connects to write."""
+        name = str(self._files.path) if options is None else self._files.address(options)
+        connection = self._connect(name, timeout=self._timeout, uri=options is not None)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            look_into(connection)
+            connection.execute("PRAGMA schema_version").fetchone()  # the log is open from now on, and stays where it is
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self, name: str, *, timeout: float, uri: bool = False) -> sqlite3.Connection:
+        if self._log is not None and not self._open and self._files.is_without_its_log():
+            raise StoreUnavailableError(
+                f"{self._files.log} was removed while others have the database open as well; "
+                f"stop them all, and remove {self._files.index} if it stays"
+            )
+        return sqlite3.connect(name, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the schema to this version, one step at a time, in one transaction."""
@@ -307,7 +393,7 @@ class SQLiteStore(Store):
                 connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
             connection.execute("COMMIT")
         except BaseException:
-            self._disconnect()
+            connection.close()
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -348,7 +434,12 @@ class SQLiteStore(Store):
                 ) from error
             if primary == sqlite3.SQLITE_ERROR and _TAKEN.search(str(error)):
                 raise self._not_ours(str(error)) from error
-            raise StoreUnavailableError(f"{self.path}: {error}{_advice(primary, self.path, self._timeout)}") from error
+            raise StoreUnavailableError(f"{self.path}: {error}{self._advice(primary)}") from error
+
+    def _advice(self, primary: int | None) -> str:
+        if primary == sqlite3.SQLITE_BUSY:
+            return f": another writer held it for over {self._timeout:g} s"
+        return self._files.advice(primary)
 
     def before_fork(self) -> None:
         """Close the connections: an open database must not cross a fork."""
@@ -402,42 +493,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_GATE.open, after_in_child=_after_fork)
 
 
-def _advice(primary: int | None, path: Path, timeout: float) -> str:
-    if primary == sqlite3.SQLITE_BUSY:
-        return f": another writer held it for over {timeout:g} s"
-    if primary == sqlite3.SQLITE_CANTOPEN:
-        if path.is_dir():
-            return ": it is a folder; name a file in it"
-        why = "cannot be written, or the file is no plain file" if path.parent.is_dir() else "is no folder"
-        return f": {path.parent} {why}"
-    if primary == sqlite3.SQLITE_READONLY:
-        return ": the file or its folder cannot be written"
-    if primary == sqlite3.SQLITE_FULL:
-        return ": the disk is full"
-    return ""
-
-
 def _taken_from(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
     """Return one of the connections; who looks first and takes then may find that another thread was quicker."""
     with contextlib.suppress(IndexError):
         return idle.pop()
     return None
-
-
-_Identity = tuple[int, int]
-
-
-def _identity(path: Path) -> _Identity | None:
-    """Return what tells a file from another one of the same name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _wal_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
 
 
 def _statements(step: int) -> list[str]:

@@ -1,0 +1,142 @@
+"""A database file and what SQLite keeps beside it, looked at and never opened: closing one would drop SQLite's locks.
+
+SQLite follows links before it names its own files, so what is beside the file is looked for where the name leads to.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+__all__ = ["DatabaseFile", "Identity", "Stamp"]
+
+Identity = tuple[int, int]
+"""What tells a file from another one of the same name."""
+
+Stamp = tuple[int, int, int, int]
+"""What changes when somebody writes in a file."""
+
+
+class DatabaseFile:
+    """The file that *name* leads to, also when another one of that name has taken its place."""
+
+    def __init__(self, name: Path) -> None:
+        self._name = name
+        self.path = Path(os.path.realpath(name))
+        self.log = self._beside("-wal")
+        self.index = self._beside("-shm")
+        self._journal = self._beside("-journal")
+
+    def identity(self) -> Identity | None:
+        """Return that of the file that the name leads to now."""
+        return _identity(self._name)
+
+    def log_identity(self) -> Identity | None:
+        return _identity(self.log)
+
+    def leads_elsewhere(self) -> bool:
+        """Return whether a link leads to another place than it did."""
+        return os.path.realpath(self._name) != str(self.path)
+
+    def is_without_its_log(self) -> bool:
+        """Return whether somebody has the database open whose log was removed.
+
+        SQLite makes the log before its index, and removes it after that: so one index means one log, all the while.
+        """
+        index = _identity(self.index)
+        return index is not None and self.log_identity() is None and _identity(self.index) == index
+
+    def stamp(self) -> Stamp | None:
+        found = _stat(self.path)
+        return None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def stamp_at_rest(self) -> Stamp | None:
+        """Return the stamp if all that is stored is in the file itself, as long as that stays the same."""
+        stamp = self.stamp()
+        is_at_rest = all(found is None or found.st_size == 0 for found in map(_stat, (self.log, self._journal)))
+        return stamp if is_at_rest else None
+
+    def names(self) -> int:
+        """Return how many names the file has in the file system."""
+        found = _stat(self.path)
+        return 1 if found is None else found.st_nlink
+
+    def address(self, options: str) -> str:
+        """Return the URI of the file, with *options* for SQLite."""
+        path = quote(os.fsencode(self.path.as_posix()))
+        return f"file://{'' if path.startswith('/') else '/'}{path}?{options}"
+
+    def to_read(self) -> str:
+        """Return the options of who only reads; another user makes no index, which would be in its owner's way.
+
+        Whoever may write the one that is there uses it as writers do: SQLite has one index for a whole OS process.
+        """
+        may_write = not self._is_anothers() or os.access(self.index, os.W_OK)
+        return "mode=ro" if may_write else "mode=ro&readonly_shm=1"
+
+    def _is_anothers(self) -> bool:
+        """Return whether files that this user makes beside the database would not belong to its owner."""
+        found = _stat(self.path)
+        return hasattr(os, "geteuid") and found is not None and os.geteuid() not in (0, found.st_uid)
+
+    def advice(self, primary: int | None) -> str:
+        """Return what lies behind an error of SQLite's that has to do with files, as far as can be seen."""
+        if primary == sqlite3.SQLITE_CANTOPEN:
+            try:
+                return self._why_closed()
+            except OSError as error:  # a folder into which this user may not even look
+                return f": {error}"
+        if primary == sqlite3.SQLITE_READONLY:
+            return self._who_is_in_the_way() or ": the file or its folder cannot be written"
+        if primary == sqlite3.SQLITE_FULL:
+            return ": the disk is full"
+        return ""
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def _why_closed(self) -> str:
+        if self.path.is_dir():
+            return ": it is a folder; name a file in it"
+        if self.path.is_file() and not os.access(self.path, os.R_OK):
+            return f": it belongs to {_owner(self.path)}, and this user may not read it"
+        if self._is_anothers() and self.log.exists() and not self.index.exists():
+            return (
+                f": nobody has it open, and what is in {self.log} cannot be read without {self.index}, which this "
+                f"user may not make; start a scheduler, or look as {_owner(self.path)}"
+            )
+        folder = self.path.parent
+        why = "cannot be written, or the file is no plain file" if folder.is_dir() else "is no folder"
+        return self._who_is_in_the_way() or f": {folder} {why}"
+
+    def _who_is_in_the_way(self) -> str:
+        """Return which of the files beside a database that can be written is another user's."""
+        if not os.access(self.path, os.W_OK):
+            return ""
+        for beside in (self.log, self.index):
+            if beside.exists() and not os.access(beside, os.W_OK):
+                return (
+                    f": {beside} belongs to {_owner(beside)}, and this user may not write it; "
+                    f"while nobody has the database open, give it to {_owner(self.path)} (chown)"
+                )
+        return ""
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _identity(path: Path) -> Identity | None:
+    found = _stat(path)
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return repr(path.owner())
+    except (KeyError, OSError, NotImplementedError):  # a user without a name, for one
+        found = _stat(path)
+        return "another user" if found is None else f"user {found.st_uid}"
