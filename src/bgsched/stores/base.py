@@ -298,10 +298,9 @@ class Store(ABC):
     def record(self, owner: str, now: datetime, report: Report, *, ended: Hear = _unheard) -> list[Run]:
         """Store what *owner* reports of its runs, fenced; return the runs that were refused.
 
-            if waiting:
-                end_unwanted(tx, tx.get_runs(waiting), now, over)
-        ended(over)
-        return refused
+        A refused result is written into the run's log. Saying the same twice is harmless. A run that waits again ends
+        where it was asked to stop meanwhile; or, if it was put back before it began, where its request was unscheduled.
+        *ended* is called with those, and with what waited in groups that were stopped.
         """
         over: list[Run] = []
         with self.transaction() as tx:
