@@ -2,7 +2,7 @@
 
 Each run is an asyncio task in a context of its own, so logs and `current_run` are kept apart however the runs
 interleave. Kill and timeout cancel its asyncio task. A process that blocks the loop instead of awaiting holds up its
-fellows: when its time is over, runs that come later go to a fresh loop.
+fellows: when its time is over, runs that come later go to a fresh loop, and this one ends with the last run on it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class EventLoops:
         self._hooks = hooks
         self._lock = threading.Lock()
         self._loops: list[_LoopThread] = []
-        self._by_run: dict[int, _LoopThread] = {}
+        self._where: dict[LiveRun, _LoopThread] = {}
 
     def submit(self, live: LiveRun) -> None:
         """Begin a run on the event loop."""
@@ -41,7 +41,7 @@ class EventLoops:
             if not self._loops or self._loops[-1].blocked:
                 self._loops.append(_LoopThread())
             thread = self._loops[-1]
-            self._by_run[live.run.id] = thread
+            self._where[live] = thread
         thread.call(self._start, live, thread)
 
     def overdue(self, live: LiveRun) -> None:
@@ -53,7 +53,7 @@ class EventLoops:
     def replace(self, live: LiveRun) -> None:
         """Let a fresh loop take what comes, if *live*, which should have stopped, holds up the one it is on."""
         with self._lock:
-            thread = self._by_run.get(live.run.id)
+            thread = self._where.get(live)
             if thread is not None and thread.current is live:
                 thread.blocked = True
 
@@ -82,9 +82,18 @@ class EventLoops:
             LOGGER.exception("run %s of %s", live.run.id, live.run.process)
         finally:
             if not live.is_copy:
-                with self._lock:
-                    self._by_run.pop(live.run.id, None)
+                self._leave(live, thread)
                 self._done(live)
+
+    def _leave(self, live: LiveRun, thread: "_LoopThread") -> None:
+        """Take leave of *live*; a loop to which nothing comes any more ends with its last run."""
+        with self._lock:
+            del self._where[live]
+            is_over = thread.blocked and thread in self._loops and thread not in self._where.values()
+            if is_over:
+                self._loops.remove(thread)
+        if is_over:
+            thread.stop()
 
     async def _execute(self, live: LiveRun, thread: "_LoopThread") -> None:
         try:

@@ -9,6 +9,7 @@ from behaviour import _work
 from behaviour._host import PATIENCE, Host
 
 from bgsched import Immediate, Overlap, RunStatus
+from bgsched._async import _LoopThread
 
 S = RunStatus
 LIMIT = timedelta(seconds=5)
@@ -100,3 +101,32 @@ def test_one_that_holds_up_the_loop_does_not_starve_the_rest(threads: Host) -> N
     assert any("in knock" in text for text in threads.log_of(run))
     assert threads.run().result == "ran"
     visitor.let_on()
+
+
+def test_a_loop_that_was_held_up_ends_with_its_last_run(threads: Host) -> None:
+    async def hang() -> None:
+        _work.knock(threads.door.port, "hangs")
+
+    async def work() -> str:
+        return "ran"
+
+    before = set(threading.enumerate())
+    threads.process(hang, "hang", timeout=LIMIT)
+    threads.process(work)
+    threads.start()
+    for _ in range(2):
+        hung = threads.file("hang")
+        visitor = threads.door.next()
+        (held_up,) = (
+            thread for thread in threading.enumerate() if isinstance(thread, _LoopThread) and thread not in before
+        )
+        fellow = threads.file()
+        threads.settle()
+        threads.pass_time(5)
+        assert threads.end_of(hung).status is S.TIMED_OUT
+        visitor.let_on()
+        held_up.join(PATIENCE)
+        assert not held_up.is_alive()
+        assert held_up.loop.is_closed()
+        assert threads.end_of(fellow).result == "ran"
+    assert threads.run().result == "ran"
