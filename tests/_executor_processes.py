@@ -136,6 +136,14 @@ async def sleep_async(mark: Path | None = None) -> str:
     return "slept"
 
 
+async def sleep_and_fail(mark: Path) -> None:
+    mark.write_text("begun")  # noqa: ASYNC240  quick enough
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise OSError("no way out") from None
+
+
 @registry.process
 def leave(how: str) -> None:
     raise SystemExit(4) if how == "exit" else KeyboardInterrupt

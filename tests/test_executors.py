@@ -41,6 +41,7 @@ from bgsched import (
     Store,
     WorkerDiedError,
 )
+from bgsched._current import StopCause
 from bgsched._events import Hooks
 from bgsched._executors import foreign
 from bgsched._executors.bench import Post
@@ -191,6 +192,14 @@ class TestEverywhere:
         assert run.status is S.KILLED
         assert run.reason == f"run {run.id} was asked to stop: somebody asked for it"
 
+    def test_what_stops_for_its_scheduler_alone_was_not_killed(self, bench: Bench, tmp_path: Path) -> None:
+        request = bench.file(work.step_until_killed, mark=tmp_path / "mark")
+        written(tmp_path / "mark")
+        assert bench.scheduler._engine is not None
+        bench.scheduler._engine.stop_all(StopCause.SHUTDOWN)
+        run = bench.end_of(request)
+        assert (run.status, run.reason) == (S.ABANDONED, "its scheduler was shut down while it ran")
+
     def test_attempts_go_on_until_one_succeeds(self, bench: Bench) -> None:
         run = bench.run(work.flaky)
         assert (run.status, run.result, run.attempt) == (S.SUCCESS, 3, 3)
@@ -214,6 +223,18 @@ class TestEverywhere:
         bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
         run = bench.end_of(request)
         assert (run.status, "worker was killed" in (run.reason or "")) == (S.KILLED, False)
+
+    def test_an_async_process_that_fails_as_it_is_cancelled_was_killed(
+        self, bench: Bench, kind: str, tmp_path: Path
+    ) -> None:
+        name = f"fail in {kind}"
+        bench.scheduler.process(name, executor=bench.scheduler._executor)(work.sleep_and_fail)
+        request = bench.file(name, mark=str(tmp_path / "mark"))
+        written(tmp_path / "mark")
+        bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
+        run = bench.end_of(request)
+        said = "it was asked to stop: somebody asked for it; it failed while it stopped"
+        assert (run.status, run.reason, run.error and run.error.message) == (S.KILLED, said, "no way out")
 
     def test_a_process_may_have_its_own_executor(self, bench: Bench) -> None:
         assert bench.run(work.where_am_i).result == os.getpid()
@@ -260,6 +281,13 @@ def gone(pid: int) -> bool:
 
 
 class TestProcessPool:
+    def test_one_that_its_scheduler_alone_cuts_off_was_not_killed(self, pool: Bench, tmp_path: Path) -> None:
+        request = pool.file(work.hang, mark=tmp_path / "mark")
+        written(tmp_path / "mark")
+        assert pool.scheduler._engine is not None
+        pool.scheduler._engine.stop_all(StopCause.REAPED)
+        assert pool.end_of(request).status is S.ABANDONED
+
     def test_a_kill_is_hard_and_spares_the_others(self, pool: Bench, tmp_path: Path) -> None:
         one, other = (pool.file(work.hang, mark=tmp_path / name) for name in ("one", "other"))
         pids = [int(written(tmp_path / name)) for name in ("one", "other")]
@@ -704,6 +732,25 @@ class TestElsewhere:
         work.LET_GO.set()
         workers[0].join(PATIENCE)
         assert not workers[0].is_alive()
+
+    def test_one_that_was_killed_and_past_its_time_is_left_to_its_worker(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def call(_: "Future[Any]", function: Callable[..., Any], given: Any) -> None:
+            threading.Thread(target=function, args=given, daemon=True).start()
+
+        monkeypatch.setattr(foreign, "_GRACE", timedelta(0))
+        bench = Bench(MemoryStore(), Elsewhere(call))
+        with bench.scheduler:
+            request = bench.file(work.hang, mark=tmp_path / "mark")
+            written(tmp_path / "mark")
+            (live,) = bench.scheduler._live_runs()
+            live.overdue = True
+            bench.scheduler.kill(live.run.id)
+            run = bench.end_of(request)
+        work.LET_GO.set()
+        said = "it was asked to stop: somebody asked for it; it did not, and its worker was left to itself"
+        assert (run.status, run.reason) == (S.KILLED, said)
 
     def test_one_that_gives_a_run_back_is_asked_again(self) -> None:
         asked: list[int] = []

@@ -43,7 +43,7 @@ class StopCause(Enum):
     TIMED_OUT = "its time is over"
     SHUTDOWN = "its scheduler shuts down"
     DELETED = "its request was deleted, and the run with it"
-    REAPED = "this scheduler was taken for dead, and the run with it"
+    REAPED = "its scheduler may be taken for dead, and the run with it"
 
 
 class LiveRun:
@@ -298,7 +298,10 @@ class CurrentRun:
 
     @property
     def killed(self) -> bool:
-        """Whether the run was asked to stop; a process that sees this and returns is recorded as killed."""
+        """Whether the run was asked to stop; a process that sees this and returns is recorded as killed.
+
+        As abandoned where nobody asked but its scheduler, which shuts down, or may be taken for dead.
+        """
         self._live.attend()
         asked = self._live.asked
         self._live.looked |= asked

@@ -33,7 +33,7 @@ from bgsched.clock import Clock
 from bgsched.errors import OwnerGoneError
 from bgsched.process import Pool, ProcessRegistry
 from bgsched.request import Retention
-from bgsched.run import Run
+from bgsched.run import Run, RunStatus
 from bgsched.stores.base import SchedulerRecord, Store
 
 __all__ = ["HEARTBEAT", "LEASE", "Engine"]
@@ -93,6 +93,7 @@ class Engine:
         self._ended: deque[LiveRun] = deque()
         self._is_passing = False
         self._unanswered = False
+        self._stopping: dict[int, LiveRun] = {}
         self._has_left = False
         self._started_at = clock.now()
         self._looked_at = self._started_at, clock.monotonic()
@@ -121,14 +122,15 @@ class Engine:
         self._shown = record.paused, record.problem
 
     def sign_off(self) -> list[Run]:
-        """Report everything, then leave; return the runs that are left behind, ended as abandoned."""
+        """Report everything, then leave; return the runs that are left behind, and those that stopped for it."""
         for live in self.live:
             live.put_back("its scheduler was shut down before it started")
+        self._stopping.update((live.run.id, live) for live in self._live)
         self.report(finally_=True)
         left = self._store.sign_off(self.owner, self._clock.now())
         self._has_left = True
         self._hooks.ended(left)
-        return left
+        return [*(live.run for live in self._stopping.values() if _was_cut_short(live.run)), *left]
 
     def show_life(self) -> None:
         """Show a heartbeat and hear of kills if it is time for that, between two runs on the thread of the passes."""
@@ -489,3 +491,9 @@ class Engine:
             processes=tuple(sorted(self._processes.names())),
             threaded=self._threaded,
         )
+
+
+def _was_cut_short(run: Run) -> bool:
+    """Whether the present attempt of a run was abandoned, by its own process, which saw that it should stop."""
+    is_over = run.is_active and run.attempts and run.attempts[-1].number == run.attempt
+    return (run.attempts[-1].status if is_over else run.status) is RunStatus.ABANDONED

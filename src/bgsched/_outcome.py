@@ -1,9 +1,10 @@
 """What came of a run: each way that an attempt can end, as the change of its record.
 
-The one place that says which end is which. A run that was asked to stop and did is KILLED; one that was asked, never
-looked, and came to its end all the same is a SUCCESS: its work is done. An exception ends it in ERROR, or lets it wait
-for its next attempt. What a user's objects do when they are written down (a ``__str__`` that raises, a million
-characters) must not get any further than here.
+The one place that says which end is which. A run that was asked to stop and did is KILLED, or ABANDONED where only its
+scheduler's end asked for it: then it may run again. One that was asked, never looked, and came to its end all the same
+is a SUCCESS: its work is done. An exception ends it in ERROR, or lets it wait for its next attempt. What a user's
+objects do when they are written down (a ``__str__`` that raises, a million characters) must not get any further than
+here.
 """
 
 import json
@@ -42,12 +43,19 @@ _LONGEST_TRACEBACK = 100_000
 _LARGEST_RESULT = 16_000_000
 _HERE = str(Path(__file__).parent)
 
+_LEFT = {
+    StopCause.SHUTDOWN: "its scheduler was shut down",
+    StopCause.REAPED: "its scheduler could not show in time that it lives",
+}
+"""What is no kill: nobody asked for it, and the run may be one that another scheduler runs again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How an attempt ends, as plain values, so that it can travel. Called with its run, it returns the run's end.
 
-    *retry_after*: the run waits so long for its next attempt, and *status* is that of this one.
+    *retry_after*: the run waits so long for its next attempt, and *status* is that of this one. ABANDONED: it waits for
+    its next attempt as long as it may run again.
     """
 
     status: RunStatus
@@ -58,6 +66,8 @@ class Outcome:
 
     def __call__(self, run: Run, now: datetime, spent: timedelta) -> Run:
         """Return *run* as it ended at *now*, after *spent*."""
+        if self.status is RunStatus.ABANDONED:
+            return run.abandoned(now, self.reason or "", crashed=False, error=self.error)
         reason = run.reason if self.reason is None else self.reason
         if self.retry_after is not None:
             due_at = now + self.retry_after
@@ -101,7 +111,7 @@ def returned(live: LiveRun, result: Any) -> Outcome:
         live.log.write("WARNING", "bgsched", f"the result was not kept: {text_of(problem)}")
         result = None
     if live.asked and live.looked:
-        return Outcome(status=RunStatus.KILLED, result=result, reason=f"{_asked(live)}; it saw that and returned")
+        return _stopped(live, f"{_asked(live)}; it saw that and returned", result=result)
     return Outcome(status=RunStatus.SUCCESS, result=result)
 
 
@@ -119,22 +129,31 @@ def _kept(result: Any) -> Any:
 
 
 def failed(live: LiveRun, failure: BaseException) -> Outcome:
-    """Return the end of a run whose process raised *failure*: killed, waiting for its next attempt, or an error."""
+    """Return the end of a run whose process raised *failure*: stopped, waiting for its next attempt, or an error."""
     if isinstance(failure, RunKilled):
-        return Outcome(status=RunStatus.KILLED, reason=_message(live, failure))
+        return _stopped(live, _message(live, failure))
     error = described(live, failure)
     live.log.write("ERROR", "bgsched", error.traceback)
-    if live.asked and any(isinstance(cause, RunKilled) for cause in _causes(failure)):
-        return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it failed while it stopped", error=error)
+    if live.asked and (live.looked or any(isinstance(cause, RunKilled) for cause in _causes(failure))):
+        return _stopped(live, f"{_asked(live)}; it failed while it stopped", error=error)
     retry = live.process.policies.retry
-    again = not (isinstance(failure, ParamsError) or live.asked) and isinstance(failure, retry.retry_on)
-    tried = len(live.run.attempts) + 1  # the attempt's number counts those, too, that were put back before they began
-    delay = retry.delay_after(tried, live.run.id) if again else None
+    may_go_on = not live.asked or live.cause in _LEFT
+    again = may_go_on and isinstance(failure, retry.retry_on) and not isinstance(failure, ParamsError)
+    failures = 1 + sum(attempt.status is RunStatus.ERROR for attempt in live.run.attempts)
+    delay = retry.delay_after(failures, live.run.id) if again else None
     reason = None
     if delay is not None:
-        attempt = f"attempt {tried} of {retry.attempts}"
-        reason = f"{attempt} failed ({error.type}); the next one waits {delay}"
+        attempt = live.run.attempt
+        most = retry.attempts + attempt - failures  # those that were cut off, or put back, use up none
+        reason = f"attempt {attempt} of {most} failed ({error.type}); the next one waits {delay}"
     return Outcome(status=RunStatus.ERROR, error=error, retry_after=delay, reason=reason)
+
+
+def _stopped(live: LiveRun, reason: str, *, result: Any = None, error: RunError | None = None) -> Outcome:
+    """Return the end of a run that stopped before its work was done: killed, unless nobody wanted it to end."""
+    if live.asked and live.cause in _LEFT:
+        return Outcome(status=RunStatus.ABANDONED, reason=_LEFT[live.cause], error=error)
+    return Outcome(status=RunStatus.KILLED, result=result, reason=reason, error=error)
 
 
 def went_wrong(live: LiveRun, failure: BaseException) -> Callable[[Run, datetime, timedelta], Run]:
@@ -151,9 +170,9 @@ def never_began(live: LiveRun) -> Outcome:
     return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)} before it began")
 
 
-def broken_off(live: LiveRun) -> Outcome:
-    """Return the end of a run that was asked to stop, and whose worker was killed because it did not in time."""
-    return Outcome(status=RunStatus.KILLED, reason=f"{_asked(live)}; it did not, and its worker was killed")
+def broken_off(live: LiveRun, how: str) -> Outcome:
+    """Return the end of a run that was asked to stop, and of which nothing more is heard because it did not in time."""
+    return _stopped(live, f"{_asked(live)}; it did not, and {how}")
 
 
 def timed_out(live: LiveRun) -> Outcome:

@@ -83,9 +83,12 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any], live: LiveRun) -> Any:
     loop, running = asyncio.get_running_loop(), asyncio.current_task()
     assert running is not None  # noqa: S101  asyncio.run has made it
 
+    def interrupt_here() -> None:
+        live.looked |= running.cancel()
+
     def interrupt() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: it came to its end
-            loop.call_soon_threadsafe(running.cancel)
+            loop.call_soon_threadsafe(interrupt_here)
 
     live.interrupt = interrupt
     if live.asked:

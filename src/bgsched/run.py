@@ -278,13 +278,16 @@ class Run:
         """Return the claimed run, which has surely not started, waiting for any owner."""
         return self.move(RunStatus.WAITING, owner=None, claimed_at=None, due_at=now, reason=f"put back: {why}")
 
-    def abandoned(self, now: datetime, why: str, *, crashed: bool = True) -> "Run":
+    def abandoned(self, now: datetime, why: str, *, crashed: bool = True, error: RunError | None = None) -> "Run":
         """Return what becomes of an active run whose owner is gone: another attempt while it has reruns.
 
-        *crashed*: whether it may be this run that brought its owner down; only that uses up a rerun.
+        *crashed*: whether it may be this run that brought its owner down; only that uses up a rerun. *error*: what it
+        raised when it was told so.
         """
         if self.kill_asked_at is not None:
-            return self.move(RunStatus.KILLED, finished_at=now, reason=f"{why} after the run was asked to stop")
+            return self.move(
+                RunStatus.KILLED, finished_at=now, reason=f"{why} after the run was asked to stop", error=error
+            )
         if self.reruns_left > 0:
             return self.again(
                 RunStatus.ABANDONED,
@@ -292,9 +295,10 @@ class Run:
                 now,
                 reason=f"runs again: {why}",
                 reruns_left=self.reruns_left - crashed,
+                error=error,
             )
         where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
-        return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}")
+        return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}", error=error)
 
     def masked(self) -> "Run":
         """Return the run as it may be shown, without the values of sensitive params."""

@@ -156,6 +156,9 @@ def stop_somehow(port: int, how: str) -> str:
     run = current_run()
     if how == "sees it and returns":
         return "half" if run.killed else "whole"
+    if how == "sees it and fails":
+        assert run.killed
+        raise OSError("cleaning up")
     if how == "raises":
         run.raise_if_killed()
     if how == "tracks":

@@ -86,6 +86,7 @@ class TestKill:
         ends = {
             "never looks": (S.SUCCESS, "whole"),
             "sees it and returns": (S.KILLED, "half"),
+            "sees it and fails": (S.KILLED, None),
             "raises": (S.KILLED, None),
             "tracks": (S.KILLED, None),
             "fails of it": (S.KILLED, None),

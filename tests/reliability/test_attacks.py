@@ -14,6 +14,7 @@ import pytest
 
 from bgsched import (
     MemoryStore,
+    OnAbandon,
     ProcessRegistry,
     Retry,
     Run,
@@ -25,7 +26,7 @@ from bgsched import (
     _worker,
     current_run,
 )
-from bgsched._current import LiveRun, StopCause
+from bgsched._current import CurrentRun, LiveRun, StopCause
 from bgsched._engine import HEARTBEAT, LEASE
 from bgsched._outcome import time_out
 from bgsched._worker import execute
@@ -110,6 +111,73 @@ def test_what_a_fenced_scheduler_had_not_begun_waits_for_anyone(store: MemorySto
         host.work()
     host.engine.one_pass()
     assert statuses(store) == [RunStatus.SUCCESS]
+
+
+def see(run: CurrentRun, how: str) -> str:
+    """Look whether to stop, and stop as *how* says."""
+    if how == "it raises":
+        run.raise_if_killed()
+    assert run.killed
+    if how == "it fails":
+        raise OSError("while it stopped")
+    return "half of it"
+
+
+@pytest.mark.parametrize("how", ["it raises", "it fails", "it returns"])
+@pytest.mark.parametrize("on_abandon", OnAbandon)
+@pytest.mark.parametrize("why", ["its scheduler was shut down", "its scheduler could not show in time that it lives"])
+def test_a_run_that_stops_for_its_scheduler_alone_was_not_killed(
+    store: MemoryStore, clock: ManualClock, why: str, how: str, on_abandon: OnAbandon
+) -> None:
+    """Nobody asked for it: it is no other end than that of one which does not look."""
+
+    def work() -> str:
+        if "shut down" in why:
+            host.engine.stop_all(StopCause.SHUTDOWN)
+        else:
+            clock.advance(LEASE)
+            host.engine.one_pass()
+        return see(current_run(), how)
+
+    host = Host(store, clock, p=work)
+    host.scheduler.processes.get("p").policies = Policies(on_abandon=on_abandon, max_reruns=1, retry=Retry(attempts=3))
+    store.file([make_request()])
+    host.engine.one_pass()
+    host.work()
+    (run,) = host.engine.sign_off()
+    if on_abandon is OnAbandon.RECORD:
+        assert (run.status, run.reason) == (RunStatus.ABANDONED, f"{why} while it ran")
+    else:
+        assert (run.status, run.reason, run.reruns_left) == (RunStatus.WAITING, f"runs again: {why}", 1)
+    error = run.attempts[0].error if run.attempts else run.error
+    assert (error and error.type) == ("OSError" if how == "it fails" else None)
+    assert host.scheduler.monitor.runs() == [run]
+
+
+@pytest.mark.parametrize("reruns", [1, 3])
+def test_attempts_that_were_cut_off_use_up_no_retry(store: MemoryStore, clock: ManualClock, reruns: int) -> None:
+    def work() -> None:
+        if current_run().attempt <= reruns:
+            host.engine.stop_all(StopCause.SHUTDOWN)
+            current_run().raise_if_killed()
+        raise OSError
+
+    host = Host(store, clock, p=work)
+    retry = Retry(attempts=2, delay=10 * SECOND, backoff=2.0)
+    host.scheduler.processes.get("p").policies = Policies(on_abandon=OnAbandon.RERUN, retry=retry)
+    store.file([make_request("r")])
+    for _ in range(reruns + 1):
+        host.engine.one_pass()
+        host.work()
+    host.engine.report()
+    (run,) = host.scheduler.monitor.runs()
+    said = f"attempt {reruns + 1} of {reruns + 2} failed (OSError); the next one waits 0:00:10"
+    assert (run.status, run.reason) == (RunStatus.WAITING, said)
+    clock.advance(10)
+    host.engine.one_pass()
+    host.work()
+    host.engine.report()
+    assert statuses(store) == [RunStatus.ERROR]
 
 
 def test_a_scheduler_that_was_taken_for_dead_has_workers_for_its_next_runs() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bgsched import _claims
+from bgsched import _claims, _outcome
 from bgsched._current import LiveRun
 from bgsched._engine import Engine
 from bgsched._evolve import evolve
@@ -261,6 +261,11 @@ def rerun_what_was_only_to_be_recorded(patch: pytest.MonkeyPatch) -> None:
         "abandoned",
         lambda self, now, why, **_: self.again(RunStatus.ABANDONED, now, now, reason=why),
     )
+
+
+@mutation
+def take_the_end_of_a_scheduler_for_a_kill(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_outcome, "_LEFT", {})
 
 
 @mutation

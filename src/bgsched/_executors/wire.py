@@ -89,6 +89,6 @@ class Wire:
         elif outcome is not None:
             close(live, outcome)
         elif live.asked:
-            live.close(broken_off(live))
+            live.close(broken_off(live, "its worker was killed" if self._hard else "its worker was left to itself"))
         else:
             live.close(failed(live, died()))

@@ -50,7 +50,7 @@ class Retry:
 
     No delay is longer than *max_delay*; to each, up to *jitter* is added, by a hash of the run and the attempt. Only an
     exception that *retry_on* names is tried again: a type or a tuple of types. A run that was killed or timed out, or
-    whose params do not fit, is not.
+    whose params do not fit, is not. An attempt that ended with its scheduler is not counted.
     """
 
     attempts: int = 3
@@ -73,7 +73,7 @@ class Retry:
             raise ValueError(f"retry_on must be an exception type or a tuple of them, got {self.retry_on!r}")
 
     def delay_after(self, attempt: int, run_id: int = 0) -> timedelta | None:
-        """Return how long to wait after *attempt* (from 1) of a run failed; ``None`` when it was the last."""
+        """Return how long to wait after so many attempts (from 1) of a run failed; ``None`` when it was the last."""
         if attempt >= self.attempts:
             return None
         most = min(self.max_delay, _LONGEST_DELAY).total_seconds()

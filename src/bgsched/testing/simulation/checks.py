@@ -214,8 +214,8 @@ class Promises:
             self._broken(f"run {old.id} went from {old.status.value} to {run.status.value}")
         if run.attempt < old.attempt or run.attempts[: len(old.attempts)] != old.attempts:
             self._broken(f"run {old.id} forgot an attempt")
-        if old.kill_asked_at is not None and run.kill_asked_at is None:
-            self._broken(f"run {old.id} forgot that it was to be killed")
+        if run.kill_asked_at is None and (old.kill_asked_at is not None or run.status is RunStatus.KILLED):
+            self._broken(f"run {old.id} forgot that it was to be killed, or was killed and nobody had asked for it")
         limit = self._registry.get(run.process).policies
         crashed = limit.max_reruns - run.reruns_left if limit.on_abandon is OnAbandon.RERUN else 0
         if not 0 <= crashed <= limit.max_reruns:

@@ -13,7 +13,7 @@ from bgsched._current import LiveRun
 from bgsched._engine import LEASE, Engine
 from bgsched._events import Hooks
 from bgsched._executors.crew import Crew
-from bgsched._outcome import time_out
+from bgsched._outcome import returned, time_out
 from bgsched._runlog import LOGGER
 from bgsched._worker import began
 from bgsched.clock import Signal
@@ -384,10 +384,11 @@ class _World:
 
     def _finish_run(self, machine: _Machine, live: LiveRun, *, succeeds: bool) -> str:
         retry = live.process.policies.retry
+        live.looked = live.asked
 
         def end(run: Run, now: datetime, spent: timedelta) -> Run:
-            if live.asked:
-                return run.move(RunStatus.KILLED, finished_at=now, duration=spent)
+            if live.looked:
+                return returned(live, None)(run, now, spent)
             if succeeds:
                 return run.move(RunStatus.SUCCESS, finished_at=now, duration=spent)
             error, delay = RunError("Simulated", "it failed"), retry.delay_after(len(run.attempts) + 1)
