@@ -32,6 +32,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunStatus",
+    "first_start",
     "shown",
 ]
 
@@ -172,6 +173,7 @@ class Run:
 
     *id* grows with every record of a store, and so does *recorded_at*: when the run was claimed or began to wait, or
     when its fire time was found to be skipped or misfired.
+    *started_at* and *duration* are those of the last attempt, those of a group of all; `lateness` is that of the first.
     *params* and *result* are JSON, as they are stored; *sensitive* names the params that are never shown, and
     ``"return"`` where that goes for the result. *parent_id* is the run of the group that this is a member of.
     """
@@ -212,8 +214,9 @@ class Run:
 
     @property
     def lateness(self) -> timedelta | None:
-        """How long after its fire time the run started; ``None`` before it has."""
-        return None if self.started_at is None else self.started_at - self.fire_time
+        """How long after its fire time the run first started; ``None`` before it has."""
+        started_at = self.started_at if not self.attempts else first_start(self)
+        return None if started_at is None else started_at - self.fire_time
 
     @property
     def is_active(self) -> bool:
@@ -333,6 +336,12 @@ class Run:
 _number: Callable[..., Run] = changer(Run, "id", "recorded_at")
 _start: Callable[..., Run] = changer(Run, "status", "started_at")
 _end: Callable[..., Run] = changer(Run, "status", "finished_at", "duration", "result", "reason", "error")
+
+
+def first_start(run: Run) -> datetime | None:
+    """Return when the first attempt of a run started that did."""
+    tried = (attempt.started_at for attempt in run.attempts if attempt.started_at is not None)
+    return next(tried, run.started_at)
 
 
 def _masked_key(run: Run) -> str | None:

@@ -117,6 +117,19 @@ class Asking(Chapter):
         assert store.reader().summary("other", None).counts == {}
         assert store.reader().summary(None, T0 + SECOND).success_rate is None
 
+    def test_lateness_is_that_of_the_first_attempt_and_duration_that_of_the_last(self, store: Store) -> None:
+        store.file([make_request()])
+        (run,) = claim(store)
+        again = run.started(T0 + SECOND).again(RunStatus.ERROR, T0 + 2 * SECOND, T0 + 60 * SECOND, reason="again")
+        store.record("a", T0 + 2 * SECOND, Report([again]))
+        (run,) = claim(store, T0 + 60 * SECOND)
+        begun = run.started(T0 + 60 * SECOND)
+        store.record("a", T0 + 63 * SECOND, Report([begun.ended(RunStatus.SUCCESS, T0 + 63 * SECOND, 3 * SECOND)]))
+        summary = store.reader().summary(None, None)
+        assert (summary.lateness_p50, summary.duration_p50) == (SECOND, 3 * SECOND)
+        assert summary.last_run is not None
+        assert summary.last_run.lateness == SECOND
+
     def test_what_ended_is_counted_by_the_hour(self, store: Store) -> None:
         store.file([make_request("a", Schedule(EverySeconds(600))), make_request("b")])
         hour = timedelta(hours=1)
