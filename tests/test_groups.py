@@ -1,5 +1,6 @@
 """Groups, and processes that follow others: in order, each member with a run of its own, whatever restarts."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -124,6 +125,59 @@ class TestGroup:
         assert len(members(hosts[-1], parent)) == 3
         hosts[-1].shutdown()
 
+    @pytest.mark.parametrize(
+        ("members_now", "said"),
+        [
+            (["a", "c"], "member 2 was 'fails' (run N), now it is 'c'"),
+            (["fails", "a"], "member 1 was 'a' (run N), now it is 'fails'"),
+            (["a"], "member 2 was 'fails' (run N), now there is none"),
+        ],
+    )
+    def test_a_group_whose_members_have_changed_since_it_began_is_an_error(
+        self, store: Store, clock: ManualClock, members_now: list[str], said: str
+    ) -> None:
+        first, second = (_between(store, clock, members) for members in (["a", "fails"], members_now))
+        first.run_now("g")
+        first.run_until_idle()
+        first.shutdown()
+        clock.advance(timedelta(hours=1))
+        second.run_until_idle()
+        error = group_run(second).error
+        assert error is not None
+        assert (group_run(second).status, error.type) == (S.ERROR, "GroupError")
+        message = re.sub(r"run \d+", "run N", error.message)
+        assert message == f"its members have changed since it began: {said}; no more are run"
+        assert [run.process for run in members(second)] == ["a", "fails"]
+        second.shutdown()
+
+    def test_what_is_added_behind_the_members_that_had_their_turn_is_run(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        first, second = (_between(store, clock, members) for members in (["a", "fails"], ["a", "fails", "c"]))
+        first.run_now("g")
+        first.run_until_idle()
+        first.shutdown()
+        clock.advance(timedelta(hours=1))
+        second.run_until_idle()
+        assert group_run(second).status is S.SUCCESS
+        assert [run.process for run in members(second)] == ["a", "fails", "c"]
+        second.shutdown()
+
+    def test_its_time_goes_on_when_another_scheduler_goes_on_with_it(self, store: Store, clock: ManualClock) -> None:
+        for hours, end in ((1, S.SUCCESS), (2, S.TIMED_OUT)):
+            first, second = (_between(store, clock, ["a", "fails"], timeout=timedelta(minutes=90)) for _ in range(2))
+            began = clock.now()
+            first.run_now("g")
+            first.run_until_idle()
+            first.shutdown()
+            clock.advance(timedelta(hours=hours))
+            second.run_until_idle()
+            second.run_until_idle()
+            run = group_run(second)
+            assert (run.status, run.started_at, run.lateness) == (end, began, timedelta(0))
+            assert run.duration == timedelta(hours=hours)
+            second.shutdown()
+
     def test_a_group_survives_the_death_of_its_scheduler(self, clock: ManualClock) -> None:
         store, said = MemoryStore(), list[str]()
         registry = ProcessRegistry()
@@ -229,6 +283,8 @@ class TestGroup:
         clock.advance(timedelta(minutes=10))
         scheduler.run_until_idle()
         assert group_run(scheduler).status is S.TIMED_OUT
+        said = [line.text for line in scheduler.monitor.log(group_run(scheduler).id)]
+        assert said == ["member 1 of 2: p", "its time of 0:10:00 is over; it stood here:\nmember 1 of 2: p"]
         assert [run.status for run in members(scheduler)] == [S.KILLED]
 
     def test_overlap_is_that_of_each_member(self, scheduler: Scheduler, clock: ManualClock) -> None:
@@ -337,6 +393,21 @@ class TestGroup:
         group.schedule(Immediate())
         scheduler.run_until_idle()
         assert len(seen) == 4
+
+
+def _between(store: Store, clock: ManualClock, members: list[str], **options: Any) -> Scheduler:
+    """Return a scheduler with the processes a, c and `fails`, which succeeds an hour later, and a group of some."""
+
+    def fails() -> None:
+        if current_run().attempt == 1:
+            raise OSError
+
+    scheduler = Scheduler(store, clock=clock)
+    scheduler.process("fails", retry=Retry(attempts=2, delay=timedelta(hours=1)))(fails)
+    for name in "ac":
+        scheduler.process(name)(lambda: None)
+    scheduler.add(ProcessGroup("g", members, **options))
+    return scheduler
 
 
 def _outlive(scheduler: Scheduler, clock: ManualClock) -> None:

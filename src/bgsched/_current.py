@@ -156,6 +156,13 @@ class LiveRun:
             self._changed = True
             return True
 
+    def count_from(self, started_at: datetime) -> None:
+        """Let the time of a run that only goes on here count from when it started elsewhere."""
+        with self._lock:
+            if self.began is not None:
+                self.began -= max(_NO_TIME, self.clock.now() - started_at).total_seconds()
+                self._run = evolve(self._run, started_at=started_at)
+
     def put_back(self, why: str) -> bool:
         """Give the run back to the store for any scheduler, if it has not started: then it never will here."""
         return self.call_off(lambda run, now, _: run.put_back(now, why))

@@ -3,7 +3,8 @@
 A group has no code of its own and takes no worker. Its run stands for the whole; each member gets a run of its own,
 with the group's run as parent, which any scheduler may execute. What comes next depends on nothing but the stored runs
 of the members, in order, one for each member that has had its turn (`next_step`): so whoever takes a group over after a
-restart goes on at the right member.
+restart goes on at the right member. Where they are not the runs of its members, as these were changed meanwhile, nobody
+can tell what is left to do: then the group ends in an error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,18 +151,34 @@ class ProcessGroup(Process[[], None]):
         count = len(self.members)
         if asked and (len(runs) < count or runs[-1].status is RunStatus.KILLED):
             return GroupEnd(RunStatus.KILLED, f"killed after {len(runs)} of {count} members")
+        if (changed := self._changed(runs)) is not None:
+            return changed
         if failed and (self.stop_on_error or len(runs) >= count):
             return self._failed(runs, failed)
         return len(runs) if len(runs) < count else GroupEnd(RunStatus.SUCCESS)
+
+    def _changed(self, runs: Sequence[Run]) -> GroupEnd | None:
+        """Return the end of a group whose members are others than those that have had their turn."""
+        for place, run in enumerate(runs):
+            name = self.members[place].process if place < len(self.members) else None
+            if run.process != name:
+                was = f"member {place + 1} was {run.process!r} (run {run.id})"
+                now = "now there is none" if name is None else f"now it is {name!r}"
+                return _error(f"its members have changed since it began: {was}, {now}; no more are run")
+        return None
 
     def _failed(self, runs: Sequence[Run], failed: Sequence[int]) -> GroupEnd:
         which = "; ".join(f"member {place + 1}, {_told(runs[place])}" for place in failed)
         rest = len(self.members) - len(runs)
         message = f"{which}; {rest} more did not run" if rest else which
-        return GroupEnd(RunStatus.ERROR, error=RunError("GroupError", message))
+        return _error(message)
 
 
 _ONCE = Retry(attempts=1)
+
+
+def _error(message: str) -> GroupEnd:
+    return GroupEnd(RunStatus.ERROR, error=RunError("GroupError", message))
 
 
 def _told(run: Run) -> str:

@@ -6,16 +6,18 @@ point. Its members are runs like others; whoever is free takes them.
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from typing import cast
 
 from bgsched._current import LiveRun, StopCause
 from bgsched._events import Hooks, RunStarted
 from bgsched._evolve import evolve
 from bgsched._group import GroupEnd, ProcessGroup
-from bgsched._outcome import text_of
+from bgsched._outcome import is_late, text_of, time_out
 from bgsched.clock import Clock
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, member_key
-from bgsched.run import Progress, Run, RunError, RunStatus
+from bgsched.run import Progress, Run, RunError, RunStatus, first_start
 from bgsched.stores.base import RunFilter, Store
 
 __all__ = ["GroupRuns"]
@@ -45,9 +47,13 @@ class GroupRuns:
 
     def begin(self, live: LiveRun) -> None:
         """Take the run of a group over: from its first member, or from where another scheduler left it."""
+        since = first_start(live.run)
         if not live.begin():
             self._ended(live)
             return
+        if since is not None:
+            live.count_from(since)
+        live.watched = partial(_where, live)
         self._hooks.emit(RunStarted(live.run.masked()))
         self._live[live.run.id] = live
         self.poked = True
@@ -67,8 +73,10 @@ class GroupRuns:
         """Make one step of a group; return whether nothing is left to do for it."""
         group = live.process
         assert isinstance(group, ProcessGroup)  # noqa: S101  no other process is in this pool
+        if not live.closed and is_late(live) and time_out(live):  # it was late when it was taken over, perhaps
+            self._ended(live)
         now = self._clock.now()
-        runs = self._members(live.run, len(group.members))
+        runs = self._members(live.run, len(group.members) + 1)  # there may be more than there are members now
         if live.asked:
             self._kill(runs, now)
         if live.closed:  # its time was over
@@ -141,3 +149,11 @@ class GroupRuns:
     def _members(self, parent: Run, count: int) -> list[Run]:
         wanted = RunFilter(request=parent.request_id, parent=parent.id, limit=count)
         return self._store.reader().runs(wanted)[::-1]
+
+
+def _where(live: LiveRun) -> str:
+    """Return in words which member of a group is under way, as far as that is known here."""
+    members, progress = cast("ProcessGroup", live.process).members, live.run.progress
+    if progress is None or progress.done >= len(members):
+        return ""
+    return f"member {progress.done + 1} of {len(members)}: {members[progress.done].process}"

@@ -28,6 +28,7 @@ __all__ = [
     "described",
     "failed",
     "in_time",
+    "is_late",
     "never_began",
     "returned",
     "text_of",
@@ -190,10 +191,15 @@ def time_out(live: LiveRun) -> bool:
 
 def in_time(live: LiveRun, end: Outcome) -> Outcome:
     """Return *end*, or that of a run whose time is over where it came too late and nobody has noticed yet."""
+    return timed_out(live) if is_late(live) else end
+
+
+def is_late(live: LiveRun) -> bool:
+    """Return whether the time of a run is over."""
     limit = live.process.policies.timeout
-    if limit is None or live.began is None or live.clock.monotonic() - live.began <= limit.total_seconds():
-        return end
-    return timed_out(live)
+    if limit is None or live.began is None:
+        return False
+    return live.clock.monotonic() - live.began > limit.total_seconds()
 
 
 def write_stack(live: LiveRun, stack: str) -> None:
