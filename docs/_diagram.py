@@ -70,7 +70,7 @@ def _edge(at: Mapping[Status, tuple[int, int]], before: Status, after: RunStatus
     elif y2 > y1 and y2 == max(y for _, y in at.values()):  # to what never starts: downwards
         path = f"M{x1 + 48} {y1 + HIGH} C{x1 + 48} {y1 + 90} {x2 + 48} {y2 - 60} {x2 + 48} {y2}"
     else:
-        lift = 0 if x2 - x1 <= STEP else 60 if y2 > y1 else 0  # over a column: below the box between
+        lift = 0 if x2 - x1 <= STEP else 60 if y2 > y1 else -30  # over a column: below the box between, or above it
         path = (
             f"M{x1 + WIDE} {y1 + HIGH // 2 + lift // 8} C{x1 + WIDE + 40} {y1 + HIGH // 2 + lift * 2} "
             f"{x2 - 60} {y2 + HIGH // 2} {x2} {y2 + HIGH // 2}"

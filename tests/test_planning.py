@@ -23,6 +23,7 @@ from bgsched import (
 )
 from bgsched._evolve import evolve
 from bgsched.request import Policies, UnreadableTiming, plan
+from bgsched.run import RunError
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import make_request
 from bgsched.timing import Timing
@@ -177,6 +178,26 @@ class TestSeveralAtOnce:
 
     def test_the_newest_replaces_the_others(self) -> None:
         assert self.told(Overlap.REPLACE) == [(0, "skipped", False), (20, "waiting", True)]
+
+    @pytest.mark.parametrize(
+        ("tried", "status", "reason"),
+        [
+            ("", RunStatus.SKIPPED, "replaced"),
+            ("E", RunStatus.ERROR, "replaced; its attempt 1 failed"),
+            ("EEA", RunStatus.ERROR, "replaced; its attempt 2 failed"),
+            ("AA", RunStatus.ABANDONED, "replaced; its attempt 2 was abandoned"),
+        ],
+    )
+    def test_what_is_given_up_ends_as_it_last_failed(self, tried: str, status: RunStatus, reason: str) -> None:
+        run = Run(request_id="r", process="p", fire_time=NINE, recorded_at=NINE)
+        for how in tried:
+            run = run.taken("a", NINE).started(NINE)
+            error = RunError("OSError", f"attempt {run.attempt}") if how == "E" else None
+            end = RunStatus.ERROR if how == "E" else RunStatus.ABANDONED
+            run = run.again(end, NINE, NINE, reason="again", error=error)
+        given_up = run.given_up(NINE, "replaced")
+        assert (given_up.status, given_up.reason, given_up.finished_at) == (status, reason, NINE)
+        assert (given_up.error is not None) == (status is RunStatus.ERROR)
 
 
 class TestRunAll:

@@ -58,7 +58,7 @@ _WAITING, _RUNNING = _S.WAITING, _S.RUNNING  # to look a member up costs ten tim
 
 RUN_TRANSITIONS: dict[RunStatus | None, frozenset[RunStatus]] = {
     None: frozenset({_S.WAITING, _S.SKIPPED, _S.MISFIRED}),
-    _S.WAITING: frozenset({_S.RUNNING, _S.SKIPPED, _S.KILLED, _S.ABANDONED, _S.WAITING}),
+    _S.WAITING: frozenset({_S.RUNNING, _S.SKIPPED, _S.ERROR, _S.KILLED, _S.ABANDONED, _S.WAITING}),
     _S.RUNNING: frozenset({_S.SUCCESS, _S.ERROR, _S.TIMED_OUT, _S.KILLED, _S.ABANDONED, _S.WAITING}),
     _S.SUCCESS: frozenset(),
     _S.ERROR: frozenset(),
@@ -302,6 +302,18 @@ class Run:
             )
         where = "while it ran" if self.started_at else "after it was claimed, perhaps before it started"
         return self.move(RunStatus.ABANDONED, finished_at=now, reason=f"{why} {where}", error=error)
+
+    def given_up(self, now: datetime, why: str) -> "Run":
+        """Return the waiting run, which nobody has claimed, as it ends for *why*: skipped, if it has never begun.
+
+        Else it ends as its last attempt did that failed; if none did, as the last one.
+        """
+        if not self.attempts:
+            return self.move(RunStatus.SKIPPED, finished_at=now, reason=why)
+        last = ([tried for tried in self.attempts if tried.status is RunStatus.ERROR] or self.attempts)[-1]
+        what = "failed" if last.status is RunStatus.ERROR else "was abandoned"
+        reason = f"{why}; its attempt {last.number} {what}"
+        return self.move(last.status, finished_at=now, reason=reason, error=last.error)
 
     def masked(self) -> "Run":
         """Return the run as it may be shown, without the values of sensitive params."""

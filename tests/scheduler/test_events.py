@@ -35,9 +35,9 @@ from bgsched.testing import ManualClock
 
 ENDS: dict[str, tuple[Callable[[Scheduler], object], RunStatus]] = {
     "kill": (lambda scheduler: scheduler.kill(1), RunStatus.KILLED),
-    "unschedule": (lambda scheduler: scheduler.unschedule("r"), RunStatus.SKIPPED),
+    "unschedule": (lambda scheduler: scheduler.unschedule("r"), RunStatus.ERROR),
     "delete": (lambda scheduler: scheduler.delete("r"), RunStatus.KILLED),
-    "replace": (lambda scheduler: scheduler.run_until_idle(), RunStatus.SKIPPED),
+    "replace": (lambda scheduler: scheduler.run_until_idle(), RunStatus.ERROR),
 }
 
 
@@ -154,7 +154,7 @@ class TestRuns:
             scheduler.run_now("second")
         clock.advance(1)
         scheduler.run_until_idle()
-        end = RunStatus.KILLED if how == "kill" else RunStatus.SKIPPED
+        end = RunStatus.KILLED if how == "kill" else RunStatus.ERROR
         assert heard.runs(member.id)[2:] == [(RunFinished, end)]
 
     def test_an_attempt_that_is_put_back_has_not_failed(self, scheduler: Scheduler, clock: ManualClock) -> None:

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """What becomes of a due request, to be written in one transaction.
 
     *request*: as it stands afterwards. *runs*: the new records, at most one of them claimed (it has an owner), the
-    others ended or waiting for anyone. *displaced*: runs to end as SKIPPED; *kills*: ids of runs to be asked to stop.
+    others ended or waiting for anyone. *displaced*: runs to end as given up; *kills*: ids of runs to be asked to stop.
     """
 
     request: Request
@@ -70,7 +70,7 @@ def beside(run: Run, overlap: Overlap, now: datetime, blockers: Sequence[Run]) -
         return Beside(run.move(RunStatus.SKIPPED, finished_at=now, reason="another run waits already"))
     if overlap is Overlap.REPLACE:
         reason = f"replaced by another run of {run.process}"
-        displaced = [old.move(RunStatus.SKIPPED, finished_at=now, reason=reason) for old in waiting]
+        displaced = [old.given_up(now, reason) for old in waiting]
         return Beside(run, tuple(displaced), tuple(old.id for old in blockers if old.owner is not None))
     return Beside(run)
 
@@ -282,11 +282,7 @@ class _Overlaps(NamedTuple):
         if fires[:-1]:
             records.append(self._skipped(fires[:-1], reason))
         records.append(self._queued(fires[-1]) if self.blockers else self._claimed(fires[-1]))
-        displaced = [
-            run.move(RunStatus.SKIPPED, finished_at=self.now, reason=reason)
-            for run in self.blockers
-            if run.owner is None
-        ]
+        displaced = [run.given_up(self.now, reason) for run in self.blockers if run.owner is None]
         kills = [run.id for run in self.blockers if run.owner is not None]
         return Plan(after, tuple(records), tuple(displaced), tuple(kills))
 

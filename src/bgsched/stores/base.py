@@ -179,9 +179,10 @@ class Store(ABC):
         """Replace a request by *change* of it, with nobody in between.
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
-        request's runs that wait and that nobody has claimed, save a group that still runs and its members.
+        request's runs that wait and that nobody has claimed (`Run.given_up`), save a group that has begun and its
+        members.
         """
-        skipped: list[Run] = []
+        over: list[Run] = []
         with self.transaction() as tx:
             found = next(iter(tx.get_requests([id])), None)
             changed = change(found)
@@ -194,12 +195,15 @@ class Store(ABC):
                 waiting = [
                     run
                     for run in active.values()
-                    if run.owner is None and run.id not in parents and run.parent_id not in active
+                    if run.owner is None
+                    and run.id not in parents
+                    and run.parent_id not in active
+                    and not (run.attempts and tx.child_runs(run.id))
                 ]
-                skipped = [run.move(RunStatus.SKIPPED, finished_at=now, reason=end_waiting) for run in waiting]
-                tx.update_runs(skipped, None)
-                tally(tx, skipped, now, "")
-        ended(skipped)
+                over = [run.given_up(now, end_waiting) for run in waiting]
+                tx.update_runs(over, None)
+                tally(tx, over, now, "")
+        ended(over)
         return changed
 
     def delete(self, id: str, *, ended: Hear = _unheard) -> None:

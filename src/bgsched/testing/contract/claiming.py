@@ -10,7 +10,7 @@ from bgsched.request import (
     Policies,
     RequestStatus,
 )
-from bgsched.run import Run, RunStatus
+from bgsched.run import Run, RunError, RunStatus
 from bgsched.stores.base import Report, RunFilter, Store
 from bgsched.testing.contract._tools import (
     SECOND,
@@ -188,13 +188,16 @@ class Claiming(Chapter):
     def test_who_claims_is_told_of_a_run_that_makes_way_for_another(self, store: Store) -> None:
         store.file([make_request(timing=Schedule(EverySeconds(10)))])
         (run,) = claim(store, overlap=Overlap.REPLACE)
-        again = run.started(T0).again(RunStatus.ERROR, T0, T0 + timedelta(minutes=1), reason="again")
+        error = RunError("OSError", "no paper")
+        again = run.started(T0).again(RunStatus.ERROR, T0, T0 + timedelta(minutes=1), reason="again", error=error)
         store.record("a", T0, Report([again]))
         told: list[Run] = []
         planner = FixedPlanner(Policies(overlap=Overlap.REPLACE))
         assert store.claim(planner, "a", T0 + 10 * SECOND, 9, ended=told.extend) == []
         assert told == [store.reader().find_run(run.id)]
-        assert told[0].status is RunStatus.SKIPPED
+        reason = f"replaced by the run for {(T0 + 10 * SECOND).isoformat()}; its attempt 1 failed"
+        assert (told[0].status, told[0].error, told[0].reason) == (RunStatus.ERROR, error, reason)
+        assert store.reader().summary(None, None).counts == {RunStatus.ERROR: 1}
 
     def test_a_bounded_process_gets_no_more_than_its_bound(self, store: Store) -> None:
         store.file([make_request(str(n), priority=5) for n in range(4)])

@@ -103,6 +103,14 @@ class Groups(Chapter):
         store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
         assert statuses(store)[0] is RunStatus.WAITING
 
+    def test_unscheduling_leaves_a_group_between_two_members_and_two_schedulers(self, store: Store) -> None:
+        self._group_of_two(store)
+        (second,) = store.held("b")
+        store.record("b", T0, Report([second.ended(RunStatus.SUCCESS, T0, SECOND)]))
+        store.sign_off("a", T0)
+        store.change("r", lambda request: request and request.unscheduled(T0), T0, end_waiting="unscheduled")
+        assert statuses(store)[0] is RunStatus.WAITING
+
     def test_the_members_of_a_group_that_goes_on_are_not_purged(self, store: Store) -> None:
         parent, ends = self._group_of_two(store)
         everything = Retention(success=timedelta(0), other=timedelta(0), per_process=1)

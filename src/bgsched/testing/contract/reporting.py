@@ -177,7 +177,7 @@ class Reporting(Chapter):
         assert status_of(store) is RequestStatus.COMPLETE
 
     def test_who_ends_a_run_that_waits_for_its_next_attempt_is_told(self, store: Store) -> None:
-        for id in ("killed", "skipped", "deleted"):
+        for id in ("killed", "given up", "deleted"):
             store.file([make_request(id)])
         runs = {run.request_id: run for run in claim(store)}
         again = [run.started(T0).again(RunStatus.ERROR, T0, T0 + SECOND, reason="again") for run in runs.values()]
@@ -185,10 +185,10 @@ class Reporting(Chapter):
         told: list[Run] = []
         for _ in range(2):
             store.kill(runs["killed"].id, T0, ended=told.extend)
-            store.change("skipped", lambda r: r and r.unscheduled(T0), T0, end_waiting="no more", ended=told.extend)
+            store.change("given up", lambda r: r and r.unscheduled(T0), T0, end_waiting="no more", ended=told.extend)
         store.delete("deleted", ended=told.extend)
         ends = {run.request_id: run.status.value for run in told}
-        assert ends == {"killed": "killed", "skipped": "skipped", "deleted": "waiting"}  # as it was when it was deleted
+        assert ends == {"killed": "killed", "given up": "error", "deleted": "waiting"}  # as it was when it was deleted
         assert [len(run.attempts) for run in told] == [1, 1, 1]
 
     def test_who_reports_a_run_that_was_to_be_killed_meanwhile_is_told_its_end(self, store: Store) -> None:

@@ -73,4 +73,4 @@ def _in_a_new_member(run: Run, parent: Run | None, members: list[Run], registry:
         yield f"run {run.id} is a member of run {parent.id}, of which one has failed before"
 
 
-_STOPPED = frozenset({RunStatus.KILLED, RunStatus.SKIPPED, RunStatus.MISFIRED})
+_STOPPED = frozenset({RunStatus.KILLED, RunStatus.SKIPPED, RunStatus.MISFIRED, RunStatus.ABANDONED})
