@@ -442,12 +442,15 @@ class Scheduler:
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
             TypeError: *wait* is neither ``True`` nor ``False``, or *timeout* no number.
+            ValueError: *timeout* is NaN.
         """
         if not isinstance(wait, bool):
             hint = f"; write shutdown(timeout={wait!r})" if isinstance(wait, int | float) else ""
             raise TypeError(f"wait must be True or False, got {wait!r}{hint}")
         if not isinstance(timeout, int | float | None):
             raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+        if isinstance(timeout, float) and math.isnan(timeout):
+            raise ValueError(f"timeout must be a number of seconds or None, got {timeout!r}")
         run = current_among(self._live_runs())
         if run is not None and wait and timeout is None:
             raise SchedulerStateError(f"run {run.id} cannot wait for its own end; write shutdown(wait=False)")

@@ -421,6 +421,8 @@ class TestBadInput:
     def test_a_timeout_that_is_no_number(self, scheduler: Scheduler) -> None:
         with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got datetime"):
             scheduler.shutdown(timeout=timedelta(seconds=5))  # type: ignore[arg-type]  # what is tested
+        with pytest.raises(ValueError, match="timeout must be a number of seconds or None, got nan"):
+            scheduler.shutdown(timeout=math.nan)
 
     @pytest.mark.parametrize(
         ("wait", "message"),
