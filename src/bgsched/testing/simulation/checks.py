@@ -188,12 +188,13 @@ class Promises:
             self._broken(f"run {run.id} is of a request that is not there")
         if run.revision == 0 or run.parent_id is not None:
             return
-        if run.revision != request.revision:
+        before = self._requests.get(request.id, request).revision  # it may have been parked since, in the same step
+        if run.revision not in (request.revision, before):
             self._broken(f"run {run.id} fired revision {run.revision} of request {request.id}, at {request.revision}")
-        expected = self._expected[request.id, request.revision]
+        expected = self._expected[request.id, run.revision]
         if run.fire_time != expected:
             self._broken(f"request {request.id} must fire at {expected} next, run {run.id} is for {run.fire_time}")
-        self._expected[request.id, request.revision] = self._after(run, request)
+        self._expected[request.id, run.revision] = self._after(run, request)
 
     def _after(self, run: Run, request: Request) -> datetime | None:
         """Return the fire time that follows those of the record, which must be as many as it says."""
