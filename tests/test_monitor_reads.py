@@ -26,6 +26,7 @@ def writing_methods_of(reader: StoreReader) -> dict[str, Callable[[], object]]:
     return {
         "file": lambda: reader.file,  # type: ignore[attr-defined]
         "change": lambda: reader.change,  # type: ignore[attr-defined]
+        "change_all": lambda: reader.change_all,  # type: ignore[attr-defined]
         "delete": lambda: reader.delete,  # type: ignore[attr-defined]
         "enqueue": lambda: reader.enqueue,  # type: ignore[attr-defined]
         "add_member": lambda: reader.add_member,  # type: ignore[attr-defined]
@@ -34,6 +35,7 @@ def writing_methods_of(reader: StoreReader) -> dict[str, Callable[[], object]]:
         "record": lambda: reader.record,  # type: ignore[attr-defined]
         "kill": lambda: reader.kill,  # type: ignore[attr-defined]
         "sign_on": lambda: reader.sign_on,  # type: ignore[attr-defined]
+        "compute_by": lambda: reader.compute_by,  # type: ignore[attr-defined]
         "heartbeat": lambda: reader.heartbeat,  # type: ignore[attr-defined]
         "reap": lambda: reader.reap,  # type: ignore[attr-defined]
         "sign_off": lambda: reader.sign_off,  # type: ignore[attr-defined]

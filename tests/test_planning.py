@@ -1,5 +1,6 @@
 """What becomes of due fire times, where the stores' suite does not look: when the rules of a time zone have changed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +21,12 @@ from bgsched import (
     RunStatus,
     Schedule,
     Scheduler,
+    Store,
+    _moved_times,
 )
 from bgsched._evolve import evolve
-from bgsched.request import Policies, UnreadableTiming, plan
+from bgsched._moved_times import MovedTimes, zone_database
+from bgsched.request import Policies, UnreadableTiming, as_of_today, plan
 from bgsched.run import RunError
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import make_request
@@ -63,13 +67,18 @@ class TestAMovedFireTime:
         self, scheduler: Scheduler, clock: ManualClock
     ) -> None:
         scheduler.process("p", misfire="skip")(lambda: None)
+        scheduler.store.compute_by("an older one")
         names = [f"r{n:03}" for n in range(201)]  # more than are looked at in one pass
         scheduler.store.file([evolve(stored(DAILY, HOUR, last=NINE - DAY), id=name, process="p") for name in names])
         other = make_request("other", timing=Schedule(Daily(at="09:00")), process="p", now=NINE - HOUR)
         scheduler.store.file([other])
         clock.advance_to(NINE - MINUTE)
-        for _ in range(3):
+        scheduler.run_pending()
+        known = {"an older one", zone_database()}
+        assert scheduler.store.reader().zone_databases() == known  # it would not do to be killed now
+        for _ in range(2):
             scheduler.run_pending()
+        assert scheduler.store.reader().zone_databases() == known - {"an older one"}
         assert {scheduler.monitor.request(name).next_fire_time for name in names} == {NINE}
         assert scheduler.monitor.request("other") == other
         clock.advance_to(NINE)
@@ -78,6 +87,7 @@ class TestAMovedFireTime:
 
     def test_that_should_have_come_before_the_start_is_due_then(self, scheduler: Scheduler, clock: ManualClock) -> None:
         scheduler.process("p", misfire="skip")(lambda: None)
+        scheduler.store.compute_by("an older one")
         scheduler.store.file([evolve(stored(DAILY, 2 * HOUR, last=NINE - DAY), process="p")])
         clock.advance_to(NINE + HOUR)
         scheduler.run_pending()
@@ -86,8 +96,72 @@ class TestAMovedFireTime:
         assert (run.fire_time, run.started_at, run.status) == (NINE, NINE + HOUR, RunStatus.SUCCESS)
         assert scheduler.monitor.request(run.request_id).next_fire_time == NINE + DAY
 
+    def test_that_is_due_soonest_is_looked_at_first(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.store.compute_by("an older one")
+        others = [make_request(f"a{n:03}", timing=Later(NINE + DAY), now=NINE - HOUR) for n in range(100)]
+        scheduler.store.file([*others, evolve(stored(DAILY, HOUR, last=NINE - DAY), id="z", process="p")])
+        clock.advance_to(NINE - MINUTE)
+        scheduler.run_pending()
+        assert scheduler.monitor.request("z").next_fire_time == NINE
+
+    def test_is_looked_for_once_for_each_database(
+        self, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that began before an update goes on with the old rules while another looks, and says so again."""
+        looks: list[datetime] = []
+        look = MovedTimes._take_a_bite
+
+        def seen_look(self: MovedTimes, after: str, now: datetime) -> None:
+            looks.append(now)
+            look(self, after, now)
+
+        monkeypatch.setattr(MovedTimes, "_take_a_bite", seen_look)
+
+        def looks_in(act: Callable[[], object], database: str) -> int:
+            looks.clear()
+            monkeypatch.setattr(_moved_times, "zone_database", lambda: database)
+            act()
+            return len(looks)
+
+        old, new, last = (Scheduler(store, clock=clock) for _ in range(3))
+        assert looks_in(old.run_pending, "2026a") == 0  # there is nothing yet that another one could have computed
+        assert looks_in(new.run_pending, "2026b") == 1
+        assert store.reader().zone_databases() == {"2026b"}
+        for _ in range(6):  # of the longest steps after which neither takes the other for dead
+            clock.advance(10)
+            assert looks_in(old.run_pending, "2026a") == 0
+            assert looks_in(new.run_pending, "2026b") == 0  # that is for when it starts
+        assert store.reader().zone_databases() == {"2026a", "2026b"}
+        looks_in(new.shutdown, "2026b")
+        assert looks_in(new.run_pending, "2026b") == 1
+        looks_in(old.shutdown, "2026a")
+        assert store.reader().zone_databases() == {"2026a", "2026b"}
+        looks_in(new.shutdown, "2026b")
+        assert [looks_in(act, "2026b") for act in (new.run_pending, new.shutdown, last.run_pending)] == [1, 0, 0]
+
+    def test_is_looked_for_in_an_older_store_that_was_put_back(self, scheduler: Scheduler, clock: ManualClock) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.run_pending()
+        with scheduler.store.transaction() as tx:
+            tx.delete_scheduler(tx.schedulers()[0].owner)
+            tx.put_zone_database("an older one")
+            tx.put_requests([evolve(stored(DAILY, HOUR, last=NINE - DAY), process="p")])
+        clock.advance_to(NINE - MINUTE)
+        for _ in range(2):
+            scheduler.run_pending()
+        assert [request.next_fire_time for request in scheduler.monitor.requests()] == [NINE]
+
+    @pytest.mark.parametrize("misfire", Misfire)
+    def test_has_its_grace_from_when_it_could_be_known(self, misfire: Misfire) -> None:
+        policies, request = Policies(misfire=misfire), stored(DAILY, HOUR, last=NINE - DAY)
+        (run,) = plan(request, policies, "a", NINE + HOUR + MINUTE).runs
+        assert (run.fire_time, run.owner) == (NINE, "a")
+        found = as_of_today(request, NINE + DAY - MINUTE)  # by one that could not claim it in time
+        assert (found.next_fire_time, found.due_at) == (NINE, NINE + HOUR)
+
     def test_follows_the_misfire_policy_when_it_is_long_over(self) -> None:
-        made = plan(stored(DAILY, HOUR), Policies(misfire="skip"), "a", NINE + HOUR)  # type: ignore[arg-type]  # as users write it
+        made = plan(stored(DAILY, HOUR), Policies(misfire=Misfire.SKIP), "a", NINE + HOUR + MINUTE + MICRO)
         assert [run.status for run in made.runs] == [RunStatus.MISFIRED]
 
     def test_is_not_fired_twice(self) -> None:

@@ -127,6 +127,7 @@ class Engine:
             live.put_back("its scheduler was shut down before it started")
         self._stopping.update((live.run.id, live) for live in self._live)
         self.report(finally_=True)
+        self._moved_times.leave()
         left = self._store.sign_off(self.owner, self._clock.now())
         self._has_left = True
         self._hooks.ended(left)
@@ -156,6 +157,7 @@ class Engine:
         self._see_to_runs(elapsed)
         if self._is_new_here:
             self._declare()
+            self._moved_times.start_over()
             self._is_new_here = False
         if elapsed >= self._next_look:
             self._next_look = elapsed + self._store.look_every

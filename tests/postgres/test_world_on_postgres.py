@@ -43,7 +43,7 @@ class Server:
     def new_world(self) -> tuple[PostgresStore, ManualClock]:
         """Return the store as if it were new, and the clock that its server follows."""
         clock = _Clock(self)
-        tables = ("the_time", "requests", "runs", "log", "ended", "schedulers", "absences")
+        tables = ("the_time", "requests", "runs", "log", "ended", "schedulers", "absences", "zone_databases")
         self._ask(f"TRUNCATE {', '.join(f'{self._schema}.{table}' for table in tables)} RESTART IDENTITY")
         self._ask(f"INSERT INTO {self._schema}.the_time VALUES (%s)", clock.now() + self._ahead)
         self._store._commits += 1  # it has changed

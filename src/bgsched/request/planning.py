@@ -85,7 +85,7 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
     if request.next_fire_time is None or isinstance(timing, UnreadableTiming):
         return Plan(request.unscheduled(now, f"parked: its timing {timing.describe()}"))
     try:
-        stored, request = request, _as_of_today(request, timing)
+        stored, request = request, _as_of_today(request, timing, now)
         if request is not stored and (request.due_at is None or request.due_at > now):
             return Plan(request)
         due = _due(request, timing, policies, now)
@@ -97,24 +97,19 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
 
 
 def as_of_today(request: Request, now: datetime) -> Request:
-    """Return a request that is not claimed yet with the fire time that its timing has by the rules of today.
-
-    One that should have come by *now*, had they been known, is due now: its grace begins when it could be known.
-    """
+    """Return a request that is not claimed yet with the fire time that its timing has by the rules of today."""
     timing = request.timing
     if request.next_fire_time is None or isinstance(timing, UnreadableTiming):
         return request
-    moved = _as_of_today(request, timing)
-    if moved is request or moved.due_at is None:
-        return moved
-    return evolve(moved, due_at=max(moved.due_at, now))
+    return _as_of_today(request, timing, now)
 
 
-def _as_of_today(request: Request, timing: Timing) -> Request:
+def _as_of_today(request: Request, timing: Timing, now: datetime) -> Request:
     """Return the request with the fire time that its timing has by the time zone database of today.
 
     What is stored was computed when the one before fired. Where the rules of its zone have changed since, the nearest
     fire time takes its place, on either side but later than the last one that fired: it is the same local time, moved.
+    One that is over by *now* is due since it could be known: until then nobody could have come for it in its grace.
     """
     stored = request.next_fire_time
     assert stored is not None  # noqa: S101  plan() has looked
@@ -126,8 +121,10 @@ def _as_of_today(request: Request, timing: Timing) -> Request:
     reach = moved - stored if moved is not None else _FARTHEST_MOVE
     since = max(stored - reach, request.last_fire_time or stored - reach)
     moved = timing.last_fire_time(stored, after=since) or moved
-    due_at = None if moved is None else timing.due_at(moved, request.id)
-    return evolve(request, next_fire_time=moved, due_at=due_at)
+    if moved is None:
+        return evolve(request, next_fire_time=None, due_at=None)
+    known_at = min(request.due_at or stored, now)
+    return evolve(request, next_fire_time=moved, due_at=max(timing.due_at(moved, request.id), known_at))
 
 
 class _Due(NamedTuple):

@@ -38,6 +38,7 @@ class Tables:
         self._due = DueTimes(self.requests)
         self._last_id = 0
         self.absences: dict[datetime, datetime | None] = {}
+        self.zone_databases: dict[str, None] = {}
         self.counts: dict[tuple[datetime, str, RunStatus], int] = {}
         self._journal: list[tuple[str, Any, Any]] = []
 
@@ -55,6 +56,7 @@ class Tables:
             "record": self._set_record,
             "count": self.counts.__setitem__,
             "absence": self._set_absence,
+            "zones": lambda _, digests: setattr(self, "zone_databases", digests),
         }
         for table, key, old in reversed(self._journal):
             undo[table](key, old)
@@ -299,6 +301,16 @@ class Tables:
     def end_absence(self, at: datetime) -> None:
         for since in [since for since, until in self.absences.items() if until is None]:
             self._write_absence(Absence(since, max(since, at)))
+
+    def put_zone_database(self, digest: str) -> None:
+        self._write_zone_databases({**self.zone_databases, digest: None})
+
+    def forget_zone_databases(self) -> None:
+        self._write_zone_databases({})
+
+    def _write_zone_databases(self, digests: dict[str, None]) -> None:
+        self._journal.append(("zones", None, self.zone_databases))
+        self.zone_databases = digests
 
     def purge_runs(self, ids: Sequence[int]) -> int:
         for id in ids:

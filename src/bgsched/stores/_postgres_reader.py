@@ -178,6 +178,9 @@ class PostgresReader:
         )
         return [Absence(start, _values.instant(row[1])) for row in rows if (start := _values.instant(row[0]))]
 
+    def zone_databases(self) -> frozenset[str]:
+        return frozenset(row[0] for row in self._ask(f"SELECT digest FROM {self._schema}.zone_databases"))
+
     def schedulers(self) -> list[SchedulerRecord]:
         """Return the schedulers; how far a clock is ahead of the server's shows in the lease by each of the two.
 

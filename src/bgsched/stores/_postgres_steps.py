@@ -341,6 +341,12 @@ class PostgresTransaction:
     def end_absence(self, at: datetime) -> None:
         self._talk.do(f"UPDATE {self._schema}.absences SET until = greatest(since, %s) WHERE until IS NULL", at)
 
+    def put_zone_database(self, digest: str) -> None:
+        self._talk.do(f"INSERT INTO {self._schema}.zone_databases VALUES (%s) ON CONFLICT DO NOTHING", digest)
+
+    def forget_zone_databases(self) -> None:
+        self._talk.do(f"DELETE FROM {self._schema}.zone_databases")
+
     def purge_runs(self, ids: Sequence[int]) -> int:
         """Leave out what another purge has locked: it is about to be gone."""
         self._talk.patience = LONG

@@ -319,6 +319,10 @@ class StoreReader(Protocol):
         """Return the times without any scheduler that touch those from *since* to *until*, oldest first."""
         ...
 
+    def zone_databases(self) -> frozenset[str]:
+        """Return by which time zone databases, a digest of each, the stored fire times may have been computed."""
+        ...
+
     def schedulers(self) -> list[SchedulerRecord]:
         """Return the schedulers that signed on and were not ended, oldest first."""
         ...

@@ -294,6 +294,10 @@ class SQLiteReader:
             ).fetchall()
         return [Absence(start, _values.instant(row[1])) for row in rows if (start := _values.instant(row[0]))]
 
+    def zone_databases(self) -> frozenset[str]:
+        with self._reading() as connection:
+            return frozenset(row[0] for row in connection.execute("SELECT digest FROM bgsched_zone_databases"))
+
     def schedulers(self) -> list[SchedulerRecord]:
         with self._reading() as connection:
             known = schedulers(connection)

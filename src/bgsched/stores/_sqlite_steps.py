@@ -299,6 +299,12 @@ class SQLiteTransaction:
             "UPDATE bgsched_absences SET until = max(since, ?) WHERE until IS NULL", (_values.micros(at),)
         )
 
+    def put_zone_database(self, digest: str) -> None:
+        self._connection.execute("INSERT OR IGNORE INTO bgsched_zone_databases VALUES (?)", (digest,))
+
+    def forget_zone_databases(self) -> None:
+        self._connection.execute("DELETE FROM bgsched_zone_databases")
+
     def purge_runs(self, ids: Sequence[int]) -> int:
         deleted = lines = 0
         for id in ids:

@@ -166,6 +166,14 @@ class Transaction(Protocol):
         """Let absences that are not over end at *at*."""
         ...
 
+    def put_zone_database(self, digest: str) -> None:
+        """Note a time zone database by which fire times are computed; one that is known is kept as it is."""
+        ...
+
+    def forget_zone_databases(self) -> None:
+        """Forget all of them."""
+        ...
+
     def purge_runs(self, ids: Sequence[int]) -> int:
         """Delete those of the runs that have ended and are not their request's newest, with their logs.
 

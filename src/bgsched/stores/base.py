@@ -18,7 +18,7 @@ such a method may give it *ended*, which is called once that is stored, with the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -206,6 +206,14 @@ class Store(ABC):
         ended(over)
         return changed
 
+    def change_all(self, ids: Collection[str], change: Callable[[Request], Request | None]) -> list[Request]:
+        """Replace those of the requests that exist by *change* of each, ``None``: leave it; return what was stored."""
+        with self.transaction() as tx:
+            changed = [new for request in tx.get_requests(ids) if (new := change(request)) is not None]
+            if changed:
+                tx.put_requests(changed)
+        return changed
+
     def delete(self, id: str, *, ended: Hear = _unheard) -> None:
         """Delete a request, its ended runs and their logs; runs that still go on are asked to stop and refused later.
 
@@ -380,6 +388,16 @@ class Store(ABC):
                 return False
             tx.put_scheduler(record)
             return True
+
+    def compute_by(self, zone_database: str, *, alone: bool = False) -> None:
+        """Note by which time zone database, a digest of it, fire times are computed from now on.
+
+        *alone*: by that one all that are stored were looked over, so that the others count no more.
+        """
+        with self.transaction() as tx:
+            if alone:
+                tx.forget_zone_databases()
+            tx.put_zone_database(zone_database)
 
     def reap(self, now: datetime, *, leases: bool = True) -> list[Run]:
         """End what dead schedulers left, and return it: each run is abandoned, or waits for another attempt.

@@ -230,6 +230,10 @@ class _Reader:
             known = sorted(self._tables.absences.items())
             return [Absence(start, end) for start, end in known if start <= until and (end is None or end >= since)]
 
+    def zone_databases(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._tables.zone_databases)
+
     def schedulers(self) -> list[SchedulerRecord]:
         with self._lock:
             return self._tables.schedulers()

@@ -143,6 +143,11 @@ CREATE TABLE bgsched.absences (
     until timestamptz
 );
 
+-- By which time zone databases (a digest of each) the stored fire times may have been computed.
+CREATE TABLE bgsched.zone_databases (
+    digest text PRIMARY KEY
+);
+
 -- For people and dashboards. Its columns stay what they are; the tables may change with any version.
 CREATE VIEW bgsched.process_monitor AS
 SELECT runs.id AS run_id,

@@ -139,3 +139,8 @@ CREATE TABLE bgsched_absences (
     since INTEGER PRIMARY KEY NOT NULL,
     until INTEGER
 );
+
+-- By which time zone databases (a digest of each) the stored fire times may have been computed.
+CREATE TABLE bgsched_zone_databases (
+    digest TEXT PRIMARY KEY NOT NULL
+) WITHOUT ROWID;

@@ -69,6 +69,13 @@ class Filing(Chapter):
         assert changed.status is RequestStatus.UNSCHEDULED
         assert store.reader().find_request("r") == changed
 
+    def test_a_change_of_several_replaces_those_that_it_is_for(self, store: Store) -> None:
+        store.file([make_request(id) for id in "abc"])
+        (changed,) = store.change_all(["a", "b", "d"], lambda r: r.unscheduled(T0, "no more") if r.id == "b" else None)
+        found = store.reader().requests(RequestFilter())
+        assert [request.status is RequestStatus.UNSCHEDULED for request in found] == [False, True, False]
+        assert found[1] == changed
+
     def test_a_change_that_raises_changes_nothing(self, store: Store) -> None:
         store.file([make_request()])
         before = store.reader().find_request("r")

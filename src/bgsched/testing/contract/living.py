@@ -1,5 +1,6 @@
 """The contract's chapter on schedulers that come, live, die and leave."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -63,6 +64,19 @@ class Living(Chapter):
         sign_on(store, "d", T0 + 20 * minute)  # c was last heard of when it signed on
         self.die(store, "c", T0 + 19 * minute)
         assert store.reader().absences(T0, T0 + 30 * minute) == [left, Absence(T0 + 5 * minute, T0 + 20 * minute)]
+
+    def test_by_which_zone_databases_it_was_computed_is_known(self, store: Store) -> None:
+        assert store.reader().zone_databases() == frozenset()
+        for _ in range(2):
+            store.compute_by("old")
+            store.compute_by("new")
+        assert store.reader().zone_databases() == {"old", "new"}
+        with suppress(ZeroDivisionError), store.transaction() as tx:
+            tx.forget_zone_databases()
+            raise ZeroDivisionError
+        assert store.reader().zone_databases() == {"old", "new"}
+        store.compute_by("new", alone=True)
+        assert store.reader().zone_databases() == {"new"}
 
     def test_what_a_scheduler_leaves_behind_is_abandoned(self, store: Store) -> None:
         store.file([make_request()])
