@@ -2,9 +2,12 @@
 
 import re
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 import pytest
 from scheduler._asked import T0, runs_of, statuses
 
@@ -16,11 +19,13 @@ from bgsched import (
     Later,
     Monitor,
     ParamsError,
+    PostgresStore,
     ProcessRegistry,
     RequestStatus,
     RunStatus,
     Schedule,
     Scheduler,
+    SQLiteStore,
     Store,
     UnknownRequestError,
 )
@@ -351,3 +356,41 @@ class TestAnotherStore:
         scheduler.run_pending()
         assert [request.id for request in scheduler.monitor.requests()] == ["nightly"]
         assert "the timing of process 'broken' cannot be declared: no" in caplog.text
+
+    def test_that_was_made_anew_is_declared_to(
+        self, tmp_path: Path, clock: ManualClock, remake: Callable[[Path], Store]
+    ) -> None:
+        store = remake(tmp_path)
+        scheduler = Scheduler(store, clock=clock)
+        scheduler.process("nightly", timing=Schedule(EverySeconds(10)))(lambda: None)
+        scheduler.run_pending()
+        remake(tmp_path).close()  # by somebody else
+        assert scheduler.monitor.requests() == []
+        for _ in range(3):
+            clock.advance(10)
+            scheduler.run_pending()
+        assert statuses(scheduler, "nightly") == [RunStatus.SUCCESS] * 3
+        scheduler.shutdown()
+        store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def remake(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
+    """Take away what is there, and make a store in its place."""
+    if request.param == "postgres":
+        dsn, schema = request.getfixturevalue("postgres_dsn"), request.getfixturevalue("postgres_schema")
+
+        def drop(_: Path) -> Store:
+            with psycopg.connect(dsn, autocommit=True) as admin:
+                admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+            return PostgresStore(dsn, schema=schema)
+
+        return drop
+
+    def remove(folder: Path) -> Store:
+        for path in folder.glob("app.db*"):
+            if path.is_file():
+                path.unlink()
+        return SQLiteStore(folder / "app.db")
+
+    return remove
