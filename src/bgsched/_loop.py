@@ -137,3 +137,4 @@ class Loop:
         if engine.problem is not None:
             since, engine.problem, engine.problem_since = engine.problem_since, None, None
             LOGGER.warning("the scheduler works again; it could not since %s", since)
+            self._wake.set()  # the next heartbeat tells others, and does not have to wait

@@ -391,3 +391,21 @@ def test_others_see_at_once_that_trouble_is_over(scheduler: Scheduler) -> None:
         engine.one_pass()
         seen.append(scheduler.monitor.schedulers()[0].problem)
     assert seen == ["the disk is full", None]
+
+
+def test_others_see_it_with_the_pass_that_goes_well(scheduler: Scheduler, clock: ManualClock) -> None:
+    def refuse() -> Any:
+        raise StoreUnavailableError("the disk is full")
+
+    scheduler.process("p")(lambda: None)
+    with scheduler, pytest.MonkeyPatch.context() as patch:
+        clock.wait_for_waiters()
+        patch.setattr(scheduler.store, "changes", refuse)
+        for _ in range(2):
+            clock.advance(1)
+            clock.wait_for_waiters()
+        assert "the disk is full" in (scheduler.monitor.schedulers()[0].problem or "")
+        patch.undo()
+        clock.advance(2)
+        clock.wait_for_waiters()
+        assert scheduler.monitor.schedulers()[0].problem is None
