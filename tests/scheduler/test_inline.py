@@ -1,12 +1,13 @@
 """What is seen and heard of a run that has the only thread there is, in `run_pending`."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from scheduler._asked import PATIENCE, T0, runs_of
+from scheduler._asked import PATIENCE, T0, runs_of, statuses
 
 from bgsched import (
     CurrentRun,
@@ -126,6 +127,37 @@ def test_its_time_is_over_at_a_look(scheduler: Scheduler, monitor: Monitor, cloc
     request = scheduler.run_now("p")
     scheduler.run_pending()
     assert [*seen, runs_of(scheduler, request.id)[0].status] == [RunStatus.TIMED_OUT] * 2
+
+
+def test_time_passes_while_it_sleeps(scheduler: Scheduler, clock: ManualClock) -> None:
+    """It has the thread of the test, and nobody else moves the clock."""
+    clock.advance(0.1)
+    scheduler.process("naps")(lambda: current_run().sleep(0.2))  # 0.1 + 0.2 is more than 0.3
+    scheduler.process("sleeps")(lambda: current_run().sleep(timedelta(minutes=10)))
+    scheduler.process("too-long", timeout=timedelta(minutes=1))(lambda: current_run().sleep(timedelta(minutes=10)))
+    for name in ("naps", "sleeps", "too-long"):
+        scheduler.run_now(name)
+        scheduler.run_until_idle()
+    assert [(run.status, run.duration) for run in scheduler.monitor.runs()[::-1]] == [
+        (RunStatus.SUCCESS, timedelta(seconds=0.2)),
+        (RunStatus.SUCCESS, timedelta(minutes=10)),
+        (RunStatus.TIMED_OUT, timedelta(minutes=1)),
+    ]
+
+
+def test_who_moves_the_clock_wakes_it_on_another_thread(
+    scheduler: Scheduler, monitor: Monitor, clock: ManualClock
+) -> None:
+    scheduler.process("sleeps")(lambda: current_run().sleep(2))
+    request = scheduler.run_now("sleeps")
+    thread = threading.Thread(target=scheduler.run_pending, daemon=True)
+    thread.start()
+    for _ in range(4):
+        clock.wait_for_waiters()
+        assert monitor.runs(request=request.id)[0].status is RunStatus.RUNNING
+        clock.advance(0.5)
+    thread.join(PATIENCE)
+    assert statuses(scheduler, request.id) == [RunStatus.SUCCESS]
 
 
 def test_its_progress_its_log_and_its_scheduler_show_while_it_looks(

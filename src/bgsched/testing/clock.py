@@ -44,6 +44,7 @@ class ManualClock:
         self._elapsed = timedelta(0)
         self._waiting: dict[threading.Event, timedelta] = {}
         self._changed = threading.Condition()
+        self._mover = threading.get_ident()
 
     def now(self) -> datetime:
         """Return the instant that the wall clock shows."""
@@ -58,6 +59,7 @@ class ManualClock:
         step = _span(span)
         if step < timedelta(0):
             raise ValueError(f"time passes forward, got {step}; jump() moves the wall clock back")
+        self._mover = threading.get_ident()
         with self._changed:
             self._now = _moved(self._now, step)
             self._elapsed += step
@@ -90,6 +92,16 @@ class ManualClock:
             signal.leave(woken)
             with self._changed:
                 self._waiting.pop(woken, None)
+
+    def wait_or_pass(self, signal: Signal, timeout: float) -> None:
+        """Wait, but let the time pass by itself on the thread that made the clock or moved it last: who else would?
+
+        So does a run that sleeps and has the thread of `run_pending()` or `run_until_idle()`.
+        """
+        if threading.get_ident() != self._mover:
+            self.wait(signal, timeout)
+        elif not signal.is_set():
+            self.advance(max(timeout, 0.0))
 
     def wait_for_waiters(self, count: int = 1, timeout: float = 10.0, *, within: float = math.inf) -> None:
         """Return once *count* threads wait on this clock, for *within* of its seconds at most; real time, for tests.
