@@ -131,10 +131,11 @@ class Claims:
         """Return how many runs so many workers come for within `AHEAD`."""
         return max(0, min(int(workers * _AHEAD / max(self._mean_run, 1e-6)), _MOST_AHEAD))
 
-    def waiting(self) -> list[LiveRun]:
-        """Return the runs that wait behind busy workers."""
+    def waiting(self, workers: int | None = None) -> list[LiveRun]:
+        """Return the runs that wait behind busy workers, of which there may be fewer than the scheduler's own."""
         here = self._under_way.by_lane[_THREADS]
-        return [live for live in here.values() if live.began is None] if len(here) > self._workers else []
+        most = self._workers if workers is None else workers
+        return [live for live in here.values() if live.began is None] if len(here) > most else []
 
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""

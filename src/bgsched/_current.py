@@ -198,19 +198,20 @@ class LiveRun:
 
     def wait(self, seconds: float) -> None:
         """Wait for so long, or until it is asked to stop."""
-        until = self.clock.monotonic() + seconds
         while seconds >= _SHORTEST_WAIT and not self.asked:
+            began = self.clock.monotonic()
             self.attend()
-            self._rest(seconds)
-            seconds = until - self.clock.monotonic()
+            waited = self._rest(seconds)
+            seconds -= max(waited, self.clock.monotonic() - began)  # a host's tests may have frozen that clock
 
-    def _rest(self, seconds: float) -> None:
+    def _rest(self, seconds: float) -> float:
         """Wait, until the next look at the scheduler at most; a clock of tests may know that nobody else moves it."""
         if self.attendant is None:
             self.clock.wait(self.stop, seconds)
-        else:
-            wait = getattr(self.clock, "wait_or_pass", self.clock.wait)
-            wait(self.stop, min(seconds, ATTEND_EVERY))
+            return seconds
+        step = min(seconds, ATTEND_EVERY)
+        getattr(self.clock, "wait_or_pass", self.clock.wait)(self.stop, step)
+        return step
 
     def forget_after_fork(self) -> None:
         """Let a child, which has this run from its parent, not wait for a thread that it does not have."""

@@ -131,7 +131,11 @@ class Engine:
         left = self._store.sign_off(self.owner, self._clock.now())
         self._has_left = True
         self._hooks.ended(left)
-        return [*(live.run for live in self._stopping.values() if _was_cut_short(live.run)), *left]
+        told = {run.id for run in left}  # one that heard of it meanwhile has ended here as well
+        return [
+            *(live.run for id, live in self._stopping.items() if id not in told and _was_cut_short(live.run)),
+            *left,
+        ]
 
     def show_life(self) -> None:
         """Show a heartbeat and hear of kills if it is time for that, between two runs on the thread of the passes."""
@@ -324,7 +328,7 @@ class Engine:
 
         It is left where it waits; whoever comes for it finds it closed.
         """
-        for live in self._claims.waiting():
+        for live in self._claims.waiting(None if self._threaded else 1):
             if live.asked:
                 call_off(live)
             elif self.paused:

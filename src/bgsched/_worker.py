@@ -21,6 +21,7 @@ from bgsched._outcome import Outcome, failed, in_time, never_began, returned, ti
 from bgsched._prints import captured_prints
 from bgsched._runlog import LOGGER, capturing
 from bgsched.errors import RunKilled
+from bgsched.run import RunStatus
 
 __all__ = [
     "Workers",
@@ -118,7 +119,13 @@ def set_off(live: LiveRun, hooks: Hooks) -> bool:
         return False
     if not live.begin():
         return False
-    live.attend()
+    try:
+        live.attend()
+    except KeyboardInterrupt:  # its process was not called: it waits for the next call, whatever its policies are
+        live.close(
+            lambda run, now, _: run.again(RunStatus.ABANDONED, now, now, reason="interrupted before it was called")
+        )
+        raise
     if hooks.listening:
         hooks.emit(RunStarted(live.run.masked()))
     return True

@@ -468,6 +468,8 @@ class Scheduler:
         if loop is not None:
             loop.tell(deadline)
         if self.store.is_at_work():
+            if loop is None and self._engine is not None:  # run_pending goes on below this
+                self._engine.stop_all(StopCause.SHUTDOWN)
             return False
         engine = self._engine
         if self._lifecycle.acquire(timeout=min(left_until(deadline), _LONGEST) + _TURN):
@@ -651,19 +653,26 @@ class Scheduler:
         return engine
 
     def _declare_anew(self) -> None:
-        """Declare all timings to a store that may not know them any more; what cannot be declared holds up no other."""
+        """Declare all timings to a store that may not know them any more; what cannot be declared holds up no other.
+
+        What is there stays: this scheduler may have slept through the start of another one with newer code.
+        """
         for process in self.processes:
             try:
-                self._declare(process)
+                self._declare(process, only_missing=True)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001  of the code, and known since the start
                 LOGGER.error("the timing of process %r cannot be declared: %s", process.name, error, exc_info=error)
 
-    def _declare(self, process: Process[Any, Any]) -> None:
+    def _declare(self, process: Process[Any, Any], *, only_missing: bool = False) -> None:
         """Make what the code declares true."""
         now = self._clock.now()
-        self._replace(process.name, lambda request: self._desk.declared(process, request, now))
+
+        def declared(request: Request | None) -> Request | None:
+            return None if only_missing and request is not None else self._desk.declared(process, request, now)
+
+        self._replace(process.name, declared)
 
     def _look_for_leaders(self, process: Process[Any, Any]) -> None:
         for leader in process.policies.after:

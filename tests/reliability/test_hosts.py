@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -577,6 +577,31 @@ class TestExits:
         assert statuses.count(RunStatus.ABANDONED) == len(report.left) == 1
         scheduler.run_until_idle()
         assert [run.status for run in scheduler.monitor.runs()].count(RunStatus.SUCCESS) == 3
+
+    def test_who_stops_while_its_scheduler_signs_off_is_left_once(self, path: Path) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            release.wait(PATIENCE)
+
+        store = SQLiteStore(path)
+        scheduler = Scheduler(store, processes=registry_of(p=work)).start()
+        scheduler.run_now("p")
+        assert started.wait(PATIENCE)
+        engine, sign_off = scheduler._engine, store.sign_off
+        assert engine is not None
+
+        def hearing(owner: str, now: datetime) -> list[Run]:
+            left = sign_off(owner, now)
+            for live in engine.live:
+                live.close(lambda run, now, _: run.abandoned(now, "its scheduler was shut down", crashed=False))
+            return left
+
+        store.sign_off = hearing  # type: ignore[method-assign]
+        report = scheduler.shutdown(timeout=0)
+        release.set()
+        assert len(report.left) == 1
 
     def test_a_sign_off_that_fails_leaves_the_runs_to_others(self, path: Path) -> None:
         started, release = threading.Event(), threading.Event()

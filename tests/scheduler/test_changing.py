@@ -333,6 +333,20 @@ class TestAnotherStore:
         scheduler.run_pending()
         assert scheduler.monitor.request("nightly").status is RequestStatus.UNSCHEDULED
 
+    def test_old_code_that_slept_through_a_deployment_changes_nothing(self, store: Store, clock: ManualClock) -> None:
+        old, new = Scheduler(store, clock=clock), Scheduler(store, clock=clock)
+        for scheduler, seconds in ((old, 10), (new, 20)):
+            scheduler.process("nightly", timing=Schedule(EverySeconds(seconds)))(lambda: None)
+            scheduler.run_pending()
+        with store.transaction() as tx:
+            assert old._engine is not None
+            tx.delete_scheduler(old._engine.owner)
+        clock.advance(10)
+        old.run_pending()
+        assert "20 seconds" in old.monitor.request("nightly").timing.describe()
+        for scheduler in (old, new):
+            scheduler.shutdown()
+
     def test_what_cannot_be_declared_holds_up_nothing(
         self,
         scheduler: Scheduler,

@@ -21,6 +21,7 @@ from bgsched import (
     current_run,
 )
 from bgsched._engine import Engine
+from bgsched.clock import SystemClock
 from bgsched.testing import ManualClock
 
 LOOKS: dict[str, Callable[[CurrentRun], object]] = {
@@ -288,3 +289,77 @@ class TestWhenItLooks:
         scheduler.run_pending()
         (first,), (second,) = scheduler.monitor.runs(process="outer"), scheduler.monitor.runs(process="inner")
         assert attended == [first.id, second.id, first.id]
+
+
+class Frozen(SystemClock):
+    """As where a host's tests freeze time: it stands still, and waiting takes its time all the same."""
+
+    def monotonic(self) -> float:
+        return 7.0
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_run_sleeps_no_longer_where_the_clock_stands_still(threaded: bool) -> None:  # noqa: FBT001  of the test
+    scheduler, woke = Scheduler(clock=Frozen()), threading.Event()
+
+    @scheduler.process("p")
+    def p() -> None:
+        current_run().sleep(0.001)
+        woke.set()
+
+    scheduler.run_now("p")
+    if threaded:
+        scheduler.start()
+        assert woke.wait(PATIENCE)
+    else:
+        thread = threading.Thread(target=scheduler.run_pending, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert woke.is_set()
+    scheduler.shutdown(timeout=PATIENCE)
+
+
+@pytest.mark.usefixtures("takes_several")
+def test_ctrl_c_as_a_run_begins_costs_no_run(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+
+    @scheduler.process("p")
+    def p(n: int) -> None:
+        called.append(n)
+
+    scheduler.schedule_many([("p", Immediate(), {"n": n}) for n in range(3)])
+    attend, count = Engine.attend, iter(range(9))
+
+    def interrupted(engine: Engine, live: Any) -> None:
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        attend(engine, live)
+
+    monkeypatch.setattr(Engine, "attend", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run_pending()
+    scheduler.run_until_idle()
+    assert sorted(called) == [0, 1, 2]
+    assert {run.status for run in scheduler.monitor.runs("p")} == {RunStatus.SUCCESS}
+
+
+@pytest.mark.usefixtures("takes_several")
+def test_what_waits_behind_a_long_run_is_put_back(scheduler: Scheduler, store: Store, clock: ManualClock) -> None:
+    ran: list[str] = []
+    other = Scheduler(store, clock=clock)
+
+    def work(n: int) -> None:
+        if n == 0:
+            for _ in range(3):
+                clock.advance(1)
+                current_run().raise_if_killed()
+            other.run_until_idle()
+        ran.append(f"{n} {current_run().attempt}")
+
+    for one in (scheduler, other):
+        one.process("p")(work)
+    for n in range(3):
+        scheduler.schedule("p", Immediate(), {"n": n}, id=f"r{n}")
+    scheduler.run_until_idle()
+    other.shutdown()
+    assert ran == ["1 2", "2 2", "0 1"]  # by the other, while the first one was at it

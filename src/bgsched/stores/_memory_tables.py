@@ -248,7 +248,9 @@ class Tables:
             if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
                 continue
             is_asked = run.kill_asked_at is None and stored.kill_asked_at is not None
-            self._write_run(run.id, own(evolve(run, kill_asked_at=stored.kill_asked_at) if is_asked else run))
+            run = own(evolve(run, kill_asked_at=stored.kill_asked_at) if is_asked else run)  # noqa: PLW2901
+            is_moved = run.recorded_at != stored.recorded_at  # it was brought back
+            self._write_run(run.id, evolve(run, recorded_at=stored.recorded_at) if is_moved else run)
             accepted.add(run.id)
         return accepted
 

@@ -182,6 +182,14 @@ class Asking(Chapter):
             (later,) = tx.insert_runs([replace(right, fire_time=T0 + hour, recorded_at=T0 + 4 * SECOND)])
         assert later.recorded_at == T0 + 4 * SECOND
 
+    def test_a_run_that_was_brought_back_stays_there_when_it_ends(self, store: Store) -> None:
+        store.file([make_request()])
+        run = claim(store, T0 + timedelta(hours=1))[0]
+        with store.transaction() as tx:
+            assert tx.bring_back(T0, 1) == 1
+        assert store.record("a", T0, Report([succeeded(run, T0)])) == []
+        assert [run.recorded_at for run in store.reader().runs(RunFilter())] == [T0]
+
 
 def _at(run: Run, seconds: int) -> Run:
     at = T0 + seconds * SECOND
