@@ -36,6 +36,7 @@ def everything(store: Store) -> tuple[Any, ...]:
         ],  # by a lock, or a server's clock
         reader.next_due(["p"]),
         reader.first_waiting(),
+        reader.active_processes(),
         reader.summary(None, None),
         reader.upcoming(1000) and sorted(reader.upcoming(1000), key=lambda r: r.id),
     )

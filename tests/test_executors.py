@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -110,6 +110,27 @@ def executor(kind: str, stack: ExitStack) -> Any:
         stack.callback(kill_workers, pool)
         return RemoteExecutor(pool)
     return None
+
+
+@contextmanager
+def busy_threads() -> Iterator[tuple[ThreadPoolExecutor, threading.Semaphore]]:
+    """Yield threads of the host's that have something else to do, and what is released with each run that comes."""
+    came, let_go = threading.Semaphore(0), threading.Event()
+
+    class Busy(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().submit(*args, **kwargs)
+            finally:
+                came.release()
+
+    with Busy(1) as threads:
+        threads.submit(let_go.wait, PATIENCE)
+        came.acquire()
+        try:
+            yield threads, came
+        finally:
+            let_go.set()
 
 
 def kill_workers(pool: Any) -> None:
@@ -793,6 +814,32 @@ class TestElsewhere:
                     assert run.status is S.ERROR
                     assert run.error is not None
                     assert run.error.type == "BrokenThreadPool"
+
+    @pytest.mark.parametrize("where", ["host threads", "elsewhere"])
+    @pytest.mark.parametrize("inline", [False, True], ids=["started", "run_pending"])
+    def test_what_waits_for_a_busy_executor_is_killed_and_put_back(self, where: str, *, inline: bool) -> None:
+        """The host does something else there, for as long as it likes."""
+        with busy_threads() as (threads, came):
+            store = MemoryStore()
+            bench = Bench(store, threads if where == "host threads" else RemoteExecutor(threads))
+            first, second = (bench.file(work.plus, one=number) for number in (1, 2))
+            host = threading.Thread(target=bench.scheduler.run_pending)
+            if inline:
+                host.start()
+            else:
+                bench.scheduler.start()
+            assert came.acquire(timeout=PATIENCE)
+            (run,) = bench.scheduler.monitor.runs(request=first)
+            bench.scheduler.kill(run.id)
+            assert bench.end_of(first).status is S.KILLED
+            assert came.acquire(timeout=PATIENCE)
+            bench.scheduler.pause()
+            with (other := Bench(store, None)).scheduler:
+                assert other.end_of(second).result == 3
+            if inline:
+                host.join(PATIENCE)
+                assert not host.is_alive()
+            assert bench.scheduler.shutdown().clean
 
     @pytest.mark.parametrize("how", ["it fails", "nobody calls", "it is not taken"])
     def test_what_fails_on_the_way_ends_the_run(self, how: str) -> None:

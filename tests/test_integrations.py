@@ -1,5 +1,6 @@
 """Each integration against the real client library, with a receiver on loopback where it sends something."""
 
+import dataclasses
 import gzip
 import http.client
 import json
@@ -223,6 +224,16 @@ class TestPrometheus:
         due = {key[1]: value for key, value in self.scrape(Monitor(store)).items() if "next_fire" in key[0]}
         assert due.keys() == {"orphan"}
         assert due["orphan"] < datetime.now(UTC).timestamp() - 60
+
+    def test_however_much_waits_after_it(self) -> None:
+        now = datetime.now(UTC)
+        orphan = Run(request_id="orphan", process="orphan", fire_time=now, recorded_at=now, due_at=now)
+        younger = [dataclasses.replace(orphan, request_id=f"{n}", process="known") for n in range(1_000)]
+        store = MemoryStore()
+        with store.transaction() as tx:
+            tx.insert_runs([orphan, *younger])
+        assert Monitor(store).active_processes() == {"orphan", "known"}
+        assert any("next_fire" in key[0] and key[1] == "orphan" for key in self.scrape(Monitor(store)))
 
     def test_a_second_scrape_counts_on(self, scheduler: Scheduler) -> None:
         registry = prometheus_client.CollectorRegistry()

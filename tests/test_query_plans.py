@@ -79,6 +79,7 @@ QUESTIONS: dict[str, Ask] = {
     "upcoming": lambda m: m.upcoming(),
     "next due": lambda m: m.next_due("p1"),
     "first that waits": lambda m: m._reader.first_waiting(),
+    "active processes": lambda m: m._reader.active_processes(),
     "holder of a key": lambda m: m._reader.holder("held"),
     "why": lambda m: m.why("r1"),
     "health": lambda m: m.health(),

@@ -137,6 +137,11 @@ class Claims:
         most = self._workers if workers is None else workers
         return [live for live in here.values() if live.began is None] if len(here) > most else []
 
+    def waiting_elsewhere(self) -> list[LiveRun]:
+        """Return the runs of other lanes that have not begun, such as behind what else a host's executor has to do."""
+        elsewhere = (runs for lane, runs in self._under_way.by_lane.items() if lane is not _THREADS)
+        return [live for runs in elsewhere for live in runs.values() if live.began is None]
+
     def open_lanes(self, limit: int | None = None, *, ahead: bool = True) -> list[OpenLane]:
         """Return the lanes that have room. *limit*: how much each has, whatever is under way; *ahead*: see above."""
         found = []

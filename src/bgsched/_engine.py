@@ -326,14 +326,16 @@ class Engine:
     def _relieve(self, elapsed: float) -> None:
         """Let nothing wait behind busy workers that was killed, that is not to begin, or that others may be free for.
 
-        It is left where it waits; whoever comes for it finds it closed.
+        It is left where it waits; whoever comes for it finds it closed. So what waits for an executor of the host's
+        goes to no others: that queue would grow with each time that it came back here.
         """
-        for live in self._claims.waiting(None if self._threaded else 1):
+        waiting = self._claims.waiting(None if self._threaded else 1)
+        for live in (*waiting, *self._claims.waiting_elsewhere()):
             if live.asked:
                 call_off(live)
             elif self.paused:
                 live.put_back(_PAUSED)
-            elif elapsed - live.since > _PATIENCE:
+            elif elapsed - live.since > _PATIENCE and self._crew.is_here(live.process):
                 live.put_back("no worker came for it")
             if live.closed:  # unless it has begun meanwhile
                 self.ended(live)

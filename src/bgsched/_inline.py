@@ -90,7 +90,7 @@ class Inline:
             else:
                 self._crew.submit(live)
                 attend()
-                while not self._is_home(live):
+                while not (self._is_home(live) or (live.closed and live.began is None)):  # that never will
                     attend()
         finally:
             self._within = live.attendant = None

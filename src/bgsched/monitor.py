@@ -241,6 +241,10 @@ class Monitor:
         """Return when something of *process* is due next, which may be past; ``None`` when nothing is."""
         return self._reader.next_due([_storable(process)])
 
+    def active_processes(self) -> frozenset[str]:
+        """Return the processes of the runs that wait or go on, those that no scheduler has among them."""
+        return self._reader.active_processes()
+
     def why(self, id: str) -> str:
         """Return why a request does not run just now, and what became of its last fire times, in words.
 

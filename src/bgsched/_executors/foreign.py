@@ -99,12 +99,13 @@ class Foreign:
             self._switchboard.close()
         with self._lock:
             given = list(self._given.values())
-            through = [future for token, future in self._futures.items() if token not in self._talking]
             for connection in self._talking.values():
                 _hang_up(connection)
         for one in given:
             one.take_back()
-        wait(through, _PATIENCE)
+        with self._lock:
+            through = [future for token, future in self._futures.items() if token not in self._talking]
+        wait([future for future in through if not future.cancelled()], _PATIENCE)
 
     def _connected(self) -> "_Switchboard":
         """Return the switchboard; where none can be made, that is an error of the run that needs it, no other."""

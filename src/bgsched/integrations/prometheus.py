@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 __all__ = ["ProcessCollector"]
 
 _SETTLED = timedelta(hours=2)  # no scheduler whose clock is anything like right counts into an hour so long ago
-_LOOKED_AT = 200  # of what waits: what nobody has comes to the head of it, as the rest goes on
+_LOOKED_AT = 200  # of what is due: what nobody has comes to the head of it, as the rest goes on
 _QUANTILES = (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"))
 
 
@@ -78,8 +78,7 @@ class ProcessCollector(Collector):
     def _awaited(self, now: datetime) -> set[str]:
         """Return the processes of what is due or waits: it may be that nobody has them, and nothing of them ended."""
         due = [request for request in self._monitor.upcoming(_LOOKED_AT) if request.due_at and request.due_at <= now]
-        waiting = self._monitor.runs(status=RunStatus.WAITING, limit=_LOOKED_AT)
-        return {request.process for request in due} | {run.process for run in waiting}
+        return {request.process for request in due} | self._monitor.active_processes()
 
     def _totals(self, now: datetime) -> dict[tuple[str, RunStatus], int]:
         """Return the totals of all time, asking only for the hours that may have changed since the last scrape."""

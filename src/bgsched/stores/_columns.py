@@ -157,6 +157,15 @@ def _word(columns: tuple[str, ...]) -> str:
     return f"id <> -{1 + _BEGINNINGS.index(columns)}"
 
 
+def active_processes(runs: str) -> str:
+    """Return the question for the processes of active runs: their index is looked into once for each."""
+    least = f"SELECT min(process) FROM {runs} WHERE {active_by('process')}"  # noqa: S608  our own
+    return (
+        f"WITH RECURSIVE found(process) AS ({least} UNION ALL SELECT ({least} AND process > found.process) "  # noqa: S608
+        "FROM found WHERE found.process IS NOT NULL) SELECT process FROM found WHERE process IS NOT NULL"
+    )
+
+
 def has_newer(runs: str) -> str:
     """Return the condition that the request of a ``run`` has a newer one in the table *runs*, by a few looks at most.
 

@@ -225,6 +225,9 @@ class Tables:
     def first_waiting(self) -> Run | None:
         return min(self._unblocked(), key=_turn, default=None)
 
+    def active_processes(self) -> frozenset[str]:
+        return frozenset(self.all_runs[id].process for ids in self._by_owner.values() for id in ids)
+
     def _unblocked(self) -> Iterator[Run]:
         waiting = self._by_owner.get(None, ())
         blocked = self._held_keys() if waiting else ()

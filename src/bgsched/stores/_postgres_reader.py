@@ -222,6 +222,9 @@ class PostgresReader:
         )
         return next((_rows.run_from_row(row) for row in rows), None)
 
+    def active_processes(self) -> frozenset[str]:
+        return frozenset(name for (name,) in self._ask(_columns.active_processes(f"{self._schema}.runs")))
+
     def holder(self, overlap_key: str) -> Run | None:
         rows = self._ask(
             f"SELECT {RUN} FROM {self._schema}.runs WHERE overlap_key = %s AND {ACTIVE} AND owner IS NOT NULL LIMIT 1",

@@ -338,6 +338,10 @@ class StoreReader(Protocol):
         """
         ...
 
+    def active_processes(self) -> frozenset[str]:
+        """Return the processes of the runs that wait or go on, those that nobody has registered among them."""
+        ...
+
     def holder(self, overlap_key: str) -> Run | None:
         """Return the run that the others of an overlap key wait for: one that goes on and that somebody owns."""
         ...

@@ -326,6 +326,10 @@ class SQLiteReader:
             first = next((id for id, key in waiting if key is None or is_free(key)), None)
             return None if first is None else next(iter(select_runs(connection, "id = ?", (first,))), None)
 
+    def active_processes(self) -> frozenset[str]:
+        with self._reading() as connection:
+            return frozenset(name for (name,) in connection.execute(_columns.active_processes("bgsched_runs")))
+
     def holder(self, overlap_key: str) -> Run | None:
         with self._reading() as connection:
             return _holder(connection, overlap_key)

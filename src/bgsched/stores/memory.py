@@ -247,6 +247,10 @@ class _Reader:
             first = self._tables.first_waiting()
             return None if first is None else own(first)
 
+    def active_processes(self) -> frozenset[str]:
+        with self._lock:
+            return self._tables.active_processes()
+
     def holder(self, overlap_key: str) -> Run | None:
         with self._lock:
             return next((run for run in self._tables.active_runs([overlap_key]) if run.owner is not None), None)

@@ -161,6 +161,18 @@ class Asking(Chapter):
         assert reader.first_waiting() == early
         assert reader.holder("l") is None
 
+    def test_the_processes_of_active_runs_are_known(self, store: Store) -> None:
+        store.file([make_request(name) for name in "ab"])
+        reader = store.reader()
+        assert reader.active_processes() == frozenset()
+        waits = Run(request_id="a", process="p", fire_time=T0, recorded_at=T0, due_at=T0)
+        runs = replace(waits, status=RunStatus.RUNNING, due_at=None, owner="x", attempt=1, claimed_at=T0, started_at=T0)
+        ended = replace(runs, status=RunStatus.SUCCESS, finished_at=T0, duration=timedelta(0))
+        given = [(waits, "é"), (waits, "Q"), (waits, "Q"), (runs, "r"), (runs, "é"), (ended, "s")]
+        with store.transaction() as tx:
+            tx.insert_runs([_at(replace(run, process=name), n) for n, (run, name) in enumerate(given)])
+        assert reader.active_processes() == {"Q", "é", "r"}
+
     def test_records_grow_even_when_a_clock_is_set_back(self, store: Store) -> None:
         store.file([make_request("a"), make_request("b")])
         first = claim(store, T0 + SECOND, limit=1)[0]
