@@ -69,7 +69,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_executors.crew", "_executors"),
     ("_claims", "_reports"),
     ("_engine",),  # what a scheduler does with its store, pass by pass
-    ("_loop", "_inline", "_forgotten"),
+    ("_loop", "_inline", "_forgotten", "_changes", "_arguments"),
+    ("_life",),  # from start to shutdown
     ("scheduler",),
     ("testing",),
     ("integrations",),

@@ -60,6 +60,7 @@ class Bench:
     """A scheduler that runs, and the ends of its runs."""
 
     def __init__(self, store: Store, executor: Any, registry: ProcessRegistry = work.registry, **options: Any) -> None:
+        self.executor = executor
         self.scheduler = Scheduler(store, processes=registry, executor=executor, **options)
         self._ended: dict[str, Run] = {}
         self._changed = threading.Condition()
@@ -67,7 +68,7 @@ class Bench:
 
     def goes_on(self, request: str) -> bool:
         """Whether its run goes on here; the store hears of its beginning a little later."""
-        return any(live.run.request_id == request for live in self.scheduler._live_runs() if live.run.started_at)
+        return any(live.run.request_id == request for live in self.scheduler._life.live_runs if live.run.started_at)
 
     def _hear(self, event: RunFinished) -> None:
         with self._changed:
@@ -216,8 +217,8 @@ class TestEverywhere:
     def test_what_stops_for_its_scheduler_alone_was_not_killed(self, bench: Bench, tmp_path: Path) -> None:
         request = bench.file(work.step_until_killed, mark=tmp_path / "mark")
         written(tmp_path / "mark")
-        assert bench.scheduler._engine is not None
-        bench.scheduler._engine.stop_all(StopCause.SHUTDOWN)
+        assert bench.scheduler._life.engine is not None
+        bench.scheduler._life.engine.stop_all(StopCause.SHUTDOWN)
         run = bench.end_of(request)
         assert (run.status, run.reason) == (S.ABANDONED, "its scheduler was shut down while it ran")
 
@@ -237,7 +238,7 @@ class TestEverywhere:
 
     def test_an_async_process_runs_and_can_be_killed(self, bench: Bench, kind: str, tmp_path: Path) -> None:
         name = f"sleep in {kind}"
-        bench.scheduler.process(name, executor=bench.scheduler._executor)(work.sleep_async)
+        bench.scheduler.process(name, executor=bench.executor)(work.sleep_async)
         assert bench.run(name).result == "slept"
         request = bench.file(name, mark=str(tmp_path / "mark"))
         written(tmp_path / "mark")
@@ -249,7 +250,7 @@ class TestEverywhere:
         self, bench: Bench, kind: str, tmp_path: Path
     ) -> None:
         name = f"fail in {kind}"
-        bench.scheduler.process(name, executor=bench.scheduler._executor)(work.sleep_and_fail)
+        bench.scheduler.process(name, executor=bench.executor)(work.sleep_and_fail)
         request = bench.file(name, mark=str(tmp_path / "mark"))
         written(tmp_path / "mark")
         bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
@@ -305,8 +306,8 @@ class TestProcessPool:
     def test_one_that_its_scheduler_alone_cuts_off_was_not_killed(self, pool: Bench, tmp_path: Path) -> None:
         request = pool.file(work.hang, mark=tmp_path / "mark")
         written(tmp_path / "mark")
-        assert pool.scheduler._engine is not None
-        pool.scheduler._engine.stop_all(StopCause.REAPED)
+        assert pool.scheduler._life.engine is not None
+        pool.scheduler._life.engine.stop_all(StopCause.REAPED)
         assert pool.end_of(request).status is S.ABANDONED
 
     def test_a_kill_is_hard_and_spares_the_others(self, pool: Bench, tmp_path: Path) -> None:
@@ -765,7 +766,7 @@ class TestElsewhere:
         with bench.scheduler:
             request = bench.file(work.hang, mark=tmp_path / "mark")
             written(tmp_path / "mark")
-            (live,) = bench.scheduler._live_runs()
+            (live,) = bench.scheduler._life.live_runs
             live.overdue = True
             bench.scheduler.kill(live.run.id)
             run = bench.end_of(request)
@@ -882,9 +883,9 @@ class TestElsewhere:
         pool = ProcessPoolExecutor(1)
         scheduler = Scheduler(executor=pool)
         places: list[tuple[Any, Any]] = [(work.bare, None), (work.bare, pool), (work.sleep_async, pool)]
-        lanes = [scheduler._crew.lane(Process(function, name="p", executor=given)) for function, given in places]
+        lanes = [scheduler._life.crew.lane(Process(function, name="p", executor=given)) for function, given in places]
         assert len(set(lanes)) == 1
-        assert scheduler._crew.lane(Process(work.sleep_async, name="p")) is Pool.ASYNC
+        assert scheduler._life.crew.lane(Process(work.sleep_async, name="p")) is Pool.ASYNC
 
     def test_a_kill_before_it_began_takes_it_back(self) -> None:
         given: list[Future[Any]] = []

@@ -419,7 +419,7 @@ def _outlive(scheduler: Scheduler, clock: ManualClock) -> None:
 
 def _claim_only(scheduler: Scheduler) -> None:
     """Let a scheduler claim a group and its first member, and die before the member is called."""
-    scheduler._inline._execute_all = lambda engine: None  # type: ignore[method-assign]
+    scheduler._life.inline._execute_all = lambda engine: None  # type: ignore[method-assign]
     scheduler.run_pending()
     scheduler.run_pending()
     scheduler.run_pending()

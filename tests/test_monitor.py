@@ -199,7 +199,7 @@ class TestLogs:
 
         def talk() -> None:
             current_run().log.info("first")
-            engine = scheduler._engine
+            engine = scheduler._life.engine
             assert engine is not None
             engine.report(finally_=True)
             (run,) = scheduler.monitor.running()

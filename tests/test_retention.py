@@ -196,8 +196,8 @@ def test_a_scheduler_with_nothing_else_to_do_goes_on_purging_at_once() -> None:
     clock.advance(timedelta(minutes=1))
     scheduler.run_pending()
     assert store.bites == [50]
-    assert scheduler._engine is not None
-    assert scheduler._engine.longest_wait() == pytest.approx(0.05)
+    assert scheduler._life.engine is not None
+    assert scheduler._life.engine.longest_wait() == pytest.approx(0.05)
     scheduler.shutdown()
 
 

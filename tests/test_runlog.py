@@ -279,6 +279,13 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, what: str, by: Callable[[], obj
 class TestWhatInterrupts:
     """A finalizer or a signal handler comes in the midst of our work, on the same thread, and says something."""
 
+    @pytest.fixture(autouse=True)
+    def _no_other_collection(self) -> Iterator[None]:
+        """Let the garbage collector come when a test says so, and not a moment before."""
+        gc.disable()
+        yield
+        gc.enable()
+
     @pytest.mark.parametrize("level", ["write", "record"])
     def test_while_a_line_is_written(self, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
         log = make()
@@ -626,7 +633,7 @@ def test_lines_are_in_the_store_within_a_second() -> None:
 
     @scheduler.process
     def work() -> None:
-        engine = scheduler._engine
+        engine = scheduler._life.engine
         assert engine is not None
         engine.report()
         current_run().log.info("hello")
@@ -658,7 +665,7 @@ def test_a_store_that_is_away_holds_up_no_process_and_fills_no_memory(monkeypatc
 
     @scheduler.process
     def flood() -> None:
-        engine = scheduler._engine
+        engine = scheduler._life.engine
         assert engine is not None
         with monkeypatch.context() as patch:
             patch.setattr(scheduler.store, "record", away)

@@ -168,9 +168,9 @@ class Hooks:
             if self._thread is not None and not self._changed.wait_for(self._is_silent, timeout):
                 LOGGER.warning("listeners took too long: %s events are not told yet", len(self._waiting))
 
-    def settle_within(self, left: float | None) -> None:
-        """Do as `settle` does at the end of a scheduler that has *left* seconds for it; ``None`` is no limit."""
-        self.settle(_LAST_WORDS if left is None else min(_LAST_WORDS, max(_FEWEST_WORDS, left)))
+    def settle_within(self, left: float) -> None:
+        """Do as `settle` does at the end of a scheduler that has *left* seconds for it."""
+        self.settle(min(_LAST_WORDS, max(_FEWEST_WORDS, left)))
 
     def _is_silent(self) -> bool:
         return not (self._waiting or self._telling)

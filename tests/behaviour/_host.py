@@ -197,7 +197,7 @@ class Host:
 
     def die(self, scheduler: Scheduler) -> None:
         """Let others take a scheduler that is busy with a run for dead: its lease has run out, its locks are let go."""
-        (record,) = (one for one in self.monitor.schedulers() if one.owner == scheduler._engine.owner)  # type: ignore[union-attr]  # it has one
+        (record,) = (one for one in self.monitor.schedulers() if one.owner == scheduler._life.engine.owner)  # type: ignore[union-attr]  # it has one
         with scheduler.store.transaction() as tx:
             tx.put_scheduler(replace(record, lease_until=record.heartbeat_at - timedelta(seconds=1)))
         scheduler.store.let_go(record.owner)

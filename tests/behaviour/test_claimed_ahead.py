@@ -29,7 +29,7 @@ def runs(host: Host, *, in_status: RunStatus | None = None) -> list[Run]:
 
 
 def owner(scheduler: Scheduler) -> str:
-    engine = scheduler._engine
+    engine = scheduler._life.engine
     assert engine is not None
     return engine.owner
 

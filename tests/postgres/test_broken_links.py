@@ -50,7 +50,7 @@ class TestBrokenLinks:
         with load.scheduler as scheduler:
             assert load.some.wait(PATIENCE)
             proxy.drop()
-            wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
+            wait_until(lambda: bool(scheduler._life.problems()))
             assert not scheduler.monitor.health().ok
             tries = proxy.accepted
             threading.Event().wait(1.0)  # what is shown is that little happens in this time
@@ -64,8 +64,8 @@ class TestBrokenLinks:
         with load.scheduler as scheduler:
             assert load.some.wait(PATIENCE)
             proxy.hang()
-            wait_until(lambda: scheduler._engine is not None and scheduler._engine.problem is not None)
-            assert re.search("no answer within|timeout expired", str(scheduler._engine and scheduler._engine.problem))
+            wait_until(lambda: bool(scheduler._life.problems()))
+            assert re.search("no answer within|timeout expired", str(scheduler._life.problems()))
             proxy.heal()
             load.assert_each_ran_once(make_store())
 
@@ -112,7 +112,7 @@ class TestBrokenLinks:
                     assert load.some.wait(PATIENCE)
                     pg_ctl(server, "stop", "-m", "immediate")
                     both_say = re.compile("(?=.*No such file or directory).*session is read-only")
-                    wait_until(lambda: bool(both_say.search(str(scheduler._engine and scheduler._engine.problem))))
+                    wait_until(lambda: bool(both_say.search(str(scheduler._life.problems()))))
                     assert not scheduler.monitor.health().ok
                     promote()
                     with closing(PostgresStore(both)) as another:

@@ -116,7 +116,7 @@ class TestWaking:
             store = scheduler.store
             assert isinstance(store, PostgresStore)
             wait_until(lambda: store.look_every > 1)  # it listens
-            wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
+            wait_until(lambda: scheduler._life.engine is not None and scheduler._life.engine.next_due() is None)
             there.file([make_request(process="work", now=scheduler._clock.now())])
             assert began.wait(PATIENCE)
 
@@ -128,7 +128,7 @@ class TestWaking:
         began = threading.Event()
         with Scheduler(make_store()) as scheduler:
             scheduler.process("work")(lambda: began.set())  # noqa: PLW0108  a process needs a function
-            wait_until(lambda: scheduler._engine is not None and scheduler._engine.next_due() is None)
+            wait_until(lambda: scheduler._life.engine is not None and scheduler._life.engine.next_due() is None)
             there.file([make_request(process="work", now=scheduler._clock.now())])
             assert began.wait(PATIENCE)
 

@@ -25,8 +25,8 @@ def main(database: str, starts: str) -> None:
     policies = Policies(overlap=Overlap.ALLOW, on_abandon=OnAbandon.RERUN, max_reruns=50)
     registry.process("rerun")(work).policies = policies
     scheduler = Scheduler(SQLiteStore(database, timeout=60), processes=registry, workers=4).start()
-    assert scheduler._engine is not None
-    print("ready", scheduler._engine.owner, flush=True)  # noqa: T201  the test waits for it
+    assert scheduler._life.engine is not None
+    print("ready", scheduler._life.engine.owner, flush=True)  # noqa: T201  the test waits for it
     threading.Event().wait()
 
 

@@ -53,9 +53,9 @@ class Host:
     def __init__(self, store: Store, clock: ManualClock, **functions: Any) -> None:
         self.scheduler = Scheduler(store, processes=registry_of(**functions), clock=clock)
         self.scheduler.run_pending()
-        assert self.scheduler._engine is not None
-        self.engine = self.scheduler._engine
-        self.claimed = self.scheduler._inline.claimed
+        assert self.scheduler._life.engine is not None
+        self.engine = self.scheduler._life.engine
+        self.claimed = self.scheduler._life.inline.claimed
 
     def work(self) -> None:
         while self.claimed:
@@ -192,7 +192,7 @@ def test_a_scheduler_that_was_taken_for_dead_has_workers_for_its_next_runs() -> 
         assert begun.wait(PATIENCE)
         with store.transaction() as tx:
             tx.delete_scheduler(store.reader().schedulers()[0].owner)
-        scheduler._engine._next_heartbeat = 0.0  # type: ignore[union-attr]  # it runs
+        scheduler._life.engine._next_heartbeat = 0.0  # type: ignore[union-attr]  # it runs
         scheduler.run_now("p")
         assert done.wait(PATIENCE)
         release.set()
@@ -249,7 +249,7 @@ def test_an_async_run_that_is_killed_before_the_loop_takes_it() -> None:
         scheduler.run_now("block")
         assert begun.wait(PATIENCE)
         request = scheduler.run_now("p")
-        until(lambda: len(scheduler._live_runs()) == 2)
+        until(lambda: len(scheduler._life.live_runs) == 2)
         scheduler.kill(scheduler.monitor.runs(request=request.id)[0].id)
         release.set()
         until(lambda: not scheduler.monitor.runs(request=request.id)[0].is_active)

@@ -72,8 +72,8 @@ def goes_on(path: Path, prepare: Callable[[Scheduler], None], damage: str) -> bo
         scheduler.monitor.requests()
         scheduler.monitor.upcoming()
         scheduler.monitor.schedulers()
-        assert scheduler._engine is not None
-        rests = scheduler._engine.longest_wait() > 0
+        assert scheduler._life.engine is not None
+        rests = scheduler._life.engine.longest_wait() > 0
         scheduler.shutdown()
         return rests and [run.status for run in scheduler.monitor.runs(request=good.id)] == [RunStatus.SUCCESS]
 

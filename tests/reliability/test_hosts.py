@@ -122,7 +122,7 @@ scheduler.process("forks")(fork_there if is_async else fork)
 scheduler.process("waits")(wait_there if is_async else wait)
 if where != "in run_pending":
     scheduler.start()
-    scheduler._engine._claims._mean_run = 0.001  # those that wait are claimed before the first one forks
+    scheduler._life.engine._claims._mean_run = 0.001  # those that wait are claimed before the first one forks
 scheduler.schedule_many([("waits", Immediate(), None)] * is_async + [("forks", Immediate(), None)])
 scheduler.schedule_many([("waits", Immediate(), None)] * (3 - is_async))
 if where == "in run_pending":
@@ -409,8 +409,8 @@ class TestExits:
 
         def leave() -> None:
             began.set()
-            assert scheduler._loop is not None
-            assert scheduler._loop._stopping.wait(PATIENCE)
+            assert scheduler._life.loop is not None
+            assert scheduler._life.loop._stopping.wait(PATIENCE)
             scheduler.shutdown(wait=False)
 
         scheduler = Scheduler(processes=registry_of(p=leave)).start()
@@ -437,8 +437,8 @@ class TestExits:
         left: list[Run] = []
         first = threading.Thread(target=lambda: left.extend(hanging.shutdown().left), daemon=True)
         first.start()
-        assert hanging._loop is not None
-        assert hanging._loop._stopping.wait(PATIENCE)
+        assert hanging._life.loop is not None
+        assert hanging._life.loop._stopping.wait(PATIENCE)
         with hanging.store.transaction():  # a signal handler interrupts it, twice
             hanging.shutdown(wait=False)
             hanging.shutdown()
@@ -446,22 +446,22 @@ class TestExits:
         assert [run.status for run in left] == [RunStatus.ABANDONED]
 
     def test_a_shutdown_after_one_that_ctrl_c_ended_waits_all_the_same(self, hanging: Scheduler) -> None:
-        assert hanging._loop is not None
-        hanging._loop._thread.join = lambda *_: None  # type: ignore[method-assign]  # what it then does before 3.13
+        assert hanging._life.loop is not None
+        hanging._life.loop._thread.join = lambda *_: None  # type: ignore[method-assign]  # what it then does before 3.13
         assert len(hanging.shutdown(timeout=0).left) == 1
 
     def test_who_hurries_another_shutdown_hears_what_was_left(self, hanging: Scheduler) -> None:
         first = threading.Thread(target=hanging.shutdown, daemon=True)
         first.start()
-        assert hanging._loop is not None
-        assert hanging._loop._stopping.wait(PATIENCE)
+        assert hanging._life.loop is not None
+        assert hanging._life.loop._stopping.wait(PATIENCE)
         assert len(in_time(lambda: hanging.shutdown(timeout=0)).left) == 1
         first.join(PATIENCE)
 
     def test_a_signal_handler_that_shuts_down_within_a_shutdown_undoes_nothing_twice(self) -> None:
         with Scheduler() as other:
             users = _runlog._captured._users
-            loop = (scheduler := Scheduler().start())._loop
+            loop = (scheduler := Scheduler().start())._life.loop
             assert loop is not None
 
             def interrupted(deadline: float | None, stop: Any = loop.stop) -> Any:
@@ -565,7 +565,7 @@ class TestExits:
             release.wait(PATIENCE)
 
         scheduler = Scheduler(SQLiteStore(path), processes=registry_of(p=work), workers=1).start()
-        engine = scheduler._engine
+        engine = scheduler._life.engine
         assert engine is not None
         engine._claims._mean_run = 0.001  # as if runs were short: it claims ahead
         scheduler.schedule_many([("p", Immediate(), None) for _ in range(4)])
@@ -589,7 +589,7 @@ class TestExits:
         scheduler = Scheduler(store, processes=registry_of(p=work)).start()
         scheduler.run_now("p")
         assert started.wait(PATIENCE)
-        engine, sign_off = scheduler._engine, store.sign_off
+        engine, sign_off = scheduler._life.engine, store.sign_off
         assert engine is not None
 
         def hearing(owner: str, now: datetime) -> list[Run]:
@@ -659,9 +659,9 @@ class TestTrouble:
         with Scheduler(store, processes=registry_of(p=lambda: None)) as scheduler:
             good = store.changes
             store.changes = refuse  # type: ignore[method-assign]
-            scheduler._wake.set()
+            scheduler._life.wake.set()
             assert tried.wait(PATIENCE)
-            while scheduler._engine is not None and scheduler._engine.problem is None:
+            while scheduler._life.engine is not None and scheduler._life.engine.problem is None:
                 scheduler._clock.wait(Signal(), 0.001)
             health = scheduler.monitor.health()
             store.changes = good  # type: ignore[method-assign]

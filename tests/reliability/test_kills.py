@@ -152,7 +152,7 @@ def test_the_death_of_a_host_is_noticed_at_the_next_look(tmp_path: Path) -> None
         while not (held := store.reader().runs(RunFilter(status=frozenset({RunStatus.RUNNING})))):
             assert monotonic() < give_up
         running.kill(0)
-    engine = witness._engine
+    engine = witness._life.engine
     assert engine is not None
     assert store.look_every <= 1
     assert engine.longest_wait() <= 1

@@ -339,8 +339,8 @@ class TestAnotherStore:
             scheduler.process("nightly", timing=Schedule(EverySeconds(seconds)))(lambda: None)
             scheduler.run_pending()
         with store.transaction() as tx:
-            assert old._engine is not None
-            tx.delete_scheduler(old._engine.owner)
+            assert old._life.engine is not None
+            tx.delete_scheduler(old._life.engine.owner)
         clock.advance(10)
         old.run_pending()
         assert "20 seconds" in old.monitor.request("nightly").timing.describe()

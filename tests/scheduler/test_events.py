@@ -163,7 +163,7 @@ class TestRuns:
         scheduler.run_now("p")
         scheduler.run_until_idle()
         clock.advance(60)
-        engine = scheduler._engine
+        engine = scheduler._life.engine
         assert engine is not None
         engine._start_run = lambda _: None  # no worker is free
         engine.one_pass()

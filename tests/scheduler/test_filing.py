@@ -51,7 +51,7 @@ def test_a_worker_that_files_in_its_own_memory_is_told(
     scheduler = Scheduler()
     scheduler.process("p")(lambda: None)
     scheduler.schedule("p", Immediate(), id="mine")
-    monkeypatch.setattr("bgsched.scheduler.is_worker", lambda: True)
+    monkeypatch.setattr("bgsched._life.is_worker", lambda: True)
     ways: dict[str, Callable[[], object]] = {
         "schedule": lambda: scheduler.schedule("p", Immediate()),
         "schedule_many": lambda: scheduler.schedule_many([("p", Immediate(), None)]),

@@ -278,8 +278,8 @@ class TestThread:
         monkeypatch.setattr(scheduler.store, "sign_on", paused_meanwhile)
         with scheduler:
             assert scheduler.paused
-            assert scheduler._engine is not None
-            assert scheduler._engine.paused
+            assert scheduler._life.engine is not None
+            assert scheduler._life.engine.paused
 
     def test_a_run_that_is_waited_for_cannot_call_run_pending(self, scheduler: Scheduler) -> None:
         async def impatient() -> None:
@@ -383,7 +383,7 @@ class TestAsync:
 
 def test_others_see_at_once_that_trouble_is_over(scheduler: Scheduler) -> None:
     scheduler.run_pending()
-    engine = scheduler._engine
+    engine = scheduler._life.engine
     assert engine is not None
     seen = []
     for problem in ("the disk is full", None):
