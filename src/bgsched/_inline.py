@@ -65,7 +65,7 @@ class Inline:
 
     def _execute_all(self, engine: Engine) -> None:
         outside = copy_context()  # what is said of a run does not belong into its log
-        while self.claimed:
+        while self.claimed and not engine.leaving:  # what was claimed goes back when it leaves
             live = self.claimed.popleft()
             if not engine.is_under_way(live):  # we were taken for dead meanwhile, and it may run elsewhere
                 continue

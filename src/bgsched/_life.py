@@ -233,17 +233,15 @@ class Life:
             self._lifecycle.release()
 
     def _may_shut_down(self, loop: Loop | None, deadline: float) -> bool:
-        """Take the lifecycle, until *deadline*; ``False``: it is not to be had, and all was told to stop."""
+        """Take the lifecycle, until *deadline*; ``False``: it is not to be had, and who has it was told to leave."""
+        engine = self.engine
         if loop is not None:
             loop.tell(deadline)
-        if self._parts.store.is_at_work():
-            if loop is None and self.engine is not None:  # run_pending goes on below this
-                self.engine.stop_all(StopCause.SHUTDOWN)
-            return False
-        engine = self.engine
-        if self._lifecycle.acquire(timeout=min(left_until(deadline), _LONGEST) + _TURN):
+        is_within = self._parts.store.is_at_work()  # this thread, in a pass or a call of the host's
+        if not is_within and self._lifecycle.acquire(timeout=min(left_until(deadline), _LONGEST) + _TURN):
             return True
-        if engine is not None:
+        if engine is not None and not (is_within and loop is not None):  # the loop's own time is not over yet
+            engine.leaving = True
             engine.stop_all(StopCause.SHUTDOWN)
         return False
 
@@ -285,6 +283,8 @@ class Life:
                 self._run_due(engine)
             finally:
                 _runlog.release()
+                if engine.leaving and current_among(engine.live) is None:  # a shutdown that could not wait for this
+                    self._leave_inline()
             return engine.next_due()
 
     def run_until_idle(self) -> datetime | None:
@@ -298,7 +298,7 @@ class Life:
     def _run_due(self, engine: Engine) -> None:
         """Run what is due now, as many at a time as are done in a moment; what becomes due later is for the next call.
 
-        Nothing is claimed for who was told to stop or is a forked child, nor where a pass has changed nothing.
+        Nothing is claimed for who was told to leave or is a forked child, nor where a pass has changed nothing.
         """
         store, clock = self._parts.store, self._parts.clock
         now, before, left = clock.now(), forks(), max(100, self.crew.bound(Pool.THREADS))
@@ -306,8 +306,8 @@ class Life:
         while is_due and left > 0:
             seen = store.changes()
             taken = self.inline.one_pass(engine, min(engine.few(), left))
-            was_stopped = self.engine is not engine or any(live.cause is StopCause.SHUTDOWN for live in taken)
-            if was_stopped or forks() != before or store.changes() == seen:
+            has_left = engine.leaving or self.engine is not engine
+            if has_left or forks() != before or store.changes() == seen:
                 return
             left -= max(1, len(taken))
             due = engine.next_due()

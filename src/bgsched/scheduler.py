@@ -373,7 +373,8 @@ class Scheduler:
         at most. Shutting down twice is fine, and who has less time hurries who waits already.
 
         Where it cannot wait, as another thread is in `run_pending` or this one was interrupted within a call of the
-        store, it tells everything to stop, and returns what goes on; shut down again when that is over.
+        store, it tells everything to stop, and returns what goes on. `run_pending` leaves then as soon as that is over;
+        a thread of the scheduler's own is ended when it is shut down again.
 
         The time is real time, whatever clock the scheduler has: that is what threads take.
 

@@ -14,6 +14,7 @@ from bgsched import (
     Event,
     Immediate,
     Monitor,
+    Run,
     RunStatus,
     Scheduler,
     Store,
@@ -363,3 +364,47 @@ def test_what_waits_behind_a_long_run_is_put_back(scheduler: Scheduler, store: S
     scheduler.run_until_idle()
     other.shutdown()
     assert ran == ["1 2", "2 2", "0 1"]  # by the other, while the first one was at it
+
+
+class TestAShutdownWithin:
+    """It comes from a run, or from a signal handler on the thread of `run_pending`."""
+
+    @pytest.fixture(autouse=True)
+    def _three_due(self, takes_several: None, scheduler: Scheduler) -> None:
+        self.called: list[int] = []
+
+        @scheduler.process("p")
+        def p(n: int) -> None:
+            self.called.append(n)
+
+        scheduler.schedule_many([("p", Immediate(), {"n": n}) for n in range(3)])
+
+    @pytest.mark.parametrize("step", ["claim", "record"])
+    def test_a_call_of_the_store_lets_it_leave_after_that(
+        self, scheduler: Scheduler, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        original, interrupts = getattr(scheduler.store, step), iter([True])
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            done = original(*args, **options)
+            if next(interrupts, False):
+                with monkeypatch.context() as within:
+                    within.setattr(scheduler.store, "is_at_work", lambda: True)
+                    scheduler.shutdown()
+            return done
+
+        monkeypatch.setattr(scheduler.store, step, interrupted)
+        scheduler.run_pending()
+        assert monitor.schedulers() == []
+        assert len(self.called) < 3
+        assert {run.status for run in monitor.runs("p")} <= {RunStatus.SUCCESS, RunStatus.WAITING}
+        scheduler.run_until_idle()
+        assert sorted(self.called) == [0, 1, 2]
+
+    def test_a_run_reports_the_run_as_left(self, scheduler: Scheduler, monitor: Monitor) -> None:
+        scheduler.process("leaver")(lambda: left.extend(scheduler.shutdown(wait=False).left))
+        left: list[Run] = []
+        scheduler.run_now("leaver")
+        scheduler.run_pending()
+        assert [(run.process, run.status) for run in left] == [("leaver", RunStatus.ABANDONED)]
+        assert monitor.schedulers() == []
