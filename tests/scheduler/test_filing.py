@@ -3,6 +3,7 @@
 import functools
 import gc
 import math
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from scheduler._asked import T0, runs_of
+from scheduler._asked import PATIENCE, T0, runs_of
 
 from bgsched import (
     Daily,
@@ -41,6 +42,8 @@ from bgsched import (
     UnknownRunError,
     open_store,
 )
+from bgsched._turns import Turns
+from bgsched.process import Filer
 from bgsched.testing import ManualClock
 
 
@@ -108,6 +111,24 @@ class TestProcesses:
         schedulers["last"].shutdown()
         schedulers["first"].run_pending()
         assert filer() == ["first"]
+
+    def test_two_that_take_a_registry_at_once_are_both_known(self) -> None:
+        class Slow(ProcessRegistry):
+            def _others(self, filer: Filer) -> list[Filer]:
+                others = super()._others(filer)
+                if meanwhile:
+                    thread = meanwhile.pop()
+                    thread.start()
+                    thread.join(PATIENCE)
+                return others
+
+        made: list[Scheduler] = []
+        meanwhile: list[threading.Thread] = []
+        registry = Slow()
+        registry._turns = Turns(patience=0.01)  # it need not wait for who waits for it here
+        meanwhile.append(threading.Thread(target=lambda: made.append(Scheduler(processes=registry))))
+        made.append(Scheduler(processes=registry))
+        assert set(registry._attached()) == set(made)
 
     def test_a_registry_keeps_no_scheduler_but_the_last(self) -> None:
         registry = ProcessRegistry()

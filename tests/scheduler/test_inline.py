@@ -408,3 +408,5 @@ class TestAShutdownWithin:
         scheduler.run_pending()
         assert [(run.process, run.status) for run in left] == [("leaver", RunStatus.ABANDONED)]
         assert monitor.schedulers() == []
+        scheduler.run_until_idle()
+        assert sorted(self.called) == [0, 1, 2]
