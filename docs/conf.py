@@ -26,7 +26,7 @@ napoleon_numpy_docstring = False
 # Nitpicky: a public name of ours that leads nowhere is an error. Names of others lead nowhere without intersphinx, and
 # neither do type variables and private names.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!bgsched\b).*"), ("py:.*", r"bgsched\.(.*\.)?(_.*|[A-Z]|PR|Filer)")]
+nitpick_ignore_regex = [("py:.*", r"(?!bgsched\b).*"), ("py:.*", r"bgsched\.(.*\.)?(_.*|[A-Z]|PR|Filer|Registry)")]
 
 html_theme = "furo"
 html_title = f"bgsched {release}"
