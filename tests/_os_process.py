@@ -7,15 +7,15 @@ import os
 import sys
 from datetime import timedelta
 
-from bgsched import Overlap, PostgresStore, Scheduler, _engine, current_run
+from bgsched import Overlap, PostgresStore, Scheduler, _lease, current_run
 from bgsched.stores import postgres
 
 
 def live_faster(lease: float) -> None:
     """Be taken for dead after *lease* seconds, so that a test need not wait for as long as people would."""
-    _engine.LEASE = timedelta(seconds=lease)
-    _engine.HEARTBEAT = _engine.LEASE / 5
-    _engine._FENCED_AFTER = lease * 4 / 5
+    _lease.LEASE = timedelta(seconds=lease)
+    _lease.HEARTBEAT = _lease.LEASE / 5
+    _lease._CLOCKS_APART = lease / 5
     postgres._LOOK = lease / 5
 
 

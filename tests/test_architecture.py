@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_events",),  # what a host hears of, and what it wraps around runs
     ("_prints", "_outcome"),
     ("_worker",),
+    ("_parts", "_lease"),
     ("_async", "_group_runs", "_moved_times", "_purging"),
     ("_executors.errand",),  # a run on its way to another OS process
     ("_executors.bench",),  # the side of the worker there

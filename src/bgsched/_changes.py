@@ -1,32 +1,18 @@
 """Changes of stored requests, those that the code declares among them. Listeners are told of each."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from bgsched._current import StopCause
-from bgsched._events import Hooks
 from bgsched._filing import Desk, sought_request
+from bgsched._parts import Parts
 from bgsched._runlog import LOGGER
-from bgsched.clock import Clock
 from bgsched.errors import StoreError, UnknownRequestError, did_you_mean
-from bgsched.process import Process, ProcessRegistry
-from bgsched.request import Request, Retention
+from bgsched.process import Process
+from bgsched.request import Request
 from bgsched.run import Run, RunStatus
-from bgsched.stores.base import Store
 
-__all__ = ["Changes", "Parts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a scheduler is made of, from its first day to its last."""
-
-    store: Store
-    processes: ProcessRegistry
-    clock: Clock
-    hooks: Hooks
-    retention: Retention
+__all__ = ["Changes"]
 
 
 class Changes:

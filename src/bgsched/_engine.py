@@ -15,39 +15,34 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
 from bgsched._claims import AHEAD, Claims, OpenLane, Planning, UnderWay
 from bgsched._current import LiveRun, StopCause
-from bgsched._events import Hooks
 from bgsched._executors.crew import Crew
 from bgsched._group_runs import GroupRuns
+from bgsched._lease import Lease
 from bgsched._moved_times import MovedTimes
 from bgsched._outcome import time_out
+from bgsched._parts import Parts
 from bgsched._purging import Purging
 from bgsched._reports import Reports
 from bgsched._runlog import LOGGER
 from bgsched._worker import call_off
-from bgsched.clock import Clock
 from bgsched.errors import OwnerGoneError
-from bgsched.process import Pool, ProcessRegistry
-from bgsched.request import Retention
+from bgsched.process import Pool
 from bgsched.run import Run, RunStatus
-from bgsched.stores.base import SchedulerRecord, Store
+from bgsched.stores.base import SchedulerRecord
 
-__all__ = ["HEARTBEAT", "LEASE", "Engine"]
+__all__ = ["Engine"]
 
-HEARTBEAT = timedelta(seconds=5)
-LEASE = timedelta(seconds=15)
 _LOOK_FOR_KILLS = 0.5
 _LOOK_FOR_THE_FUTURE = 60.0
 _REPORT_EVERY = 0.2  # seconds that lines and progress may wait for company
 _PAUSED = "its scheduler was paused before it began"
 _LONGEST_WAIT = 1.0  # a longer one would not see a clock that jumped, or a machine that slept
-_FENCED_AFTER = LEASE.total_seconds() - 3  # others may judge by a clock that is so much ahead of ours
 _PATIENCE = 10 * AHEAD.total_seconds()  # for which a claimed run waits for a worker
-_JUMP = 2.0  # by how many seconds the two clocks must disagree to call it a jump
 
 
 class Engine:
@@ -59,13 +54,9 @@ class Engine:
 
     def __init__(
         self,
-        store: Store,
-        processes: ProcessRegistry,
-        clock: Clock,
+        parts: Parts,
         *,
         crew: Crew,
-        retention: Retention,
-        hooks: Hooks,
         start_run: Callable[[LiveRun], None],
         threaded: bool = True,
         declare: Callable[[], None] = lambda: None,
@@ -77,15 +68,15 @@ class Engine:
         self.leaving = False  # for good
         self.problem: str | None = None
         self.problem_since: datetime | None = None
-        self._store = store
-        self._processes = processes
-        self._clock = clock
+        self._store = parts.store
+        self._processes = parts.processes
+        self._clock = parts.clock
+        self._hooks = parts.hooks
         self._crew = crew
         self._live = UnderWay(crew)
-        self._claims = Claims(processes, crew, self._live)
-        self._reports = Reports(store, processes, clock, hooks, self._was_refused)
-        self._hooks = hooks
-        self._groups = GroupRuns(store, processes, clock, hooks, self.ended)
+        self._claims = Claims(parts.processes, crew, self._live)
+        self._reports = Reports(parts, self._was_refused)
+        self._groups = GroupRuns(parts, self.ended)
         self._start_run = start_run
         self._threaded = threaded
         self._declare = declare
@@ -95,19 +86,16 @@ class Engine:
         self._unanswered = False
         self._stopping: dict[int, LiveRun] = {}
         self._has_left = False
-        self._started_at = clock.now()
-        self._looked_at = self._started_at, clock.monotonic()
-        self._renewed = 0.0
-        self._leases_count_from = clock.monotonic() + LEASE.total_seconds()  # it cannot know of jumps before its time
-        self._next_heartbeat = 0.0
+        self._started_at = parts.clock.now()
+        self._lease = Lease(parts.clock)
         self._shown: tuple[bool, str | None] = False, None
         self._next_look = 0.0
         self._next_bringing_back = 0.0
         self._next_kills = 0.0
         self._next_groups = 0.0
         self._next_report = 0.0
-        self._purging = Purging(store, retention, clock)
-        self._moved_times = MovedTimes(store, clock)
+        self._purging = Purging(parts.store, parts.retention, parts.clock)
+        self._moved_times = MovedTimes(parts.store, parts.clock)
         self._seen: object = None
         self._due: dict[frozenset[str], datetime | None] = {}
 
@@ -118,7 +106,7 @@ class Engine:
         asked_at = self._clock.monotonic()
         record = self._record()
         self._store.sign_on(record)
-        self._renew(asked_at)
+        self._lease.renew(asked_at)
         self._shown = record.paused, record.problem
 
     def sign_off(self) -> list[Run]:
@@ -157,7 +145,8 @@ class Engine:
         """Do what is to be done now. *limit*: how many runs may be claimed; by default, as workers are free."""
         self._is_passing = True
         now, elapsed = self._clock.now(), self._clock.monotonic()
-        self._compare_clocks(now, elapsed)
+        if self._lease.has_jumped(now, elapsed):
+            self._next_bringing_back = elapsed
         self._see_to_runs(elapsed)
         if self._is_new_here:
             self._declare()
@@ -275,25 +264,9 @@ class Engine:
         self.report(begun=begun)
         self._hear_kills(elapsed)
 
-    def _compare_clocks(self, now: datetime, elapsed: float) -> None:
-        """See whether the wall clock was set, or the machine slept: leases are read on the wall clock.
-
-        Then all leases seem to have run out, or not to have for long. This owner renews its own at once; the others
-        get the time to do the same.
-        """
-        then, at = self._looked_at
-        self._looked_at = now, elapsed
-        jump = (now - then).total_seconds() - (elapsed - at)
-        if abs(jump) > _JUMP:
-            LOGGER.warning(
-                "the wall clock went %+.1f s in %.1f s: it was set, or the machine slept", jump, elapsed - at
-            )
-            self._next_heartbeat = self._next_bringing_back = elapsed
-            self._leases_count_from = elapsed + LEASE.total_seconds()
-
     def _fence(self, elapsed: float) -> None:
         """Tell the runs to stop once others may have taken this owner for dead, and may run them again."""
-        if self._live and elapsed - self._renewed > _FENCED_AFTER and not self._is_vouched_for():
+        if self._live and self._lease.is_nearly_over(elapsed) and not self._is_vouched_for():
             self._give_up_runs("its scheduler could not show in time that it lives")
 
     def _give_up_runs(self, why: str) -> None:
@@ -306,7 +279,7 @@ class Engine:
         """Return why a claimed run may not start now: somebody may have taken this owner for dead. From any thread."""
         if self.paused:
             return _PAUSED
-        if self._clock.monotonic() - self._renewed <= _FENCED_AFTER or self._is_vouched_for():
+        if not self._lease.is_nearly_over(self._clock.monotonic()) or self._is_vouched_for():
             return None
         return "its scheduler could not show in time that it lives"
 
@@ -374,19 +347,16 @@ class Engine:
         if live is not None:
             live.ask_to_stop(StopCause.REAPED)
 
-    def _is_time_to_beat(self, elapsed: float) -> bool:
-        """Whether the lease is to be renewed, or others do not know yet whether this scheduler is paused, or well."""
-        return elapsed >= self._next_heartbeat or (self._claims_nothing, self.problem) != self._shown
-
     def _beat_in_time(self, elapsed: float) -> None:
-        if self._is_time_to_beat(elapsed):
+        """Renew the lease when it is time, or where others do not know yet whether this owner is paused, or well."""
+        if self._lease.is_to_renew(elapsed) or (self._claims_nothing, self.problem) != self._shown:
             self._beat()
 
     def _beat(self) -> None:
         asked_at = self._clock.monotonic()
         record = self._record()
         if self._store.heartbeat(record):
-            self._renew(asked_at)
+            self._lease.renew(asked_at)
             self._shown = record.paused, record.problem
             self._tell_deleted()
         else:
@@ -399,10 +369,6 @@ class Engine:
             for live in self.live:
                 if live.run.id not in held:
                     live.ask_to_stop(StopCause.DELETED)
-
-    def _renew(self, asked_at: float) -> None:
-        self._renewed = asked_at  # the lease runs from when it was asked for
-        self._next_heartbeat = asked_at + HEARTBEAT.total_seconds()
 
     def _start_over(self) -> None:
         """Others took this owner for dead and ended its runs: tell those runs, and go on under a fresh name."""
@@ -417,12 +383,12 @@ class Engine:
         self._store.let_go(self.owner)
         self.owner = self._new_owner()
         self._unanswered = False
-        self._next_heartbeat = 0.0
+        self._lease.hurry()
         self.sign_on()
         self._is_new_here = True  # who was forgotten may have come to a store that was emptied, or put back
 
     def _reap(self, now: datetime) -> None:
-        left = self._store.reap(now, leases=self._clock.monotonic() >= self._leases_count_from)
+        left = self._store.reap(now, leases=self._lease.others_count(self._clock.monotonic()))
         for run in left:
             LOGGER.warning("run %s of %s: %s", run.id, run.process, run.reason)
         self._hooks.ended(left)
@@ -491,7 +457,7 @@ class Engine:
             pid=os.getpid(),
             started_at=self._started_at,
             heartbeat_at=now,
-            lease_until=now + LEASE,
+            lease_until=self._lease.until(now),
             workers=self._crew.bound(Pool.THREADS),
             paused=self._claims_nothing,
             problem=self.problem,

@@ -10,15 +10,14 @@ from functools import partial
 from typing import cast
 
 from bgsched._current import LiveRun, StopCause
-from bgsched._events import Hooks, RunStarted
+from bgsched._events import RunStarted
 from bgsched._evolve import evolve
 from bgsched._group import GroupEnd, ProcessGroup
 from bgsched._outcome import is_late, text_of, time_out
-from bgsched.clock import Clock
-from bgsched.process import ProcessRegistry
+from bgsched._parts import Parts
 from bgsched.request import OnAbandon, member_key
 from bgsched.run import Progress, Run, RunError, RunStatus, first_start
-from bgsched.stores.base import RunFilter, Store
+from bgsched.stores.base import RunFilter
 
 __all__ = ["GroupRuns"]
 
@@ -26,18 +25,11 @@ __all__ = ["GroupRuns"]
 class GroupRuns:
     """Leads the groups of one owner. *ended* hears of each run of a group that is over."""
 
-    def __init__(
-        self,
-        store: Store,
-        processes: ProcessRegistry,
-        clock: Clock,
-        hooks: Hooks,
-        ended: Callable[[LiveRun], object],
-    ) -> None:
-        self._store = store
-        self._processes = processes
-        self._clock = clock
-        self._hooks = hooks
+    def __init__(self, parts: Parts, ended: Callable[[LiveRun], object]) -> None:
+        self._store = parts.store
+        self._processes = parts.processes
+        self._clock = parts.clock
+        self._hooks = parts.hooks
         self._ended = ended
         self._live: dict[int, LiveRun] = {}
         self.poked = False

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from bgsched import _runlog
-from bgsched._changes import Changes, Parts
+from bgsched._changes import Changes
 from bgsched._current import LiveRun, StopCause, current_among
 from bgsched._engine import Engine
 from bgsched._executors.crew import Crew
@@ -24,6 +24,7 @@ from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._forgotten import warn_of_forgotten, warn_of_unshared
 from bgsched._inline import Inline
 from bgsched._loop import Loop
+from bgsched._parts import Parts
 from bgsched._runlog import LOGGER
 from bgsched._turns import forks
 from bgsched.clock import Signal, deadline_in, left_until
@@ -171,15 +172,7 @@ class Life:
     def _sign_on(self, start_run: Callable[[LiveRun], None], *, threaded: bool) -> Engine:
         parts = self._parts
         engine = Engine(
-            parts.store,
-            parts.processes,
-            parts.clock,
-            crew=self.crew,
-            retention=parts.retention,
-            hooks=parts.hooks,
-            start_run=start_run,
-            threaded=threaded,
-            declare=self._changes.declare_anew,
+            parts, crew=self.crew, start_run=start_run, threaded=threaded, declare=self._changes.declare_anew
         )
         engine.paused = self.paused
         try:

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bgsched._current import LiveRun
-from bgsched._events import Hooks, RequestScheduled, RunFinished, RunRetried
+from bgsched._events import RequestScheduled, RunFinished, RunRetried
 from bgsched._evolve import evolve
 from bgsched._filing import follow_up
+from bgsched._parts import Parts
 from bgsched._runlog import LOGGER
-from bgsched.clock import Clock
 from bgsched.errors import StoreError
-from bgsched.process import ProcessRegistry
 from bgsched.request import Request
 from bgsched.run import LogLine, LogTrim, Run, RunError, RunStatus
-from bgsched.stores.base import Report, Store
+from bgsched.stores.base import Report
 
 __all__ = ["Reports"]
 
@@ -44,13 +43,11 @@ class _Answer:
 class Reports:
     """Collects the news of runs, and sends them. *refused* hears of each run of which the store took nothing."""
 
-    def __init__(
-        self, store: Store, processes: ProcessRegistry, clock: Clock, hooks: Hooks, refused: Callable[[Run], None]
-    ) -> None:
-        self._store = store
-        self._processes = processes
-        self._clock = clock
-        self._hooks = hooks
+    def __init__(self, parts: Parts, refused: Callable[[Run], None]) -> None:
+        self._store = parts.store
+        self._processes = parts.processes
+        self._clock = parts.clock
+        self._hooks = parts.hooks
         self._refused = refused
         self._unsent: dict[str, _Unsent] = {}
 

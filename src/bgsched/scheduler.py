@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from bgsched._arguments import check_clock, check_kind, check_wait, opened
 from bgsched._calendar.fields import zone_key
-from bgsched._changes import Changes, Parts
+from bgsched._changes import Changes
 from bgsched._current import LiveRun, StopCause
 from bgsched._events import Around, E, Hooks, RequestScheduled
 from bgsched._executors.choice import ExecutorOption
@@ -23,6 +23,7 @@ from bgsched._executors.crew import Crew
 from bgsched._filing import Desk, Wish, sought_run, wish_of
 from bgsched._life import Life
 from bgsched._names import is_storable
+from bgsched._parts import Parts
 from bgsched.clock import Clock, SystemClock
 from bgsched.monitor import Monitor
 from bgsched.process import PR, Process, ProcessOptions, ProcessRegistry

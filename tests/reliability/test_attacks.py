@@ -27,7 +27,7 @@ from bgsched import (
     current_run,
 )
 from bgsched._current import CurrentRun, LiveRun, StopCause
-from bgsched._engine import HEARTBEAT, LEASE
+from bgsched._lease import HEARTBEAT, LEASE
 from bgsched._outcome import time_out
 from bgsched._worker import execute
 from bgsched.errors import StoreUnavailableError
@@ -192,7 +192,7 @@ def test_a_scheduler_that_was_taken_for_dead_has_workers_for_its_next_runs() -> 
         assert begun.wait(PATIENCE)
         with store.transaction() as tx:
             tx.delete_scheduler(store.reader().schedulers()[0].owner)
-        scheduler._life.engine._next_heartbeat = 0.0  # type: ignore[union-attr]  # it runs
+        scheduler._life.engine._lease.hurry()  # type: ignore[union-attr]  # it runs
         scheduler.run_now("p")
         assert done.wait(PATIENCE)
         release.set()

@@ -42,7 +42,7 @@ from bgsched import (
     _runlog,
     current_run,
 )
-from bgsched._engine import LEASE
+from bgsched._lease import LEASE
 from bgsched.clock import Signal
 from bgsched.request import RUN_ALL_LIMIT, Policies, plan
 from bgsched.stores import memory

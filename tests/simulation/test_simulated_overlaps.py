@@ -15,7 +15,7 @@ from bgsched.run import RunStatus
 from bgsched.stores._memory_tables import Tables
 from bgsched.testing import simulate
 from bgsched.testing.simulation import BrokenPromiseError
-from bgsched.testing.simulation.world import BY_COMPANY, PROCESSES
+from bgsched.testing.simulation.host import BY_COMPANY, PROCESSES
 
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
 

@@ -147,7 +147,7 @@ def fence_without_the_owner(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def drop_the_heartbeat(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Engine, "_beat", lambda self: self._renew(self._clock.monotonic()))
+    patch.setattr(Engine, "_beat", lambda self: self._lease.renew(self._clock.monotonic()))
 
 
 @mutation

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NoReturn
 
-from bgsched._engine import HEARTBEAT
 from bgsched._evolve import evolve
+from bgsched._lease import HEARTBEAT
 from bgsched.process import ProcessRegistry
 from bgsched.request import OnAbandon, Request, RequestStatus, UnreadableTiming
 from bgsched.run import ACTIVE, RUN_TRANSITIONS, Run, RunStatus

@@ -1,25 +1,22 @@
 """The machines of a simulation and what they do: schedulers that live and die, and a host that files and changes."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from copy import copy
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
 from bgsched._current import LiveRun
-from bgsched._engine import LEASE, Engine
-from bgsched._events import Hooks
-from bgsched._executors.crew import Crew
-from bgsched._outcome import returned, time_out
+from bgsched._lease import LEASE
+from bgsched._outcome import returned
 from bgsched._runlog import LOGGER
 from bgsched._worker import began
-from bgsched.clock import Signal
 from bgsched.errors import BgschedError
 from bgsched.process import ProcessRegistry
-from bgsched.request import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
+from bgsched.request import Retention
 from bgsched.request.policies import check_count
 from bgsched.run import Run, RunError, RunStatus
 from bgsched.scheduler import Scheduler
@@ -28,47 +25,17 @@ from bgsched.testing.clock import ManualClock
 from bgsched.testing.simulation.checks import BrokenPromiseError, Promises
 from bgsched.testing.simulation.faults import FAULTS, CrashError, Faults, beset
 from bgsched.testing.simulation.groups import GROUPS
+from bgsched.testing.simulation.host import BY_COMPANY, PROCESSES, timing_of, work
+from bgsched.testing.simulation.machine import SKEW, Machine
 from bgsched.timing import (
-    Cron,
-    Daily,
-    EveryMinutes,
-    EverySeconds,
-    Hourly,
-    Immediate,
-    Later,
-    Recurrence,
     Schedule,
-    Timing,
 )
 
 __all__ = ["simulate"]
 
 _SECOND = timedelta(seconds=1)
-_SKEW = 2 * _SECOND  # by how much the clocks of two schedulers may differ, one machine or many
 _LONGEST_DELAY = 8.0
 _LONGEST_LULL = 40  # rounds without an end of any run, each some seconds, after which nothing will come any more
-
-PROCESSES: dict[str, Policies] = {
-    "plain": Policies(),
-    "allow": Policies(overlap=Overlap.ALLOW),
-    "queue": Policies(overlap=Overlap.QUEUE),
-    "replace": Policies(overlap=Overlap.REPLACE),
-    "single": Policies(overlap_scope="process"),
-    "line": Policies(overlap=Overlap.QUEUE, overlap_scope="process"),
-    "crowd": Policies(overlap=Overlap.REPLACE, overlap_scope="process"),
-    "rerun": Policies(on_abandon=OnAbandon.RERUN, max_reruns=2),
-    "rerun-all": Policies(on_abandon=OnAbandon.RERUN, max_reruns=1, overlap=Overlap.ALLOW, misfire=Misfire.RUN_ALL),
-    "retry": Policies(retry=Retry(attempts=3, delay=5 * _SECOND)),
-    "skipper": Policies(misfire=Misfire.SKIP, misfire_grace=5 * _SECOND),
-    "catcher": Policies(misfire=Misfire.RUN_ALL, misfire_grace=5 * _SECOND),
-}
-"""The processes of the simulated host, one for each policy and the pairs that meet."""
-
-BY_COMPANY: dict[str, Policies] = {
-    f"{overlap.value}-by-company": Policies(overlap=overlap, overlap_scope=("company",))
-    for overlap in (Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE)
-}
-"""Further ones, of a host with groups: they take a param, by which their overlap is judged."""
 
 
 def simulate(
@@ -114,66 +81,6 @@ def _quiet() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
-def _work(company: str = "a") -> None:
-    """Do nothing: what comes of a run, and when, the world decides."""
-
-
-class _Clock:
-    """The world's time as one OS process sees it."""
-
-    def __init__(self, world: ManualClock, skew: timedelta) -> None:
-        self._world = world
-        self.skew = skew
-
-    def now(self) -> datetime:
-        return self._world.now() + self.skew
-
-    def monotonic(self) -> float:
-        return self._world.monotonic()
-
-    def wait(self, signal: Signal, timeout: float) -> None:
-        raise NotImplementedError("nobody waits in a simulation")
-
-
-class _Crew(Crew):
-    """Executes nothing: that is for the world to do."""
-
-    def __init__(self, workers: int, done: Callable[[LiveRun], object]) -> None:
-        super().__init__(None, workers=workers, async_limit=1, hooks=Hooks(), done=done)
-        self._heard = done
-
-    def overdue(self, live: LiveRun) -> None:
-        if time_out(live):
-            self._heard(live)
-
-
-class _Machine:
-    """An OS process with a scheduler: its engine, what it claimed and has not begun, and what goes on in it."""
-
-    def __init__(self, name: str, world: "_World") -> None:
-        self.name = name
-        self.faults = Faults(lambda fault: world.delay(fault, self))
-        self.clock = _Clock(world.clock, _SKEW * world.random.uniform(-0.5, 0.5))
-        self.waiting: list[LiveRun] = []
-        self.begun: list[LiveRun] = []
-        self.hooks = Hooks()
-        self._names = 0
-        self.engine = Engine(
-            beset(world.store, self.faults),
-            world.registry,
-            self.clock,
-            crew=_Crew(world.random.randint(1, 4), done=lambda live: self.engine.ended(live)),  # noqa: PLW0108  it comes later
-            retention=Retention(),
-            hooks=self.hooks,
-            start_run=self.waiting.append,
-            new_owner=self._new_owner,
-        )
-
-    def _new_owner(self) -> str:
-        self._names += 1
-        return f"{self.name}.{self._names}"
-
-
 class _World:
     """Everything there is: a store, a clock, schedulers, and a host that files requests."""
 
@@ -186,12 +93,12 @@ class _World:
         self.registry = ProcessRegistry()
         self.has_groups = groups
         for name, policies in (PROCESSES | (BY_COMPANY if groups else {})).items():
-            self.registry.process(name)(_work).policies = policies
+            self.registry.process(name)(work).policies = policies
         for group in GROUPS.values() if groups else ():
             self.registry.add(copy(group))
         self._most = schedulers
-        self._machines: list[_Machine] = []
-        self._unaware: list[_Machine] = []  # those that have not passed since the wall clock was set
+        self._machines: list[Machine] = []
+        self._unaware: list[Machine] = []  # those that have not passed since the wall clock was set
         self._born = 0
         self._ids: list[str] = []
         self._filed = 0
@@ -246,14 +153,14 @@ class _World:
         self._promises.check(self.clock.monotonic(), deleted=self._deleted, purged=self._purged)
         return True
 
-    def delay(self, fault: str, machine: _Machine | None = None) -> None:
+    def delay(self, fault: str, machine: Machine | None = None) -> None:
         """Let a call of *machine* take long: time passes; in a stall, longer than a lease, and another one goes on.
 
         In a skew no time passes, but the clock of its host is adjusted, within what hosts may differ by.
         """
         if fault == "skew":
             if machine is not None:
-                machine.clock.skew = _SKEW * self.random.uniform(-0.5, 0.5)
+                machine.clock.skew = SKEW * self.random.uniform(-0.5, 0.5)
             return
         self.clock.advance(self.random.uniform(0, _LONGEST_DELAY))
         others = [other for other in self._machines if other is not machine]
@@ -262,7 +169,7 @@ class _World:
             self._promises.died(machine.engine.owner)
             self.random.choice(others).engine.one_pass()
 
-    def _pick_machine(self) -> _Machine | None:
+    def _pick_machine(self) -> Machine | None:
         return self.random.choice(self._machines) if self._machines else None
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -283,7 +190,7 @@ class _World:
 
     # -- schedulers ----------------------------------------------------------------------------------------------
 
-    def _suffer(self, machine: _Machine, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
+    def _suffer(self, machine: Machine, what: str, act: Callable[[], object], *, often: float = 0.25) -> str:
         """Let a machine do something, which may go wrong."""
         fault = self.random.choice(FAULTS) if self.random.random() < often else None
         calls = self.random.randrange(5)
@@ -300,11 +207,14 @@ class _World:
             machine.faults.arm(None)
         return said
 
+    def _new_machine(self) -> Machine:
+        return Machine(f"s{self._born}", self.random, self.registry, self.store, self.clock, self.delay)
+
     def _be_born(self) -> str | None:
         if len(self._machines) >= self._most:
             return None
         self._born += 1
-        machine = _Machine(f"s{self._born}", self)
+        machine = self._new_machine()
         self._machines.append(machine)
         said = self._suffer(machine, "signs on", machine.engine.sign_on)
         if machine in self._machines and not said.endswith("signs on"):  # as a scheduler whose start() raised
@@ -339,7 +249,7 @@ class _World:
             self._bury(machine)
         return said
 
-    def _bury(self, machine: _Machine) -> None:
+    def _bury(self, machine: Machine) -> None:
         """End an OS process: what ran in it is gone, and the kernel lets go of what it held."""
         self._machines.remove(machine)
         self.store.let_go(machine.engine.owner)
@@ -354,7 +264,7 @@ class _World:
         live = machine.waiting.pop(0)
         return self._begin_run(machine, live)
 
-    def _begin_run(self, machine: _Machine, live: LiveRun) -> str:
+    def _begin_run(self, machine: Machine, live: LiveRun) -> str:
         if not copy_context().run(began, live, machine.hooks):
             machine.engine.ended(live)
             return f"{machine.name}: run {live.run.id} must not begin any more"
@@ -382,7 +292,7 @@ class _World:
         live = machine.begun.pop(self.random.randrange(len(machine.begun)))
         return self._finish_run(machine, live, succeeds=self.random.random() < 0.6)  # noqa: PLR2004  more often than not
 
-    def _finish_run(self, machine: _Machine, live: LiveRun, *, succeeds: bool) -> str:
+    def _finish_run(self, machine: Machine, live: LiveRun, *, succeeds: bool) -> str:
         retry = live.process.policies.retry
         live.looked = live.asked
 
@@ -423,7 +333,7 @@ class _World:
         id, process, timing = (
             f"r{self._filed}",
             self.random.choice([process.name for process in self.registry]),
-            self._timing(),
+            timing_of(self.random, self.clock.now()),
         )
         params = {"company": self.random.choice("ab")} if process in BY_COMPANY else None
         self._ids.append(id)
@@ -435,7 +345,7 @@ class _World:
         return self._ask(f"unschedule {id}", lambda: self._host.unschedule(id))
 
     def _reschedule(self) -> str:
-        id, timing = self._pick_id(), self._timing() if self.random.random() < 0.5 else None  # noqa: PLR2004  a coin
+        id, timing = self._pick_id(), timing_of(self.random, self.clock.now()) if self.random.random() < 0.5 else None  # noqa: PLR2004  a coin
         return self._ask(f"reschedule {id}: {timing!r}", lambda: self._host.reschedule(id, timing))
 
     def _run_now(self) -> str:
@@ -464,34 +374,6 @@ class _World:
         retention = Retention(success=timedelta(minutes=1), other=timedelta(minutes=2))
         return self._ask("purge", lambda: self._host.store.purge(retention, self.clock.now(), 50))
 
-    def _timing(self) -> Timing:
-        random, now = self.random, self.clock.now()
-        soon = now + random.uniform(-30, 60) * _SECOND
-        frequencies = (
-            EverySeconds(random.choice((1, 2, 7, 30))),
-            EverySeconds(random.choice((1, 5))),
-            EveryMinutes(random.choice((1, 10))),
-            Hourly(),
-            Daily(at=time(0, 30)),
-            Cron("*/2 * * * *"),
-            Recurrence("FREQ=MINUTELY;INTERVAL=3"),
-            (EverySeconds(20), EverySeconds(30)),
-        )
-        kind = random.randrange(10)
-        if kind < 2:  # noqa: PLR2004  two in ten
-            return Immediate()
-        if kind < 4:  # noqa: PLR2004  two more
-            return Later(soon)
-        bounds: Sequence[dict[str, object]] = (
-            {},
-            {},
-            {"repetitions": random.randint(1, 6)},
-            {"finish": now + random.uniform(1, 120) * _SECOND},
-            {"start": soon},
-            {"jitter": random.uniform(0, 5) * _SECOND},
-        )
-        return Schedule(random.choice(frequencies), **random.choice(bounds))  # type: ignore[arg-type]  # by the table
-
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _heal(self) -> str:
@@ -516,7 +398,7 @@ class _World:
 
     def _be_safely_born(self) -> str:
         self._born += 1
-        machine = _Machine(f"s{self._born}", self)
+        machine = self._new_machine()
         self._machines.append(machine)
         machine.engine.sign_on()
         return f"{machine.name} signs on, and nothing goes wrong any more"
