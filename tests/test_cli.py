@@ -442,6 +442,7 @@ class TestBadInput:
         [
             (None, "which store? write --store sqlite:///app.db, or set BGSCHED_STORE"),
             ("memory://", "memory:// is seen by its own OS process only"),
+            ("postgresql://ann:pa[ss@127.0.0.1:1/x", "127.0.0.1"),
             ("erp.db", "has no scheme; for a file write 'sqlite:///erp.db'"),
             ("sqlit:///erp.db", "did you mean 'sqlite'?"),
             ("sqlite:///none.db", "no database"),

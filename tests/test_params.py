@@ -577,8 +577,76 @@ class TestSensitive:
             with pytest.raises(ParamsError, match=r"password is '\*\*\*', which only stands for a value; give the"):
                 file({"user": "ann", "password": "***"})
 
+    def test_a_mask_stays_one_where_the_code_does_not_call_it_so(self, store: Store, clock: ManualClock) -> None:
+        """Not any more, or not yet: the other host has the older code."""
+        new, scheduler = Scheduler(store, clock=clock), Scheduler(store, clock=clock)
+        new.process("login", sensitive="password")(_login)
+        new.schedule("login", Immediate(), {"user": "ann", "password": self.SECRET}, id="r")
+        scheduler.process("login")(_login)
+        shown = scheduler.monitor.request("r").params
+        assert scheduler.reschedule("r", params={**shown, "user": "bob"}).params["user"] == "bob"
+        assert scheduler.monitor.request("r").params == {"user": "bob", "password": "***"}
+        changed = Scheduler(store, clock=clock)
+        changed.process("login")(_login_by_number)
+        with pytest.raises(ParamsError, match="password, which is sensitive, does not fit") as refused:
+            changed.reschedule("r", params={**shown, "user": "eve"})
+        assert self.SECRET not in str(refused.value)
+
+    def test_a_default_is_one_as_well(self, scheduler: Scheduler) -> None:
+        @scheduler.process(sensitive="password")
+        def login(password: str = self.SECRET) -> None:
+            current_run().log.info("with %s", password)
+            raise OSError(password)
+
+        scheduler.run_now("login")
+        scheduler.run_pending()
+        (run,) = scheduler.monitor.runs()
+        assert run.error is not None
+        assert self.SECRET not in run.error.message + "".join(line.text for line in scheduler.monitor.log(run.id))
+
     def test_an_overlap_key_does_not_show_them(self, scheduler: Scheduler) -> None:
         scheduler.process("p", sensitive="key", overlap_scope=("key",))(lambda key: None)
         scheduler.run_now("p", params={"key": self.SECRET})
         scheduler.run_pending()
         assert self.SECRET not in json.dumps(scheduler.monitor.runs()[0].to_dict())
+
+
+def _login(user: str, password: str = "") -> None: ...
+
+
+def _login_by_number(user: str, password: int = 0) -> None: ...
+
+
+@dataclass
+class Price:
+    net: int
+
+    def __post_init__(self) -> None:
+        self.net *= 2
+
+
+def test_a_class_that_computes_its_fields_anew_is_refused(scheduler: Scheduler) -> None:
+    @scheduler.process
+    def p(price: Price) -> None: ...
+
+    with pytest.raises(ParamsError, match=r"price would come back as Price\(net=400\) instead of Price\(net=200\)"):
+        p.schedule(Immediate(), Price(100))
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [(date | str, date(2026, 1, 31)), (UUID | str, UUID(int=7)), (Closing | dict, Closing(date(2026, 1, 31)))],
+)
+def test_what_is_given_back_as_it_was_stored_stays(scheduler: Scheduler, hint: Any, value: Any) -> None:
+    """A dashboard shows it as JSON, which the hint might read otherwise."""
+
+    def work(what: Any, other: int = 0) -> str:
+        return f"{what!r} {other}"
+
+    work.__annotations__["what"] = hint
+    scheduler.process("p")(work)
+    scheduler.schedule("p", Immediate(), {"what": value}, id="r")
+    scheduler.reschedule("r", params={**scheduler.monitor.request("r").params, "other": 1})
+    scheduler.run_now("r", params={**scheduler.monitor.request("r").params, "other": 2})
+    scheduler.run_until_idle()
+    assert sorted(run.result for run in scheduler.monitor.runs()) == [f"{value!r} 1", f"{value!r} 2"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 import pytest
 
@@ -11,6 +12,7 @@ from bgsched import (
     Daily,
     EveryMinutes,
     EverySeconds,
+    Hourly,
     Immediate,
     Later,
     Misfire,
@@ -191,7 +193,10 @@ class TestAMovedFireTime:
 
 
 class TestMisfiresWithJitter:
-    """A fire time is stale when its due time is over for longer than the grace, however old it is itself."""
+    """A fire time is stale when its due time is over for longer than the grace, however old it is itself.
+
+    Nobody can come for it before the one before it, which may be due later.
+    """
 
     EVERY = Schedule(EveryMinutes(2), start=NINE, jitter=HOUR)
     POLICIES = Policies(misfire=Misfire.SKIP, misfire_grace=timedelta(minutes=5), overlap=Overlap.ALLOW)
@@ -211,14 +216,25 @@ class TestMisfiresWithJitter:
         return misfired, running, request
 
     @pytest.mark.parametrize("minutes", [70, 90, 700])
-    def test_each_is_judged_by_its_own_due_time(self, minutes: int) -> None:
+    def test_each_is_judged_by_when_it_could_be_claimed(self, minutes: int) -> None:
         now = NINE + timedelta(minutes=minutes)
         misfired, running, request = self.told(now)
-        stale = {at: self.EVERY.due_at(at, request.id) < now - self.POLICIES.misfire_grace for at in misfired + running}
+        fires = sorted(misfired + running)
+        due = accumulate((self.EVERY.due_at(at, request.id) for at in fires), max)
+        stale = dict(zip(fires, (at < now - self.POLICIES.misfire_grace for at in due), strict=True))
         assert [at for at in stale if stale[at]] == misfired
         assert [at for at in stale if not stale[at]] == running
         assert sorted(stale) == list(self.EVERY.fire_times(NINE - MICRO, max(stale)))
         assert request.next_fire_time == max(stale) + timedelta(minutes=2)
+
+    def test_one_that_was_due_before_the_one_before_it_is_not_late(self) -> None:
+        timing = Schedule(EveryMinutes(1), start=NINE, jitter=timedelta(minutes=5))
+        request, told = make_request(timing=timing, now=NINE), set[tuple[datetime, RunStatus]]()
+        while len(told) < 200 and request.due_at is not None:
+            made = plan(request, Policies(misfire=Misfire.SKIP, overlap=Overlap.ALLOW), "a", request.due_at)
+            told |= {(run.fire_time, run.status) for run in made.runs}
+            request = made.request
+        assert {status for _, status in told} == {RunStatus.WAITING}
 
     def test_a_long_range_is_one_record(self) -> None:
         request = make_request(timing=self.EVERY, now=NINE)
@@ -296,6 +312,17 @@ class TestRunAll:
         _, runs = self.claims(timing, NINE + timedelta(seconds=count) + jitter)
         assert {run.status for run in runs} == {RunStatus.WAITING}
         assert len({run.fire_time for run in runs}) == len(runs) == count
+
+    @pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.QUEUE, Overlap.REPLACE])
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_what_was_missed_waits_for_what_is_in_its_way(self, count: int, overlap: Overlap) -> None:
+        """Another request's run, say, or one of its own that waits for its next attempt."""
+        way = Run(id=1, request_id="other", process="p", fire_time=NINE, recorded_at=NINE)
+        request = make_request(timing=Schedule(Hourly(), start=NINE, repetitions=count), now=NINE)
+        policies = Policies(misfire=Misfire.RUN_ALL, overlap=overlap)
+        made = plan(request, policies, "a", NINE + count * HOUR, [way])
+        assert [run.status for run in made.runs] == [RunStatus.WAITING] * count
+        assert made.displaced == ()
 
     def test_what_comes_while_they_run_is_an_overlap(self) -> None:
         now = NINE + timedelta(seconds=2)

@@ -56,7 +56,16 @@ class Changes:
         now = self._clock.now()
 
         def declared(request: Request | None) -> Request | None:
-            return None if only_missing and request is not None else self._desk.declared(process, request, now)
+            if only_missing and request is not None:
+                return None
+            if process.timing is not None and request is not None and request.process != process.name:
+                LOGGER.warning(
+                    "request %r of process %r makes way for the timing that process %r declares, which has that id",
+                    request.id,
+                    request.process,
+                    process.name,
+                )
+            return self._desk.declared(process, request, now)
 
         self._replace(process.name, declared)
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 from bgsched.errors import StoreURLError, did_you_mean
 from bgsched.monitor import Monitor
@@ -43,7 +42,7 @@ def store_url(given: str | None) -> str:
     url = os.environ.get(STORE_VARIABLE) if given is None else given
     if not url:
         raise StoreURLError(f"which store? write --store sqlite:///app.db, or set {STORE_VARIABLE}")
-    if urlsplit(url).scheme == "memory":
+    if url.strip().lower().startswith("memory:"):
         raise StoreURLError("memory:// is seen by its own OS process only; give the URL of a database")
     return url
 

@@ -65,6 +65,11 @@ class Codec(ABC):
     def load(self, data: Any, path: str) -> Any:
         """Return the value that *data* stands for. Raises MisfitError."""
 
+    def kept(self, data: Any, path: str) -> Any:
+        """Return *data*, which was stored before, if it still stands for something. Raises MisfitError."""
+        self.load(data, path)
+        return data
+
     def settled(self, data: Any, path: str) -> Any:
         """Return the one JSON for what *data* stands for: equal values have equal ones. Raises MisfitError."""
         return self.store(self.load(data, path), path)

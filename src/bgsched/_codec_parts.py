@@ -118,15 +118,21 @@ class Record(Codec):
         self._codecs = codecs
         self._needed = needed
         self._unasked = _unasked_of(kind)
+        self._computes = hasattr(kind, "__post_init__")
         self.what = f"a {kind.__name__}, or a dict of its fields"
 
     def store(self, value: Any, path: str) -> Any:
         is_made = type(value) is self.kind
         parts = {name: getattr(value, name) for name in self._codecs()} if is_made else value
         stored = self._each(parts, path, lambda codec, item, place: codec.store(item, place))
-        if not is_made or self._unasked:
+        if not is_made or self._unasked or self._computes:
             loaded = self.load(stored, path)  # the class may refuse what each field alone may be
             self._check_unasked(value if is_made else loaded, loaded, path)
+            if is_made and self._computes and not _same(loaded, value):
+                raise MisfitError(
+                    f"{path} would come back as {show(loaded)} instead of {show(value)}, as {self.kind.__name__} "
+                    "computes its fields anew; pass them as params of their own"
+                )
         return stored
 
     def _check_unasked(self, value: Any, loaded: Any, path: str) -> None:

@@ -106,7 +106,7 @@ class LiveRun:
 
     def _make_log(self, kind: Callable[..., RunLog] = RunLog) -> RunLog:
         run = self._run
-        secrets = spellings(run.params[name] for name in run.sensitive if name in run.params)
+        secrets = spellings(self.process.secrets(run.params, run.sensitive))
         return kind(run.id, run.attempt, self.clock.now, after=self._last_seq, secrets=secrets)
 
     @property

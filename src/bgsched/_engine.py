@@ -13,6 +13,7 @@ goes out under the old one, and is refused.
 import math
 import os
 import socket
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -106,6 +107,8 @@ class Engine:
         asked_at = self._clock.monotonic()
         record = self._record()
         self._store.sign_on(record)
+        dropped = weakref.finalize(self, self._store.let_go, self.owner)  # without a shutdown
+        dropped.atexit = False
         self._lease.renew(asked_at)
         self._shown = record.paused, record.problem
 

@@ -154,7 +154,7 @@ class Desk:
     ) -> Request:
         """Return the request with fire times again, with *params* unless ``None`` and the *changes* that are not.
 
-        Its priority becomes what the code says today.
+        Its priority becomes what the code says today. With the timing that it has, it keeps the fire time that is next.
         """
         wanted = timing if timing is not None else request.timing
         if isinstance(wanted, UnreadableTiming):
@@ -166,7 +166,10 @@ class Desk:
         process = self._processes.find(request.process)
         if process is not None:
             kept["priority"] = process.policies.priority
-        return _with_fire_time(request.rescheduled(self._pinned(wanted, now), now, **kept))
+        pinned = self._pinned(wanted, now)
+        if pinned == request.timing and request.next_fire_time is not None:  # it may be due, and not claimed yet
+            return request.changed(**kept)
+        return _with_fire_time(request.rescheduled(pinned, now, **kept))
 
     def run_beside(
         self, request: Request, params: Mapping[str, Any] | None, now: datetime, *, user: str | None, channel: str
@@ -240,13 +243,19 @@ class Desk:
     def _bind(self, request: Request, params: Mapping[str, Any]) -> dict[str, Any]:
         process = self._processes.find(request.process)
         hidden = request.sensitive if process is None else request.hidden_by(process.policies)
+        masked = [name for name in hidden if _is_mask(params, name)]
         params = _unmasked(request.process, params, hidden, request.params)
         if process is not None:
-            return {"params": process.bind(params), "sensitive": process.policies.sensitive}
+            bound = process.bind(params, before=request.params, hidden=masked)
+            return {"params": bound, "sensitive": tuple(dict.fromkeys((*process.policies.sensitive, *masked)))}
         try:
             return {"params": dict(Plain().store(dict(params), "params"))}
         except MisfitError as misfit:
             raise ParamsError(request.process, str(misfit)) from None
+
+
+def _is_mask(params: object, name: str) -> bool:
+    return isinstance(params, Mapping) and isinstance(params.get(name), str) and params[name] == MASK
 
 
 def _unmasked(process: str, params: P, sensitive: Collection[str], before: Mapping[str, Any]) -> P | dict[str, Any]:
@@ -257,7 +266,7 @@ def _unmasked(process: str, params: P, sensitive: Collection[str], before: Mappi
     """
     if not sensitive or not isinstance(params, Mapping):
         return params
-    masked = [name for name in sensitive if isinstance(params.get(name), str) and params[name] == MASK]
+    masked = [name for name in sensitive if _is_mask(params, name)]
     for name in masked:
         if name not in before:
             raise ParamsError(process, f"{name} is {MASK!r}, which only stands for a value; give the value itself")

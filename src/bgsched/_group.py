@@ -7,7 +7,7 @@ restart goes on at the right member. Where they are not the runs of its members,
 can tell what is left to do: then the group ends in an error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +100,13 @@ class ProcessGroup(Process[[], None]):
         """Whether this is *other* again, from a module that was loaded twice."""
         return isinstance(other, ProcessGroup) and other.members == self.members
 
-    def bind(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    def bind(
+        self,
+        params: Mapping[str, Any] | None,
+        *,
+        before: Mapping[str, Any] | None = None,  # noqa: ARG002  there are none
+        hidden: Collection[str] = (),  # noqa: ARG002  there are none
+    ) -> dict[str, Any]:
         """Check that there are no params, and that each member exists and takes those it is given.
 
         Raises:

@@ -24,6 +24,7 @@ from bgsched._executors.place import is_importing_main, is_worker
 from bgsched._forgotten import warn_of_forgotten, warn_of_unshared
 from bgsched._inline import Inline
 from bgsched._loop import Loop
+from bgsched._moved_times import MovedTimes
 from bgsched._parts import Parts
 from bgsched._runlog import LOGGER
 from bgsched._turns import forks
@@ -62,6 +63,7 @@ class Life:
         self._new_crew = new_crew
         self._executes = executes
         self._forked = False
+        self._moved_times = MovedTimes(parts.store, parts.clock)
         self._reset()
         _ALL.add(self)
 
@@ -124,11 +126,13 @@ class Life:
             engine.paused = paused
         self.wake.set()
 
-    def warn_of_unshared(self) -> None:
-        """Say it where a request is filed in a memory that no scheduler looks into."""
+    def before_filing(self) -> None:
+        """Say by which time zone database fire times are computed, or that no scheduler looks into this memory."""
         if isinstance(self._parts.store, MemoryStore):
             forked, self._forked = self._forked, False
             warn_of_unshared(in_worker=is_worker(), in_child=forked)
+        elif self.engine is None:  # which says it for all
+            self._moved_times.say()
 
     # -- on a thread of its own ------------------------------------------------------------------------------------
 

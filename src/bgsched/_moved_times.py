@@ -47,13 +47,21 @@ class MovedTimes:
 
     def go_on(self, now: datetime) -> None:
         """Look at the next few, if it is time to."""
+        self.say()
         began = self._clock.monotonic()
-        if began >= self._next_word:
-            self._say_which()
-            self._next_word = began + _SAY_EVERY
         if self._after is not None and began >= self._next_bite:
             self._take_a_bite(self._after, now)
             self._next_bite = began + (1 + _REST) * (self._clock.monotonic() - began)
+
+    def say(self) -> None:
+        """Say which database is this scheduler's, unless that was said just now; who only files requests says it, too.
+
+        Nobody else can know by what their fire times were computed.
+        """
+        now = self._clock.monotonic()
+        if now >= self._next_word:
+            self._say_which()
+            self._next_word = now + _SAY_EVERY
 
     def start_over(self) -> None:
         """Begin anew: the store may be another one."""

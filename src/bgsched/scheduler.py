@@ -203,7 +203,7 @@ class Scheduler:
             StoreUnavailableError: the store could not take it.
         """
         request = self._desk.request(process, timing, params, self._clock.now(), id=id, user=user, channel=channel)
-        self._life.warn_of_unshared()
+        self._life.before_filing()
         self.store.file([request])
         self._life.wake.set()
         self._hooks.emit(RequestScheduled(request.masked()))
@@ -227,7 +227,7 @@ class Scheduler:
             self._desk.request(process, timing, params, now, user=user, channel=channel)
             for process, timing, params in map(wish_of, wishes)
         ]
-        self._life.warn_of_unshared()
+        self._life.before_filing()
         self.store.file(requests)
         self._life.wake.set()
         if self._hooks.listening:
@@ -264,9 +264,10 @@ class Scheduler:
     ) -> Request:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
-        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Its
-        priority becomes what the code says today. *params* may be what a monitor shows: a sensitive value that it masks
-        stays as it was.
+        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Where it
+        is scheduled with that timing already, its fire times stay, one that is due and waits for a scheduler included;
+        with a new timing, what was due by the old one does not run. Its priority becomes what the code says today.
+        *params* may be what a monitor shows: a sensitive value that it masks stays as it was.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -275,6 +276,7 @@ class Scheduler:
             StoreUnavailableError: the store could not take it.
         """
         now = self._clock.now()
+        self._life.before_filing()
         changed = self._changes.change(
             id, lambda found: self._desk.rescheduled(found, timing, params, now, user=user, channel=channel)
         )
@@ -305,7 +307,7 @@ class Scheduler:
             found = self.store.reader().find_request(process_or_id) if is_storable(process_or_id) else None
         if found is None:
             return self.schedule(process_or_id, Immediate(), params, user=user, channel=channel)
-        self._life.warn_of_unshared()
+        self._life.before_filing()
         self.store.enqueue(self._desk.run_beside(found, params, self._clock.now(), user=user, channel=channel))
         self._life.wake.set()
         return self.monitor.request(found.id)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -261,3 +261,26 @@ class TestManyAtOnce:
 
         at_once(2, work)
         assert len(stores[0].reader().runs(RunFilter(status=frozenset({RunStatus.SUCCESS})))) == 60
+
+
+@pytest.mark.parametrize("case", ["locked", "to come"])
+def test_what_a_clock_ahead_recorded_is_brought_back_whoever_has_it_in_hand(
+    make_store: Callable[[], PostgresStore], case: str
+) -> None:
+    store, now = make_store(), datetime.now(UTC)
+    ahead = now + timedelta(days=365)
+    store.file([make_request("r", now=now)])
+
+    def record(number: int, at: datetime) -> Run:
+        return Run(request_id="r", process="p", fire_time=at + timedelta(microseconds=number), recorded_at=at)
+
+    runs = [store.enqueue(record(number, ahead)) for number in range(3)]
+    with store.transaction() as tx:
+        if case == "locked":
+            tx.get_runs([runs[1].id])
+        else:
+            tx.insert_runs([record(7, now)])
+        assert store.bring_back(now) == (2 if case == "locked" else 3)
+        store.enqueue(record(8, now))
+    assert store.bring_back(now) == 1
+    assert all(run.recorded_at <= now + SECOND for run in store.reader().runs(RunFilter()))

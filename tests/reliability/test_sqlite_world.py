@@ -1,9 +1,12 @@
 """What happens to SQLite files in the real world: a clear error, the loop alive, nothing lost, and recovery."""
 
+import gc
 import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bgsched import (
+    Daily,
     Immediate,
     Later,
     RunStatus,
@@ -23,7 +27,10 @@ from bgsched import (
     SQLiteStore,
     StoreSchemaError,
     StoreUnavailableError,
+    StoreURLError,
+    open_store,
 )
+from bgsched._moved_times import zone_database
 from bgsched.stores import sqlite
 from bgsched.stores.base import Report, RequestFilter, RunFilter
 from bgsched.testing import ManualClock
@@ -143,7 +150,7 @@ def _refused_to_somebody_else(path: Path) -> bool:
             with closing(SQLiteStore(path)) as own:
                 scheduler_on(own).run_pending()
         except StoreUnavailableError as error:
-            code = 0 if "cannot be written" in str(error) else 2
+            code = 0 if "this user may not write it" in str(error) else 2
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -213,6 +220,36 @@ def test_a_log_that_was_removed_while_it_is_in_use(store: SQLiteStore, path: Pat
     assert {run.request_id for run in scheduler.monitor.runs()} == set(kept)
 
 
+@pytest.mark.parametrize("removed", [["-wal", "-shm"], ["-wal"]])
+def test_what_others_stored_without_the_log_that_was_removed_stays(path: Path, removed: list[str]) -> None:
+    """A host that only files, idle since; what it still has in hand is older than what has been stored meanwhile."""
+    script = (
+        "import sys; from bgsched import SQLiteStore; from bgsched.testing.contract import make_request\n"
+        "store = SQLiteStore(sys.argv[1])\n"
+        "for n in range(300): store.file([make_request(f'new {n}')])\n"
+        "store.close()\n"
+    )
+    idle = (
+        "import os, subprocess, sys; from bgsched import SQLiteStore, StoreUnavailableError\n"
+        "from bgsched.testing.contract import make_request\n"
+        "path, script, *removed = sys.argv[1:]\n"
+        "SQLiteStore(path).close(); store = SQLiteStore(path)\n"
+        "store.file([make_request(f'old {n}') for n in range(100)])\n"
+        "for suffix in removed: os.unlink(path + suffix)\n"
+        "subprocess.run([sys.executable, '-c', script, path])\n"
+        "try: store.file([make_request('late')])\n"
+        "except StoreUnavailableError as error: print(error)\n"
+        "store.close()\n"
+    )
+    command = [sys.executable, "-c", idle, str(path), script, *removed]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert "-wal was removed while it was in use" in told.stdout
+    with closing(sqlite3.connect(path)) as look:
+        assert look.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        (new,) = look.execute("SELECT count(*) FROM bgsched_requests WHERE id LIKE 'new%'").fetchone()
+    assert new == (300 if len(removed) > 1 else 0)  # without the log, but with its index, others are refused
+
+
 def test_a_log_that_was_removed_while_others_use_it(store: SQLiteStore, path: Path) -> None:
     """Nothing is begun beside what they still have: they close it first."""
     scheduler = scheduler_on(store)
@@ -261,7 +298,8 @@ class TestLinks:
         return link
 
     def test_who_came_by_a_link_sees_that_others_live(self, store: SQLiteStore, path: Path, link: Path) -> None:
-        scheduler_on(store).run_pending()
+        scheduler = scheduler_on(store)
+        scheduler.run_pending()
         with closing(SQLiteStore(link)) as linked:
             assert linked.path == link
             (record,) = linked.reader().schedulers()
@@ -351,6 +389,63 @@ def test_tables_of_another_program(path: Path, tables: str, says: str) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
     assert path.read_bytes()[100:] == before[100:]  # but for the header, which counts changes
+
+
+def test_what_is_refused_stays_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript("CREATE TABLE bgsched_schema (version); INSERT INTO bgsched_schema VALUES (99)")
+    before = path.read_bytes()
+    with pytest.raises(StoreSchemaError, match="has schema 99"):
+        SQLiteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_who_may_not_write_the_file_leaves_nothing_beside_it(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLite makes for another user would lock the owner out."""
+    store.close()
+    before = sorted(path.parent.iterdir())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreUnavailableError, match="this user may not write it; read it with read_only=True"):
+        SQLiteStore(path)
+    assert sorted(path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["/", ""])
+def test_what_names_no_file(name: str) -> None:
+    with pytest.raises(StoreURLError, match="names no file; name one"):
+        SQLiteStore(name)
+
+
+def test_names_that_are_no_text_are_two(tmp_path: Path) -> None:
+    for name in ("caf%E9.db", "caf%E8.db"):
+        open_store(f"sqlite:///{tmp_path}/{name}").close()
+    assert len(list(tmp_path.glob("*.db"))) == 2
+
+
+def test_a_scheduler_that_is_dropped_is_dead(path: Path) -> None:
+    def host(name: str) -> None:
+        scheduler = Scheduler(SQLiteStore(path))
+        scheduler.process(name)(lambda: None)
+        scheduler.run_now(name)
+        scheduler.run_pending()
+
+    for name in ("first", "second"):
+        host(name)
+        gc.collect()
+    with closing(SQLiteStore(path)) as store:
+        assert len(store.reader().schedulers()) == 1
+        store.reap(T0)
+        assert store.reader().schedulers() == []
+
+
+def test_who_only_files_says_by_which_zones(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        scheduler = Scheduler(store)
+        scheduler.process("p")(lambda: None)
+        scheduler.schedule("p", Schedule(Daily(), timezone="Europe/Rome"))
+        assert store.reader().zone_databases() == {zone_database()}
 
 
 def test_tables_that_are_gone(store: SQLiteStore) -> None:

@@ -15,6 +15,7 @@ from bgsched import (
     Daily,
     EveryMinutes,
     EverySeconds,
+    Hourly,
     Immediate,
     Later,
     Monitor,
@@ -82,6 +83,21 @@ class TestChanging:
         again = scheduler.reschedule(request.id)
         assert again.status is RequestStatus.SCHEDULED
         assert again.next_fire_time == T0 + timedelta(seconds=10)
+
+    @pytest.mark.parametrize("jitter", [timedelta(0), timedelta(minutes=50)])
+    def test_other_params_lose_no_fire_time_that_is_due(
+        self, scheduler: Scheduler, clock: ManualClock, jitter: timedelta
+    ) -> None:
+        scheduler.process("p")(lambda x=1: x)
+        timing = Schedule(Hourly(), start=T0 + timedelta(hours=1), jitter=jitter)
+        before = scheduler.schedule("p", timing, id="r")
+        clock.advance(timedelta(hours=1, minutes=1))
+        changed = scheduler.reschedule("r", params={"x": 2})
+        assert (changed.next_fire_time, changed.due_at) == (before.next_fire_time, before.due_at)
+        assert scheduler.reschedule("r", timing).next_fire_time == before.next_fire_time
+        clock.advance(timedelta(minutes=50))
+        scheduler.run_until_idle()
+        assert [(run.fire_time, run.result) for run in runs_of(scheduler, "r")] == [(T0 + timedelta(hours=1), 2)]
 
     def test_rescheduling_may_change_the_params(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda n: n)
@@ -293,6 +309,15 @@ class TestDeclared:
         scheduler = self.make(store, clock, soon)
         assert scheduler.run_pending() is None
         assert "would never fire" in (scheduler.monitor.request("nightly").reason or "")
+
+    def test_a_request_that_makes_way_for_one_is_told_of(
+        self, scheduler: Scheduler, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scheduler.process("export")(lambda: None)
+        scheduler.schedule("export", Schedule(Hourly()), id="report")
+        scheduler.process("report", timing=Schedule(Hourly()))(lambda: None)
+        scheduler.run_pending()
+        assert "request 'report' of process 'export' makes way for the timing that process 'report' decl" in caplog.text
 
     def test_a_timing_that_left_the_code_stops(self, store: Store, clock: ManualClock) -> None:
         first = self.make(store, clock, Schedule(EveryMinutes(50)))

@@ -6,8 +6,9 @@ request is filed, and again when it runs, because the code may have changed in b
 
 import functools
 import inspect
+import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -149,11 +150,15 @@ class Process(Generic[P, R]):
             raise SchedulerStateError(f"process {self.name!r} belongs to no scheduler yet; scheduler.add(...) it")
         return self.registry.filer(self.name).schedule(self, timing, params)
 
-    def bind(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    def bind(
+        self, params: Mapping[str, Any] | None, *, before: Mapping[str, Any] | None = None, hidden: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Return *params* as they are stored: they fit the signature and the type hints, and are JSON.
 
         JSON that can be read as what a hint asks for is taken too: ``"2026-01-31"`` for a date. Params that the overlap
         scope names are stored even where they are left to their defaults, so that equal values have equal keys.
+        *before*: what was stored; what is given back as it stands there stays, where a hint might read it otherwise.
+        *hidden*: params that are as sensitive as those that the code calls so.
 
         Raises:
             ParamsError: a param is unknown, missing, or does not fit; the message says which, where, and what to write.
@@ -165,7 +170,11 @@ class Process(Generic[P, R]):
             default = self._signature.parameters[name].default
             if name not in given and default is not inspect.Parameter.empty:
                 given[name] = default
-        stored = {name: self._turn(name, given, self._codec(name).store) for name in given}
+        stored = {}
+        for name in given:
+            is_back = before is not None and name in before and _is_same_json(given[name], before[name])
+            turn = self._codec(name).kept if is_back else self._codec(name).store
+            stored[name] = self._turn(name, given, turn, hidden)
         for name in self._scope:
             if name in stored:
                 stored[name] = self._turn(name, stored, self._codec(name).settled)
@@ -174,6 +183,13 @@ class Process(Generic[P, R]):
     def defaults(self) -> dict[str, Any]:
         """Return the params, as they are stored, of a request that nobody gives any; whoever follows takes none."""
         return self.bind({})
+
+    def secrets(self, params: Mapping[str, Any], sensitive: Collection[str]) -> list[Any]:
+        """Return the values of those of *params* that are *sensitive*, and the defaults of those that are not given."""
+        known = self._signature.parameters
+        defaults = {name: known[name].default for name in sensitive if name in known}
+        given = {name: params[name] for name in sensitive if name in params}
+        return [value for value in {**defaults, **given}.values() if value is not inspect.Parameter.empty]
 
     def load(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that stored params stand for, as the function takes them.
@@ -208,23 +224,24 @@ class Process(Generic[P, R]):
         known = name if name in self._signature.parameters else self._any_name
         return self._codecs.get(known or "", _PLAIN)
 
-    def _turn(self, name: str, given: Mapping[str, Any], turn: Callable[[Any, str], Any]) -> Any:
+    def _turn(
+        self, name: str, given: Mapping[str, Any], turn: Callable[[Any, str], Any], hidden: Collection[str] = ()
+    ) -> Any:
         try:
             return turn(given[name], name)
         except RecursionError:
             problem = f"{name} contains itself, or is nested too deep"
         except MisfitError as misfit:
             problem = str(misfit)
-            if (hidden := self._hidden(name, given, problem)) is not None:
-                problem = f"{name}, which {hidden}, does not fit: it must be {self._codec(name).what}"
+            if (why := self._why_hidden(name, given, problem, {*self.policies.sensitive, *hidden})) is not None:
+                problem = f"{name}, which {why}, does not fit: it must be {self._codec(name).what}"
         raise ParamsError(self.name, problem)
 
-    def _hidden(self, name: str, given: Mapping[str, Any], problem: str) -> str | None:
+    def _why_hidden(self, name: str, given: Mapping[str, Any], problem: str, hidden: Collection[str]) -> str | None:
         """Return why what does not fit must not be shown; it may be cut within a secret, so the whole is looked at."""
-        sensitive = self.policies.sensitive
-        if name in sensitive:
+        if name in hidden:
             return "is sensitive"
-        secrets = spellings(given[secret] for secret in sensitive if secret in given)
+        secrets = spellings(self.secrets(given, hidden))
         text = f"{problem} {show(given[name], sys.maxsize)}" if secrets else ""
         return "holds the value of a sensitive one" if any(secret in text for secret in secrets) else None
 
@@ -265,3 +282,10 @@ def _take_after(process: Process[Any, Any], function: Callable[..., Any]) -> Non
         own = getattr(function, "__dict__", {})
         vars(process).update((name, value) for name, value in own.items() if not hasattr(Process, name))
     functools.update_wrapper(process, function, updated=())
+
+
+def _is_same_json(one: Any, other: Any) -> bool:
+    try:
+        return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):  # it is no JSON
+        return False

@@ -3,7 +3,7 @@
 Pure: values in, values out, no clock, no store.
 """
 
-from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, as_of_today, beside, plan
+from bgsched.request.planning import RUN_ALL_LIMIT, Beside, Plan, as_of_today, beside, passed_over, plan
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies, Retention, Retry
 from bgsched.request.value import (
     OWN_KEY,
@@ -32,5 +32,6 @@ __all__ = [
     "beside",
     "member_key",
     "overlap_key",
+    "passed_over",
     "plan",
 ]

@@ -8,16 +8,17 @@ range, and `next_fire_time` moves past all of them.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bgsched._evolve import evolve, maker
 from bgsched.request.policies import Misfire, OnAbandon, Overlap, Policies
-from bgsched.request.value import Request, UnreadableTiming, overlap_key
+from bgsched.request.value import Request, RequestStatus, UnreadableTiming, overlap_key
 from bgsched.run import Run, RunStatus
 from bgsched.timing import Immediate, Later, Timing
 
-__all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "as_of_today", "beside", "plan"]
+__all__ = ["RUN_ALL_LIMIT", "Beside", "Plan", "as_of_today", "beside", "passed_over", "plan"]
 
 RUN_ALL_LIMIT = 100
 """How many missed fire times `Misfire.RUN_ALL` runs at most; older ones become one MISFIRED record."""
@@ -90,10 +91,44 @@ def plan(request: Request, policies: Policies, owner: str, now: datetime, blocke
             return Plan(request)
         due = _due(request, timing, policies, now)
         due_at = None if due.upcoming is None else timing.due_at(due.upcoming, request.id)
+        if due_at is not None and request.due_at is not None:  # nobody could come for it before the one before it
+            due_at = max(due_at, request.due_at)
         after = request.advanced(due.upcoming, due_at, due.last)
         return _Overlaps(request, policies, owner, now, blockers).plan(due, after)
     except Exception as error:  # noqa: BLE001  whatever a timing raises must not stop the others
         return Plan(request.unscheduled(now, f"parked: its timing failed with {type(error).__name__}: {error}"))
+
+
+def passed_over(before: Request, after: Request, now: datetime) -> Run | None:
+    """Return the record of the fire times that had come by *now* when a request was changed, and that run no more.
+
+    ``None``: none had come that was not claimed, or the request still has it.
+    """
+    first, timing = before.next_fire_time, before.timing
+    if first is None or before.due_at is None or before.due_at > now or after.next_fire_time == first:
+        return None
+    last, count = first, 1
+    with suppress(Exception):  # whatever a timing raises must not keep anybody from giving the request another
+        if not isinstance(timing, UnreadableTiming):
+            _, last, count = _range(timing, first, max(first, now - getattr(timing, "jitter", _NO_JITTER)))
+    how = "unscheduled" if after.status is RequestStatus.UNSCHEDULED else "given another timing"
+    return Run(
+        request_id=before.id,
+        revision=before.revision,
+        process=before.process,
+        params=before.params,
+        user=before.user,
+        channel=before.channel,
+        sensitive=before.sensitive,
+        status=RunStatus.SKIPPED,
+        fire_time=first,
+        fire_until=last,
+        fire_count=count,
+        recorded_at=now,
+        claimed_at=now,
+        finished_at=now,
+        reason=f"its request was {how} before a scheduler came for it",
+    )
 
 
 def as_of_today(request: Request, now: datetime) -> Request:
@@ -145,7 +180,7 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     assert first is not None  # noqa: S101  plan() has looked
     jitter = getattr(timing, "jitter", _NO_JITTER)
     singly = bool(jitter) and policies.misfire is Misfire.SKIP
-    is_stale = now - (request.due_at or first) > policies.misfire_grace  # which may be longer than time itself
+    is_stale = _is_stale(request, first, policies, now)
     upcoming = timing.next_fire_time(first)
     until = first if upcoming is None else max(first, now - jitter)
     if upcoming is None or upcoming > until or (singly and not is_stale):
@@ -157,6 +192,11 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
         return _Due(fresh, fresh[-1], upcoming)
     stale_before = now - policies.misfire_grace - jitter
     return _misfired(timing, policies.misfire, first, first if singly else until, stale_before)
+
+
+def _is_stale(request: Request, first: datetime, policies: Policies, now: datetime) -> bool:
+    """Return whether the first of the fire times that have come has passed its grace."""
+    return now - (request.due_at or first) > policies.misfire_grace  # which may be longer than time itself
 
 
 def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime, stale_before: datetime) -> _Due:
@@ -243,13 +283,15 @@ class _Overlaps(NamedTuple):
     def _has_to_run_all(self, fires: list[datetime]) -> bool:
         """Whether `Misfire.RUN_ALL` says that none of them is skipped for another: they were missed.
 
-        So they were where several have come, or where one had come before a run of its request was made that is now in
-        its way: it was left over when that one was claimed.
+        So they were where several have come, where one has passed its grace, or where it had come before a run of its
+        request was made that is now in its way: it was left over when that one was claimed.
         """
+        request, due_at = self.request, self.request.due_at or fires[0]
         if self.policies.misfire is not Misfire.RUN_ALL:
             return False
-        made_at = [run.recorded_at for run in self.blockers if run.request_id == self.request.id]
-        return len(fires) > 1 or any((self.request.due_at or fires[0]) <= at for at in made_at)
+        is_misfire = _is_stale(request, fires[0], self.policies, self.now) and not isinstance(request.timing, Immediate)
+        made_at = [run.recorded_at for run in self.blockers if run.request_id == request.id]
+        return len(fires) > 1 or is_misfire or any(due_at <= at for at in made_at)
 
     def _was_asked_for(self) -> bool:
         """Whether somebody asked for just this fire time: it waits for an earlier run that it does not replace."""

@@ -142,7 +142,11 @@ class Request:
 
     def rescheduled(self, timing: Timing, now: datetime, **changes: Any) -> "Request":
         """Return the request with fire times again, under a new revision: no claim of the old timing can succeed."""
-        return evolve(self, revision=self.revision + 1, **changes).timed(timing, now)
+        return self.changed(**changes).timed(timing, now)
+
+    def changed(self, **changes: Any) -> "Request":
+        """Return the request with the *changes* and the fire times that it has, under a new revision."""
+        return evolve(self, revision=self.revision + 1, **changes)
 
     def unscheduled(self, now: datetime, reason: str | None = None) -> "Request":
         """Return the request without future fire times from *now* on, under a new revision; the record stays."""

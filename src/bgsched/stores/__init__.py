@@ -76,7 +76,7 @@ def _file_named_by(url: str) -> Path:
         )
     if rest == "///:memory:":
         raise StoreURLError(f"store URL {url!r} names no file; for a store that is forgotten write 'memory://'")
-    return Path(unquote(rest[3:]))
+    return Path(unquote(rest[3:], errors="surrogateescape"))
 
 
 def _open_postgres(url: str, *, read_only: bool) -> Store:

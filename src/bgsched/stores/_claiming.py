@@ -22,6 +22,7 @@ __all__ = [
     "release",
     "stop_members",
     "tally",
+    "that_wait",
 ]
 
 
@@ -111,6 +112,20 @@ def tally(tx: Transaction, runs: Sequence[Run], now: datetime, owner: str) -> No
     if counts:
         hour = now.replace(minute=0, second=0, microsecond=0)
         tx.count_ended([Ended(hour, *key, count) for key, count in sorted(counts.items())], owner)
+
+
+def that_wait(tx: Transaction, request: str) -> list[Run]:
+    """Return the runs of a request that wait and nobody has claimed, save a group that has begun and its members."""
+    active = {run.id: run for run in tx.active_runs_of(request)}
+    parents = {run.parent_id for run in active.values()}
+    return [
+        run
+        for run in active.values()
+        if run.owner is None
+        and run.id not in parents
+        and run.parent_id not in active
+        and not (run.attempts and tx.child_runs(run.id))
+    ]
 
 
 def log_fenced(tx: Transaction, owner: str, report: Report) -> None:

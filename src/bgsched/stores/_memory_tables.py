@@ -250,8 +250,8 @@ class Tables:
             attempt = run.attempt - (owner is None and run.owner is not None)
             if stored is None or not stored.is_active or stored.owner != owner or stored.attempt != attempt:
                 continue
-            is_asked = run.kill_asked_at is None and stored.kill_asked_at is not None
-            run = own(evolve(run, kill_asked_at=stored.kill_asked_at) if is_asked else run)  # noqa: PLW2901
+            asked_at = stored.kill_asked_at or run.kill_asked_at  # the first who asked
+            run = own(run if asked_at == run.kill_asked_at else evolve(run, kill_asked_at=asked_at))  # noqa: PLW2901
             is_moved = run.recorded_at != stored.recorded_at  # it was brought back
             self._write_run(run.id, evolve(run, recorded_at=stored.recorded_at) if is_moved else run)
             accepted.add(run.id)

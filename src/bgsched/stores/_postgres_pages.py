@@ -13,13 +13,14 @@ from psycopg.rows import TupleRow
 
 from bgsched.run import Run
 from bgsched.stores import _rows, _sql_filters
+from bgsched.stores._columns import active_by
 from bgsched.stores._links import Talk
 from bgsched.stores._postgres_rows import RUN, clean
 from bgsched.stores._sql_filters import Lane, Mentions
 from bgsched.stores._wire import Statement
 from bgsched.stores.base import Page, RunFilter
 
-__all__ = ["page"]
+__all__ = ["first_recorded", "page", "recorded_after"]
 
 _MARGIN = timedelta(seconds=15)
 _NO_END = (1 << 63) - 1
@@ -121,6 +122,16 @@ def _shifted(at: datetime, margin: timedelta) -> datetime:
         return at + margin
     except OverflowError:  # where time ends, so do the runs
         return at
+
+
+def recorded_after(schema: str) -> tuple[str, str]:
+    """Return the questions for the ids of all ended, and of all active runs that were recorded after an instant each.
+
+    They need not stand at the end: while one scheduler brought back what a clock ahead had recorded, another had a run
+    of it in hand, or one that was to come.
+    """
+    runs = f"SELECT id FROM {schema}.runs WHERE recorded_at > %s"
+    return f"{runs} AND finished_at IS NOT NULL", f"{runs} AND {active_by()}"
 
 
 def first_recorded(schema: str, at: datetime) -> Statement:

@@ -14,7 +14,7 @@ from bgsched.run import LogLine, LogTrim, Run
 from bgsched.stores import _columns, _rows, _values
 from bgsched.stores._by_column import by_column, columns_of
 from bgsched.stores._links import LONG, Talk
-from bgsched.stores._postgres_pages import first_recorded
+from bgsched.stores._postgres_pages import recorded_after
 from bgsched.stores._postgres_reader import SCHEDULERS, queued, ranks
 from bgsched.stores._postgres_rows import (
     ACTIVE,
@@ -127,12 +127,12 @@ class PostgresTransaction:
         return self._insert_runs(runs)
 
     def bring_back(self, now: datetime, limit: int) -> int:
-        halving, at = first_recorded(self._schema, now)
+        ahead = " UNION ALL ".join(recorded_after(self._schema))
         rows = self._talk.ask(
             f"UPDATE {self._schema}.runs SET recorded_at = %s WHERE id = ANY(ARRAY(SELECT id FROM {self._schema}.runs "
-            f"WHERE id >= ({halving}) AND recorded_at > %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING 1",
+            f"WHERE id IN ({ahead}) ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING 1",
             now,
-            *at,
+            now,
             now,
             limit,
         )

@@ -5,6 +5,7 @@ SQLite follows links before it names its own files, so what is beside the file i
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +32,10 @@ class DatabaseFile:
         """Return that of the file that the name leads to now."""
         return _identity(self._name)
 
+    def look(self) -> Stamp | None:
+        """Return the stamp of the file that the name leads to now; it begins with the identity."""
+        return _stamp(self._name)
+
     def log_identity(self) -> Identity | None:
         return _identity(self.log)
 
@@ -47,8 +52,7 @@ class DatabaseFile:
         return index is not None and self.log_identity() is None and _identity(self.index) == index
 
     def stamp(self) -> Stamp | None:
-        found = _stat(self.path)
-        return None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return _stamp(self.path)
 
     def stamp_at_rest(self) -> Stamp | None:
         """Return the stamp if all that is stored is in the file itself, as long as that stays the same."""
@@ -65,6 +69,13 @@ class DatabaseFile:
         """Return the URI of the file, with *options* for SQLite."""
         path = quote(os.fsencode(self.path.as_posix()))
         return f"file://{'' if path.startswith('/') else '/'}{path}?{options}"
+
+    def refuses_writers(self) -> str | None:
+        """Return why this user cannot write the database; what SQLite made beside it would be in others' way."""
+        found = _stat(self.path)
+        if found is None or not stat.S_ISREG(found.st_mode) or os.access(self.path, os.W_OK):
+            return None
+        return f": it belongs to {_owner(self.path)}, and this user may not write it; read it with read_only=True"
 
     def to_read(self) -> str:
         """Return the options of who only reads; another user makes no index, which would be in its owner's way.
@@ -127,6 +138,11 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
+
+
+def _stamp(path: Path) -> Stamp | None:
+    found = _stat(path)
+    return None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _identity(path: Path) -> Identity | None:

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 
 from bgsched._evolve import evolve
 from bgsched.errors import OwnerGoneError, RequestExistsError, UnknownRequestError, UnknownRunError
-from bgsched.request import Overlap, Request, RequestStatus, Retention, beside
+from bgsched.request import Overlap, Request, RequestStatus, Retention, beside, passed_over
 from bgsched.run import Run, RunStatus
 from bgsched.stores._claiming import (
     Lanes,
@@ -39,6 +39,7 @@ from bgsched.stores._claiming import (
     release,
     stop_members,
     tally,
+    that_wait,
 )
 from bgsched.stores._questions import (
     LAST,
@@ -180,7 +181,7 @@ class Store(ABC):
 
         ``None`` in means "there is none", out "leave it". *end_waiting*: the reason to end the
         request's runs that wait and that nobody has claimed (`Run.given_up`), save a group that has begun and its
-        members.
+        members. What had come by *now* and does not run any more (`passed_over`) is recorded.
         """
         over: list[Run] = []
         with self.transaction() as tx:
@@ -190,19 +191,11 @@ class Store(ABC):
                 return found
             tx.put_requests([changed])
             if end_waiting is not None:
-                active = {run.id: run for run in tx.active_runs_of(id)}
-                parents = {run.parent_id for run in active.values()}
-                waiting = [
-                    run
-                    for run in active.values()
-                    if run.owner is None
-                    and run.id not in parents
-                    and run.parent_id not in active
-                    and not (run.attempts and tx.child_runs(run.id))
-                ]
-                over = [run.given_up(now, end_waiting) for run in waiting]
+                over = [run.given_up(now, end_waiting) for run in that_wait(tx, id)]
                 tx.update_runs(over, None)
-                tally(tx, over, now, "")
+            if found is not None and (record := passed_over(found, changed, now)) is not None:
+                over += tx.insert_runs([record])
+            tally(tx, over, now, "")
         ended(over)
         return changed
 
@@ -367,11 +360,15 @@ class Store(ABC):
         As ``recorded_at`` grows with the id, they would draw all that come after them along: no question about a time
         would find those, and no purge, until it is that late.
         """
-        newest = self.reader().runs(RunFilter(limit=1))
-        if not newest or newest[0].recorded_at <= now + _AHEAD:
+        if not self._has_recorded_after(now + _AHEAD):
             return 0
         with self.transaction() as tx:
             return tx.bring_back(now, _MOST_BROUGHT_BACK)
+
+    def _has_recorded_after(self, instant: datetime) -> bool:
+        """Return whether a run says so; where one is recorded after another, the newest knows."""
+        newest = self.reader().runs(RunFilter(limit=1))
+        return bool(newest) and newest[0].recorded_at > instant
 
     # -- who is alive --------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ try:
     from bgsched.stores._address import Address, ConflictError
     from bgsched.stores._links import Links, Talk
     from bgsched.stores._listener import Listener
+    from bgsched.stores._postgres_pages import recorded_after
     from bgsched.stores._postgres_reader import PostgresReader
     from bgsched.stores._postgres_schema import prepare
     from bgsched.stores._postgres_steps import PostgresTransaction, renew
@@ -236,6 +237,11 @@ class PostgresStore(Store):
         return super().reap(now) if self._readers.once(expired) else []
 
     @_again
+    def _has_recorded_after(self, instant: datetime) -> bool:
+        """Ask for any such run: several schedulers record at once, and what is newest says nothing of the others."""
+        found = " OR ".join(f"EXISTS ({ids})" for ids in recorded_after(self._place))
+        return bool(self._readers.once(f"SELECT {found}", instant, instant)[0][0])
+
     def bring_back(self, now: datetime) -> int:
         """Bring back runs that were recorded in the future, both by the server's clock and the one here."""
         rows = self._readers.once("SELECT clock_timestamp()")

@@ -11,6 +11,7 @@ look counts for nothing.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import random
@@ -50,6 +51,7 @@ _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sql
 _MISSING = re.compile("no such (table|column|view)|has no column named")
 _TAKEN = re.compile("already exists|there is already")
 
+_HAS_SCHEMA = "SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'"
 _GATE = Gate()
 
 
@@ -94,6 +96,7 @@ class SQLiteStore(Store):
         self._files = DatabaseFile(self.path)
         self._file: Identity | None = None  # of the database, and of the write-ahead log that was open last
         self._log: Identity | None = None
+        self._stamp: Stamp | None = None  # of the database, when that log was last seen beside it
         self._commits = 0
         self._generation = 0  # of the connections: what one of an earlier one said about changes means nothing now
         self._locks = OwnerLocks(self._files.path)
@@ -189,6 +192,14 @@ class SQLiteStore(Store):
             self._generation += 1
             self._open.close()
 
+    def _abandon(self) -> None:
+        """Leave the connections as they are, for good: whatever closes the last one writes what its log holds."""
+        self._generation += 1
+        self._forgotten.detach()
+        for connection in (self._open.writer, *self._open.idle):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # not even when Python ends
+        self._open_none()
+
     def _open_none(self) -> None:
         """Begin without connections; those to come are closed with the store, or when nobody has it any more."""
         self._open = _Open()
@@ -246,12 +257,15 @@ class SQLiteStore(Store):
         SQLite would go on with the file that it once opened, and what is written there is lost with it. The file is
         looked at, never opened: closing it would drop SQLite's locks.
         """
-        known, found = self._file, self._files.identity()
+        known = self._file
         if known is None:
             return
+        stamp = self._files.look()
+        found = None if stamp is None else stamp[:2]
         if found == known:
             if self._open and self._files.log_identity() != self._log:
                 self._check_log()
+            self._stamp = stamp
             return
         self._disconnect()
         if found is None:
@@ -273,15 +287,19 @@ class SQLiteStore(Store):
         """Make sure that others find the write-ahead log in which what is committed here is kept.
 
         SQLite leaves it where it is as long as anybody has the database open. Once somebody removed it, what is in it
-        is still in the hands of those who had it open, and can be put into the database.
+        is still in the hands of those who had it open, and can be put into the database, unless others have gone on
+        without it: it would be put over what they have stored since.
         """
         with self._lock:
             if not self._open or self._files.log_identity() == self._log:  # closed meanwhile, perhaps by the last
                 return
-            if self._open.writer is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._open.writer.execute("PRAGMA wal_checkpoint")
-            self._disconnect()
+            if self._files.log_identity() is None and self._files.look() == self._stamp:
+                if self._open.writer is not None:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._open.writer.execute("PRAGMA wal_checkpoint")
+                self._disconnect()
+            else:
+                self._abandon()
         raise StoreUnavailableError(
             f"{self._files.log} was removed while it was in use, and what was stored last may be gone with it; "
             "leave it alone while anybody has the database open"
@@ -322,7 +340,7 @@ class SQLiteStore(Store):
                 "a scheduler makes it when it first starts there"
             )
         with self.reading() as connection:
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is None:
+            if connection.execute(_HAS_SCHEMA).fetchone() is None:
                 raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
             if self._version(connection) == 0:
                 raise StoreSchemaError(
@@ -351,8 +369,12 @@ class SQLiteStore(Store):
         )
 
     def _connect_to_write(self) -> sqlite3.Connection:
+        if (why := self._files.refuses_writers()) is not None:
+            raise StoreUnavailableError(f"{self.path}{why}")
         connection = self._connect(str(self._files.path), timeout=0.0)
         try:
+            if self._patiently(connection, _HAS_SCHEMA).fetchone() is not None:
+                self._version(connection)  # what is not for us stays as it is
             self._patiently(connection, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
@@ -399,18 +421,16 @@ class SQLiteStore(Store):
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._patiently(connection, "BEGIN IMMEDIATE")
 
-    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
+    def _patiently(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
         """Execute *statement* as soon as no other writer is in the way, waiting up to the timeout."""
         give_up = time.monotonic() + self._timeout
         while True:
             try:
-                connection.execute(statement)
+                return connection.execute(statement)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
                 time.sleep(random.uniform(0.001, 0.003))  # noqa: S311  jitter, so that writers do not march in step
-            else:
-                return
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -460,6 +480,8 @@ _LEFT_TO_PARENT: "list[_Open]" = []
 def _checked_path(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file; SQLite would take a URL, or its own word for no file, as the name of one."""
     checked = Path(path)
+    if not checked.name:
+        raise StoreURLError(f"{str(path)!r} names no file; name one, as in SQLiteStore('app.db')")
     if checked.name == ":memory:":
         raise StoreURLError("':memory:' names no file; for a store that is forgotten write MemoryStore()")
     found = _URL.match(str(path))

@@ -16,6 +16,7 @@ from bgsched.run import ACTIVE, RUN_TRANSITIONS, Run, RunStatus
 from bgsched.stores.base import RequestFilter, RunFilter, Store
 from bgsched.testing.simulation.groups import GROUPS, broken_by_groups
 from bgsched.testing.simulation.overlaps import broken_by_overlaps
+from bgsched.timing import Timing
 
 __all__ = ["BrokenPromiseError", "Promises"]
 
@@ -58,6 +59,7 @@ class Promises:
         self._requests: dict[str, Request] = {}
         self._runs: dict[int, Run] = {}
         self._expected: dict[tuple[str, int], datetime | None] = {}
+        self._timings: dict[tuple[str, int], Timing | UnreadableTiming] = {}
         self._keys: set[tuple[str, int, datetime]] = set()
         self._begun: set[tuple[int, int]] = set()
         self._finished: dict[str, list[tuple[int, int]]] = {}
@@ -173,6 +175,7 @@ class Promises:
         if key in self._expected:
             self._broken(f"request {request.id} has revision {request.revision} a second time")
         self._expected[key] = request.next_fire_time
+        self._timings[key] = request.timing
 
     def _check_gone(self, runs: Collection[int], deleted: str | None, *, purged: bool) -> None:
         for id, run in self._runs.items():
@@ -194,11 +197,10 @@ class Promises:
         expected = self._expected[request.id, run.revision]
         if run.fire_time != expected:
             self._broken(f"request {request.id} must fire at {expected} next, run {run.id} is for {run.fire_time}")
-        self._expected[request.id, run.revision] = self._after(run, request)
+        self._expected[request.id, run.revision] = self._after(run, self._timings[request.id, run.revision])
 
-    def _after(self, run: Run, request: Request) -> datetime | None:
+    def _after(self, run: Run, timing: Timing | UnreadableTiming) -> datetime | None:
         """Return the fire time that follows those of the record, which must be as many as it says."""
-        timing = request.timing
         assert not isinstance(timing, UnreadableTiming)  # noqa: S101  none is filed here
         last = run.fire_until or run.fire_time
         count = 1 + timing.count_fire_times(run.fire_time, last) if last > run.fire_time else 1

@@ -68,6 +68,8 @@ def _in_line(policies: Policies, waiting: list[Run]) -> Iterator[str]:
 
 
 def _in_a_skipped(policies: Policies, run: Run, before: Mapping[int, Run], now: Mapping[int, Run]) -> Iterator[str]:
+    if (run.reason or "").startswith("its request was "):  # somebody changed it: that skips whatever was due
+        return
     if policies.misfire is Misfire.RUN_ALL and run.fire_count > 1:
         yield f"run {run.id} of {run.process} skips {run.fire_count} fire times, which have to run all"
     named = _IN_THE_WAY.fullmatch(run.reason or "")
