@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -30,6 +31,7 @@ from bgsched import (
     StoreURLError,
     open_store,
 )
+from bgsched._evolve import evolve
 from bgsched._moved_times import zone_database
 from bgsched.stores import sqlite
 from bgsched.stores.base import Report, RequestFilter, RunFilter
@@ -366,6 +368,36 @@ def test_a_name_that_an_address_does_not_take_as_it_is(tmp_path: Path, name: str
         store.file([make_request()])
         assert watching.reader().find_request("r") is not None
         watching.close()
+
+
+def test_a_question_that_was_overtaken_is_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.file([make_request()])
+    times = iter(range(3))  # each look is overtaken by another writer, the third time by nobody
+    connect = SQLiteStore._connect_to_read
+
+    def overtaken(watching: SQLiteStore, options: str | None) -> sqlite3.Connection:
+        connection = connect(watching, options)
+        if next(times) < 2:
+            with closing(SQLiteStore(path)) as store:
+                store.change("r", lambda found: found and evolve(found, user="somebody"), T0)
+        return connection
+
+    watching = SQLiteStore(path, read_only=True)
+    monkeypatch.setattr(SQLiteStore, "_connect_to_read", overtaken)
+    assert [request.user for request in watching.reader().requests(RequestFilter())] == ["somebody"]
+    assert next(times, None) is None
+
+
+def test_a_write_within_the_tick_of_a_coarse_clock_may_go_unnoticed(path: Path) -> None:
+    SQLiteStore(path).close()
+    watching = SQLiteStore(path, read_only=True)
+    now = int(time.time())
+    os.utime(path, (now, now))
+    with pytest.raises(StoreUnavailableError, match="was written while it was read"):
+        watching.reader().upcoming(1)
+    os.utime(path, (now - 60, now - 60))
+    assert watching.reader().upcoming(1) == []
 
 
 @pytest.mark.parametrize(

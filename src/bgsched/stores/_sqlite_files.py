@@ -6,16 +6,44 @@ SQLite follows links before it names its own files, so what is beside the file i
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
-__all__ = ["DatabaseFile", "Identity", "Stamp"]
+from bgsched.errors import StoreUnavailableError
+
+__all__ = ["DatabaseFile", "Identity", "OvertakenError", "Stamp", "asking_again"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Identity = tuple[int, int]
 """What tells a file from another one of the same name."""
 
 Stamp = tuple[int, int, int, int]
 """What changes when somebody writes in a file."""
+
+_COARSEST = 2.0  # seconds that pass in the clocks of some file systems from one time to the next
+
+
+class OvertakenError(StoreUnavailableError):
+    """A file was written while it was read without a lock: what was read counts for nothing."""
+
+
+def asking_again(ask: Callable[P, R], attempts: int = 5) -> Callable[P, R]:
+    """Return *ask*, asked again where it was overtaken: who writes seldom does so twice in a row."""
+
+    @wraps(ask)
+    def again(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(attempts - 1):
+            with suppress(OvertakenError):
+                return ask(*args, **kwargs)
+        return ask(*args, **kwargs)
+
+    return again
 
 
 class DatabaseFile:
@@ -53,6 +81,14 @@ class DatabaseFile:
 
     def stamp(self) -> Stamp | None:
         return _stamp(self.path)
+
+    def is_still(self, stamp: Stamp, since: float) -> bool:
+        """Return whether nobody wrote in the file since the instant of that stamp, by the clock of the machine.
+
+        Where the file system counts in seconds, a write within the same one goes unnoticed.
+        """
+        seconds, rest = divmod(stamp[3], 10**9)
+        return self.stamp() == stamp and (rest != 0 or since - seconds > _COARSEST)
 
     def stamp_at_rest(self) -> Stamp | None:
         """Return the stamp if all that is stored is in the file itself, as long as that stays the same."""

@@ -25,12 +25,13 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any, cast
 
 from bgsched.errors import StoreSchemaError, StoreUnavailableError, StoreURLError
 from bgsched.run import Run
 from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores._sqlite_files import DatabaseFile, Identity, Stamp
+from bgsched.stores._sqlite_files import DatabaseFile, Identity, OvertakenError, Stamp, asking_again
 from bgsched.stores._sqlite_reader import SQLiteReader, look_into
 from bgsched.stores._sqlite_steps import SQLiteTransaction
 from bgsched.stores.base import AT_WORK, SchedulerRecord, Store
@@ -105,7 +106,7 @@ class SQLiteStore(Store):
         self._read_only = read_only
         _ALL.add(self)
         if read_only:
-            self._check_readable()
+            asking_again(self._check_readable)()
         else:
             self._write_connection()
             self._warn_of_names()
@@ -115,7 +116,8 @@ class SQLiteStore(Store):
 
     def reader(self) -> SQLiteReader:
         """Return the reading half."""
-        return SQLiteReader(self.reading, self._locks.is_free)
+        reader = SQLiteReader(self.reading, self._locks.is_free)
+        return cast("SQLiteReader", _AskingAgain(reader)) if self._read_only else reader
 
     @contextmanager
     def transaction(self) -> Iterator[SQLiteTransaction]:
@@ -174,12 +176,13 @@ class SQLiteStore(Store):
     @contextmanager
     def _reading_at_rest(self, stamp: Stamp) -> Iterator[sqlite3.Connection]:
         """Lend one for a single look at a file that nobody writes: SQLite then locks and makes nothing."""
+        since = time.time()
         with closing(self._connect_to_read("immutable=1")) as connection:
             try:
                 yield connection
             finally:
-                if self._files.stamp() != stamp:
-                    raise StoreUnavailableError(f"{self.path} was written while it was read as it lay there; ask again")
+                if not self._files.is_still(stamp, since):
+                    raise OvertakenError(f"{self.path} was written while it was read as it lay there; ask again")
 
     def close(self) -> None:
         """Close the connections; the store opens them anew when it is used again."""
@@ -471,6 +474,16 @@ class SQLiteStore(Store):
         _LEFT_TO_PARENT.append(self._open)
         self._lock = threading.RLock()
         self._open_none()
+
+
+class _AskingAgain:
+    """Asks each question of *reader* again where somebody wrote meanwhile."""
+
+    def __init__(self, reader: SQLiteReader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, question: str) -> Any:
+        return asking_again(getattr(self._reader, question))
 
 
 _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
