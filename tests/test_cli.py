@@ -329,7 +329,7 @@ class TestTheWhole:
         assert "1  error" in shown
         assert "66.7%" in shown
         assert json.loads(say("summary", "--json", "--process", "close-ledger"))["counts"] == {"error": 1}
-        assert say("summary", "--since", "2027-01-01") == "no run yet\n"
+        assert say("summary", "--since", "2027-01-01") == "no run since 2027-01-01 00:00:00 UTC\n"
 
     def test_health_is_0_while_a_scheduler_is_alive(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         store = SQLiteStore(tmp_path / "app.db")

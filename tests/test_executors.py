@@ -212,7 +212,7 @@ class TestEverywhere:
         bench.scheduler.kill(run.id)
         run = bench.end_of(request)
         assert run.status is S.KILLED
-        assert run.reason == f"run {run.id} was asked to stop: somebody asked for it"
+        assert run.reason == f"run {run.id} was asked to stop: a kill was asked for"
 
     def test_what_stops_for_its_scheduler_alone_was_not_killed(self, bench: Bench, tmp_path: Path) -> None:
         request = bench.file(work.step_until_killed, mark=tmp_path / "mark")
@@ -255,7 +255,7 @@ class TestEverywhere:
         written(tmp_path / "mark")
         bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
         run = bench.end_of(request)
-        said = "it was asked to stop: somebody asked for it; it failed while it stopped"
+        said = "it was asked to stop: a kill was asked for; it failed while it stopped"
         assert (run.status, run.reason, run.error and run.error.message) == (S.KILLED, said, "no way out")
 
     def test_a_process_may_have_its_own_executor(self, bench: Bench) -> None:
@@ -317,7 +317,7 @@ class TestProcessPool:
         run = pool.end_of(one)
         assert (run.status, run.reason) == (
             S.KILLED,
-            "it was asked to stop: somebody asked for it; it did not, and its worker was killed",
+            "it was asked to stop: a kill was asked for; it did not, and its worker was killed",
         )
         assert gone(pids[0])
         assert is_alive(pids[1])
@@ -771,7 +771,7 @@ class TestElsewhere:
             bench.scheduler.kill(live.run.id)
             run = bench.end_of(request)
         work.LET_GO.set()
-        said = "it was asked to stop: somebody asked for it; it did not, and its worker was left to itself"
+        said = "it was asked to stop: a kill was asked for; it did not, and its worker was left to itself"
         assert (run.status, run.reason) == (S.KILLED, said)
 
     def test_one_that_gives_a_run_back_is_asked_again(self) -> None:
@@ -897,7 +897,7 @@ class TestElsewhere:
                 pause.wait(0.01)
             bench.scheduler.kill(bench.scheduler.monitor.runs(request=request)[0].id)
             run = bench.end_of(request)
-        assert (run.status, run.reason) == (S.KILLED, "it was asked to stop: somebody asked for it before it began")
+        assert (run.status, run.reason) == (S.KILLED, "it was asked to stop: a kill was asked for before it began")
         assert given[0].cancelled()
 
     def test_a_stranger_who_calls_learns_nothing(self) -> None:

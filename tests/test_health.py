@@ -155,7 +155,16 @@ class TestHealth:
         between = scheduler_record(heartbeat_at=NOW - HOUR, lease_until=NOW - HOUR, threaded=False, alive=True)
         assert health(between).ok
         found = health(between, first=due(2 * MINUTE))
-        assert found.problems[-1].endswith("its host has not called run_pending() since 2026-03-01 06:45:00 UTC")
+        assert found.problems[-1].endswith(
+            "its host is busy with another run, or has not called run_pending() since 2026-03-01 06:45:00 UTC"
+        )
+
+    @pytest.mark.parametrize("threaded", [True, False])
+    def test_who_was_killed_is_gone(self, *, threaded: bool) -> None:
+        gone = scheduler_record(heartbeat_at=NOW - MINUTE, lease_until=NOW - MINUTE, threaded=threaded, alive=False)
+        assert health(gone).problems == (
+            "scheduler o on web-1 is gone without a shutdown, last heard of at 2026-03-01 07:44:00 UTC",
+        )
 
     def test_a_store_that_does_not_answer_is_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store = MemoryStore()

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import http.client
 import json
+import math
 import re
 import socket
 import threading
@@ -804,9 +805,15 @@ class TestPing:
         run_all(scheduler)
         assert sum("the ping for run 1 of fine failed: garbage" in text for text in caplog.messages) == 2
 
-    def test_an_address_is_http(self, scheduler: Scheduler) -> None:
-        with pytest.raises(ValueError, match="must begin with http"):
-            ping(scheduler, {"fine": "file:///etc/passwd"})
+    @pytest.mark.parametrize("url", ["ftp://host/x", "http://", "http://h:99999/", "http://h:x/", "host", 3, None])
+    def test_an_address_is_http(self, scheduler: Scheduler, url: Any) -> None:
+        with pytest.raises(ValueError, match="the address for 'fine' must begin with http"):
+            ping(scheduler, {"fine": url})
+
+    @pytest.mark.parametrize("timeout", [None, "5", 0, -1, math.inf, math.nan])
+    def test_a_ping_is_waited_for_so_many_seconds(self, scheduler: Scheduler, timeout: Any) -> None:
+        with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
+            ping(scheduler, {"fine": "http://127.0.0.1:1"}, timeout=timeout)
 
 
 def drip(server: socket.socket, told: threading.Event) -> None:

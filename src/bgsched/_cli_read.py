@@ -352,7 +352,7 @@ def _summary(args: argparse.Namespace, terminal: Terminal) -> int:
         if any(spans):
             terminal.say(f"{what:>8}  {' / '.join(spans)}  (p50 / p95 / p99)")
     if not figures.counts:
-        terminal.say("no run yet", "dim")
+        terminal.say("no run yet" if args.since is None else f"no run since {args.since:%Y-%m-%d %H:%M:%S %Z}", "dim")
     return 0
 
 
@@ -373,6 +373,6 @@ def _write_health(terminal: Terminal, health: Health) -> None:
     for problem in health.problems:
         terminal.say(f"  {problem}")
     for record in health.schedulers:
-        beat = span_text(datetime.now(UTC) - record.heartbeat_at)
+        beat = span_text(datetime.now(UTC) - record.heard_at)
         where = f"on {record.host}, OS process {record.pid}, last heard of {beat} ago"
         terminal.say(f"  scheduler {record.owner[:8]} {where}{', paused' if record.paused else ''}", "dim")

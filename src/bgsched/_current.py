@@ -40,7 +40,7 @@ _SHORTEST_WAIT = 1e-6  # less is what floats leave over, and no time for some cl
 class StopCause(Enum):
     """Why a run was asked to stop."""
 
-    KILLED = "somebody asked for it"
+    KILLED = "a kill was asked for"
     TIMED_OUT = "its time is over"
     SHUTDOWN = "its scheduler shuts down"
     DELETED = "its request was deleted, and the run with it"

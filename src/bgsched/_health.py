@@ -89,7 +89,9 @@ def _of_scheduler(record: SchedulerRecord, now: datetime) -> Iterator[str]:
     if record.problem:
         since = f" (since {_at(record.problem_since)})" if record.problem_since else ""
         yield f"{name}: {record.problem}{since}"
-    if record.is_silent(now):
+    if record.is_gone:
+        yield f"{name} is gone without a shutdown, last heard of at {_at(record.heard_at)}"
+    elif record.is_silent(now):
         yield f"{name} was last heard of {in_words(now - record.heard_at)} ago, at {_at(record.heard_at)}"
     yield from _of_clocks(record, name, now)
 

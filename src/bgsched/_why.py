@@ -195,7 +195,7 @@ def _of_all(ready: Sequence[SchedulerRecord], now: datetime) -> str | None:
         return f"its scheduler cannot work since {_at(ready[0].problem_since)}: {ready[0].problem}"
     heard = _at(max(record.heard_at for record in ready))
     if not any(record.threaded for record in ready):
-        return f"its host has not called run_pending() since {heard}"
+        return f"its host is busy with another run, or has not called run_pending() since {heard}"
     if all(record.is_silent(now) for record in ready if record.threaded):
         return f"its scheduler was last heard of at {heard}"
     return None

@@ -137,7 +137,7 @@ def test_a_kill_does_not_wait_for_a_worker(threads: Host, by_another: bool) -> N
     killed = threads.end_of(run)
     assert (killed.status, killed.started_at) == (S.KILLED, None)
     assert killed.reason in (
-        "it was asked to stop: somebody asked for it before it began",
+        "it was asked to stop: a kill was asked for before it began",
         "killed while it waited",  # it was put back a moment before
     )
     visitor.let_on()

@@ -80,7 +80,7 @@ class TestKill:
         host.pass_time(1)
         run = host.end_of(run)
         assert (run.status, run.kill_asked_at) == (S.KILLED, asked.kill_asked_at)
-        assert run.reason == f"run {run.id} was asked to stop: somebody asked for it"
+        assert run.reason == f"run {run.id} was asked to stop: a kill was asked for"
 
     def test_asked_and_killed_are_told_apart(self, threads: Host) -> None:
         ends = {
@@ -124,7 +124,7 @@ class TestKill:
         scheduler.run_pending()
         (run,) = threads.monitor.runs(process="p")
         assert (begun, run.status, run.started_at) == ([], S.KILLED, None)
-        assert run.reason == "it was asked to stop: somebody asked for it before it began"
+        assert run.reason == "it was asked to stop: a kill was asked for before it began"
 
     def test_killing_what_has_ended_changes_nothing(self, host: Host) -> None:
         host.process(_work.say)

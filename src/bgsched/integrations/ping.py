@@ -10,6 +10,7 @@ a name server that is slow, gets past it. So each ping has a thread of its own, 
 over; while ten of them hang, no further ping is sent.
 """
 
+import math
 import threading
 import urllib.request
 from collections import deque
@@ -40,11 +41,13 @@ def ping(scheduler: Scheduler, urls: Mapping[str, str], *, timeout: float = 5.0)
     many seconds a ping is waited for, from the look-up of the name to the answer.
 
     Raises:
-        ValueError: an address is no HTTP address.
+        ValueError: an address is no HTTP address, or *timeout* is no number of seconds above 0.
     """
     for name, url in urls.items():
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError(f"the address for {name!r} must begin with http:// or https://, got {url!r}")
+        if not _is_address(url):
+            raise ValueError(f"the address for {name!r} must begin with http:// or https:// and a host, got {url!r}")
+    if not _is_span(timeout):
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
     pings = _Pings(scheduler.monitor, dict(urls), timeout)
     undo = [scheduler.on(RunStarted, pings.started), scheduler.on(RunFinished, pings.finished)]
 
@@ -53,6 +56,18 @@ def ping(scheduler: Scheduler, urls: Mapping[str, str], *, timeout: float = 5.0)
             each()
 
     return forget
+
+
+def _is_address(url: object) -> bool:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or none that there is
+        return False
+
+
+def _is_span(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds < math.inf
 
 
 class _Pings:

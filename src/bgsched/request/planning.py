@@ -329,7 +329,7 @@ class _Overlaps(NamedTuple):
         fires = "the fire time" if count == 1 else f"{count} fire times"
         reason = f"{fires} passed the grace of {self.policies.misfire_grace} without a run"
         if instead and self.policies.misfire is Misfire.RUN_ONCE:
-            reason += f"; the one at {instead[0].isoformat()} runs for all"
+            reason += f"; the one at {instead[0].isoformat()} stands for all"
         return self._ended(RunStatus.MISFIRED, first, last, count, reason)
 
     def _skipped(self, fires: list[datetime], reason: str) -> Run:

@@ -60,6 +60,11 @@ class SchedulerRecord:
             return self.alive
         return self.lease_until - (self.clock_skew or timedelta(0)) >= now
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its OS process has ended, as a lock tells; a lease does not, where a host calls now and then."""
+        return self.alive is False and self.clock_skew is None
+
     def is_silent(self, now: datetime) -> bool:
         """Whether its thread should have been heard of since: by *now*, or by the clock that decides who is alive."""
         is_late = self.clock_skew is None and self.lease_until < now
