@@ -173,6 +173,11 @@ class TestAMovedFireTime:
         assert made.runs == ()
         assert made.request.next_fire_time == NINE + DAY
 
+    def test_nor_where_the_next_is_beyond_the_finish_now(self) -> None:
+        request = stored(replace(DAILY, finish=NINE + DAY - MINUTE), DAY - HOUR, last=NINE - HOUR)
+        made = plan(request, Policies(), "a", NINE + DAY - HOUR)
+        assert (made.runs, made.request.next_fire_time) == ((), None)
+
     def test_of_a_later_moves_with_its_local_time(self) -> None:
         later = Later(datetime(2026, 1, 15, 9), timezone="Europe/Madrid")
         early = plan(stored(later, -HOUR), Policies(), "a", NINE - HOUR)

@@ -154,8 +154,10 @@ def _as_of_today(request: Request, timing: Timing, now: datetime) -> Request:
         return request
     moved = timing.next_fire_time(stored)
     reach = moved - stored if moved is not None else _FARTHEST_MOVE
-    since = max(stored - reach, request.last_fire_time or stored - reach)
-    moved = timing.last_fire_time(stored, after=since) or moved
+    last = request.last_fire_time or stored - reach
+    earlier = timing.last_fire_time(stored, after=max(stored - reach, last))
+    if earlier is not None and earlier - last >= stored - earlier:  # else it is the last one, which was moved as well
+        moved = earlier
     if moved is None:
         return evolve(request, next_fire_time=None, due_at=None)
     known_at = min(request.due_at or stored, now)
