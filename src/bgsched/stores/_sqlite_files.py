@@ -4,6 +4,7 @@ SQLite follows links before it names its own files, so what is beside the file i
 """
 
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
-from bgsched.errors import StoreUnavailableError
+from bgsched.errors import StoreUnavailableError, StoreURLError
 
-__all__ = ["DatabaseFile", "Identity", "OvertakenError", "Stamp", "asking_again"]
+__all__ = ["DatabaseFile", "Identity", "OvertakenError", "Stamp", "asking_again", "checked_path"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,6 +27,7 @@ Identity = tuple[int, int]
 Stamp = tuple[int, int, int, int]
 """What changes when somebody writes in a file."""
 
+_URL = re.compile(r"(?:sqlite|file):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # one letter is a drive
 _COARSEST = 2.0  # seconds that pass in the clocks of some file systems from one time to the next
 
 
@@ -44,6 +46,24 @@ def asking_again(ask: Callable[P, R], attempts: int = 5) -> Callable[P, R]:
         return ask(*args, **kwargs)
 
     return again
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file; SQLite would take a URL, or its own word for no file, as the name of one.
+
+    Raises:
+        StoreURLError: it is that, or names nothing.
+    """
+    checked = Path(path)
+    if not checked.name:
+        raise StoreURLError(f"{str(path)!r} names no file; name one, as in SQLiteStore('app.db')")
+    if checked.name == ":memory:":
+        raise StoreURLError("':memory:' names no file; for a store that is forgotten write MemoryStore()")
+    found = _URL.match(str(path))
+    if found is not None:  # it may hold a password
+        url = f"{found[1]}://..." if found[1] else "sqlite:///app.db"
+        raise StoreURLError(f"SQLiteStore takes the path of a file, and got a URL; write open_store('{url}')")
+    return checked
 
 
 class DatabaseFile:

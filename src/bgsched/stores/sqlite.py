@@ -11,7 +11,6 @@ look counts for nothing.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import random
@@ -23,25 +22,23 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
-from importlib import resources
-from pathlib import Path
 from typing import Any, cast
 
-from bgsched.errors import StoreSchemaError, StoreUnavailableError, StoreURLError
+from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.run import Run
 from bgsched.stores._forks import Gate
 from bgsched.stores._locks import OwnerLocks
-from bgsched.stores._sqlite_files import DatabaseFile, Identity, OvertakenError, Stamp, asking_again
+from bgsched.stores._sqlite_connections import Open, taken_from
+from bgsched.stores._sqlite_files import DatabaseFile, Identity, OvertakenError, Stamp, asking_again, checked_path
 from bgsched.stores._sqlite_reader import SQLiteReader, look_into
+from bgsched.stores._sqlite_schema import Schema
 from bgsched.stores._sqlite_steps import SQLiteTransaction
 from bgsched.stores.base import AT_WORK, SchedulerRecord, Store
 
 __all__ = ["SQLiteStore"]
 
-SCHEMA_VERSION = 1
 LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
-_URL = re.compile(r"(?:sqlite|file):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # one letter is a drive
 
 _LONGEST_FORK = 5.0  # seconds that a fork waits for the threads that use a database
 _LONGEST_WAL = 64 * 1024 * 1024  # what of the write-ahead log stays on the disk after a long reader made it grow
@@ -52,27 +49,7 @@ _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sql
 _MISSING = re.compile("no such (table|column|view)|has no column named")
 _TAKEN = re.compile("already exists|there is already")
 
-_HAS_SCHEMA = "SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'"
 _GATE = Gate()
-
-
-class _Open:
-    """The connections that a store has open and has lent to nobody."""
-
-    def __init__(self) -> None:
-        self.writer: sqlite3.Connection | None = None
-        self.idle: list[sqlite3.Connection] = []  # those that only read
-
-    def __bool__(self) -> bool:
-        return self.writer is not None or bool(self.idle)
-
-    def close(self) -> None:
-        writer, self.writer = self.writer, None
-        idle, self.idle = self.idle, []
-        if writer is not None:
-            writer.close()
-        while connection := _taken_from(idle):
-            connection.close()
 
 
 class SQLiteStore(Store):
@@ -90,11 +67,12 @@ class SQLiteStore(Store):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, read_only: bool = False) -> None:
-        self.path = _checked_path(path).absolute()
+        self.path = checked_path(path).absolute()
         self._timeout = _checked_timeout(timeout)
         self._lock = threading.RLock()
         self._open_none()
         self._files = DatabaseFile(self.path)
+        self._schema = Schema(self.path)
         self._file: Identity | None = None  # of the database, and of the write-ahead log that was open last
         self._log: Identity | None = None
         self._stamp: Stamp | None = None  # of the database, when that log was last seen beside it
@@ -128,7 +106,7 @@ class SQLiteStore(Store):
             connection = self._write_connection()
             try:
                 self._begin(connection)
-                self._version(connection)
+                self._schema.version(connection)
                 yield SQLiteTransaction(connection)
                 connection.execute("COMMIT")
                 self._commits += 1
@@ -162,7 +140,7 @@ class SQLiteStore(Store):
         """Lend one of those that stay open, beside whoever writes."""
         idle = self._open.idle
         options = self._files.to_read() if self._read_only else None
-        connection = _taken_from(idle) or self._connect_to_read(options)
+        connection = taken_from(idle) or self._connect_to_read(options)
         try:
             yield connection
         except BaseException:  # its transaction may be open still, and would hold back every checkpoint
@@ -170,7 +148,7 @@ class SQLiteStore(Store):
             raise
         self._remember()
         idle.append(connection)
-        while idle is not self._open.idle and (one := _taken_from(idle)):  # the file may be another one by now
+        while idle is not self._open.idle and (one := taken_from(idle)):  # the file may be another one by now
             one.close()
 
     @contextmanager
@@ -199,13 +177,12 @@ class SQLiteStore(Store):
         """Leave the connections as they are, for good: whatever closes the last one writes what its log holds."""
         self._generation += 1
         self._forgotten.detach()
-        for connection in (self._open.writer, *self._open.idle):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # not even when Python ends
+        self._open.abandon()
         self._open_none()
 
     def _open_none(self) -> None:
         """Begin without connections; those to come are closed with the store, or when nobody has it any more."""
-        self._open = _Open()
+        self._open = Open()
         self._forgotten = weakref.finalize(self, self._open.close)
         self._forgotten.atexit = False  # schedulers sign off at the exit, and need theirs
 
@@ -343,41 +320,16 @@ class SQLiteStore(Store):
                 "a scheduler makes it when it first starts there"
             )
         with self.reading() as connection:
-            if connection.execute(_HAS_SCHEMA).fetchone() is None:
-                raise StoreSchemaError(f"{self.path} holds no bgsched tables; is it another database?")
-            if self._version(connection) == 0:
-                raise StoreSchemaError(
-                    f"{self.path} holds no bgsched tables of this version; "
-                    "a scheduler makes them when it first starts there"
-                )
+            self._schema.check_readable(connection)
             self._file = self._files.identity()
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the schema, 0 where there is none."""
-        version = connection.execute("SELECT max(version) FROM bgsched_schema").fetchone()[0]
-        if version is None:
-            return 0
-        if not isinstance(version, int) or version < 1:
-            raise self._not_ours(f"bgsched_schema says {version!r}")
-        if version > SCHEMA_VERSION:
-            raise StoreSchemaError(
-                f"{self.path} has schema {version}, this bgsched knows up to {SCHEMA_VERSION}; "
-                "upgrade bgsched, or give another file"
-            )
-        return version
-
-    def _not_ours(self, sign: str) -> StoreSchemaError:
-        return StoreSchemaError(
-            f"{self.path}: another program has its tables there ({sign}); give bgsched a file of its own"
-        )
 
     def _connect_to_write(self) -> sqlite3.Connection:
         if (why := self._files.refuses_writers()) is not None:
             raise StoreUnavailableError(f"{self.path}{why}")
         connection = self._connect(str(self._files.path), timeout=0.0)
         try:
-            if self._patiently(connection, _HAS_SCHEMA).fetchone() is not None:
-                self._version(connection)  # what is not for us stays as it is
+            self._patiently(connection, "PRAGMA schema_version")
+            self._schema.check(connection)  # what is not for us stays as it is
             self._patiently(connection, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
@@ -408,14 +360,10 @@ class SQLiteStore(Store):
         return sqlite3.connect(name, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring the schema to this version, one step at a time, in one transaction."""
+        """Bring the schema to this version in one transaction."""
         self._begin(connection)
         try:
-            connection.execute("CREATE TABLE IF NOT EXISTS bgsched_schema (version INTEGER NOT NULL)")
-            for step in range(self._version(connection) + 1, SCHEMA_VERSION + 1):
-                for statement in _statements(step):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO bgsched_schema (version) VALUES (?)", (step,))
+            self._schema.bring_up_to_date(connection)
             connection.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -424,16 +372,18 @@ class SQLiteStore(Store):
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._patiently(connection, "BEGIN IMMEDIATE")
 
-    def _patiently(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
+    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
         """Execute *statement* as soon as no other writer is in the way, waiting up to the timeout."""
         give_up = time.monotonic() + self._timeout
         while True:
             try:
-                return connection.execute(statement)
+                connection.execute(statement)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
                 time.sleep(random.uniform(0.001, 0.003))  # noqa: S311  jitter, so that writers do not march in step
+            else:
+                return
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -456,7 +406,7 @@ class SQLiteStore(Store):
                     f"{self.path}: the tables of bgsched are not as they were made ({error})"
                 ) from error
             if primary == sqlite3.SQLITE_ERROR and _TAKEN.search(str(error)):
-                raise self._not_ours(str(error)) from error
+                raise self._schema.not_ours(str(error)) from error
             raise StoreUnavailableError(f"{self.path}: {error}{self._advice(primary)}") from error
 
     def _advice(self, primary: int | None) -> str:
@@ -487,21 +437,7 @@ class _AskingAgain:
 
 
 _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
-_LEFT_TO_PARENT: "list[_Open]" = []
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file; SQLite would take a URL, or its own word for no file, as the name of one."""
-    checked = Path(path)
-    if not checked.name:
-        raise StoreURLError(f"{str(path)!r} names no file; name one, as in SQLiteStore('app.db')")
-    if checked.name == ":memory:":
-        raise StoreURLError("':memory:' names no file; for a store that is forgotten write MemoryStore()")
-    found = _URL.match(str(path))
-    if found is not None:  # it may hold a password
-        url = f"{found[1]}://..." if found[1] else "sqlite:///app.db"
-        raise StoreURLError(f"SQLiteStore takes the path of a file, and got a URL; write open_store('{url}')")
-    return checked
+_LEFT_TO_PARENT: "list[Open]" = []
 
 
 def _checked_timeout(timeout: object) -> float:
@@ -526,17 +462,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_GATE.open, after_in_child=_after_fork)
-
-
-def _taken_from(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
-    """Return one of the connections; who looks first and takes then may find that another thread was quicker."""
-    with contextlib.suppress(IndexError):
-        return idle.pop()
-    return None
-
-
-def _statements(step: int) -> list[str]:
-    """Return the statements of one migration."""
-    text = resources.files("bgsched.stores.schema").joinpath(f"sqlite_{step:04}.sql").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return [statement for statement in "\n".join(lines).split(";\n") if statement.strip()]
