@@ -236,7 +236,7 @@ class Scheduler:
         return requests
 
     def unschedule(self, id: str) -> Request:
-        """Stop the future fire times of a request; what runs goes on, what waits is skipped, the record stays.
+        """Stop the future fire times of a request; what runs goes on, what waits or is due is skipped.
 
         A run that a scheduler has claimed may begin in the next moment; if no worker comes for it, it is skipped, too.
 
@@ -266,7 +266,7 @@ class Scheduler:
 
         It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Where it
         is scheduled with that timing already, its fire times stay, one that is due and waits for a scheduler included;
-        with a new timing, what was due by the old one does not run. Its priority becomes what the code says today.
+        with a new timing, what was due by the old one is recorded as skipped. Its priority becomes that of the code.
         *params* may be what a monitor shows: a sensitive value that it masks stays as it was.
 
         Raises:

@@ -99,6 +99,31 @@ class TestChanging:
         scheduler.run_until_idle()
         assert [(run.fire_time, run.result) for run in runs_of(scheduler, "r")] == [(T0 + timedelta(hours=1), 2)]
 
+    @pytest.mark.parametrize("how", ["reschedule", "unschedule", "declare"])
+    def test_what_was_due_by_the_timing_before_is_recorded(
+        self, scheduler: Scheduler, store: Store, clock: ManualClock, how: str
+    ) -> None:
+        timing = Schedule(Hourly(), start=T0 + timedelta(hours=1))
+        scheduler.process("p", timing=timing)(lambda: None)
+        scheduler.run_pending()
+        clock.advance(timedelta(hours=3, minutes=1))
+        if how == "reschedule":
+            scheduler.reschedule("p", Later(clock.now() + timedelta(minutes=10)))
+        elif how == "unschedule":
+            scheduler.unschedule("p")
+        else:
+            newer = Scheduler(store, clock=clock)
+            newer.process("p", timing=Schedule(Hourly(), start=T0 + timedelta(hours=6)))(lambda: None)
+            newer.run_pending()
+            newer.shutdown()
+        scheduler.shutdown()
+        (run,) = runs_of(scheduler, "p")
+        last = T0 + timedelta(hours=3)
+        assert (run.status, run.fire_time, run.fire_until, run.fire_count) == (RunStatus.SKIPPED, timing.start, last, 3)
+        given = "unscheduled" if how == "unschedule" else "given another timing"
+        assert run.reason == f"its request was {given} before a scheduler came for it"
+        assert sum(ended.count for ended in scheduler.monitor.totals()) == 3
+
     def test_rescheduling_may_change_the_params(self, scheduler: Scheduler) -> None:
         scheduler.process("p")(lambda n: n)
         request = scheduler.schedule("p", Immediate(), {"n": 1})
