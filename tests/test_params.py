@@ -604,6 +604,13 @@ class TestSensitive:
         assert run.error is not None
         assert self.SECRET not in run.error.message + "".join(line.text for line in scheduler.monitor.log(run.id))
 
+    def test_nor_does_an_error_show_a_default(self, scheduler: Scheduler) -> None:
+        @scheduler.process(sensitive="password")
+        def login(user: str, password: str = self.SECRET) -> None: ...
+
+        with pytest.raises(ParamsError, match=r"it is login\(user: str, password: str = '\*\*\*'\)"):
+            scheduler.run_now("login")
+
     def test_an_overlap_key_does_not_show_them(self, scheduler: Scheduler) -> None:
         scheduler.process("p", sensitive="key", overlap_scope=("key",))(lambda key: None)
         scheduler.run_now("p", params={"key": self.SECRET})
@@ -650,3 +657,22 @@ def test_what_is_given_back_as_it_was_stored_stays(scheduler: Scheduler, hint: A
     scheduler.run_now("r", params={**scheduler.monitor.request("r").params, "other": 2})
     scheduler.run_until_idle()
     assert sorted(run.result for run in scheduler.monitor.runs()) == [f"{value!r} 1", f"{value!r} 2"]
+
+
+def test_what_is_only_written_like_what_was_stored_is_a_value_of_its_own(scheduler: Scheduler) -> None:
+    class Colour(StrEnum):
+        RED = "red"
+
+    @scheduler.process("p")
+    def p(plain: Any, colour: Colour = Colour.RED) -> None: ...
+
+    p.schedule(Immediate(), {"1": [1, 2]}, Colour.RED)
+    (request,) = scheduler.monitor.requests()
+    given = [1, 2]
+    for plain in ({1: [1, 2]}, {"1": (1, 2)}):
+        with pytest.raises(ParamsError, match="plain"):
+            scheduler.reschedule(request.id, params={"plain": plain})
+    scheduler.reschedule(request.id, params={"plain": {"1": given}, "colour": Colour.RED})
+    given.append(3)  # the host's own list
+    stored = scheduler.monitor.request(request.id).params
+    assert (stored, type(stored["colour"])) == ({"plain": {"1": [1, 2]}, "colour": "red"}, str)

@@ -66,9 +66,9 @@ class Codec(ABC):
         """Return the value that *data* stands for. Raises MisfitError."""
 
     def kept(self, data: Any, path: str) -> Any:
-        """Return *data*, which was stored before, if it still stands for something. Raises MisfitError."""
+        """Return a copy of *data*, which was stored before, if it still stands for something. Raises MisfitError."""
         self.load(data, path)
-        return data
+        return _copied(data)
 
     def settled(self, data: Any, path: str) -> Any:
         """Return the one JSON for what *data* stands for: equal values have equal ones. Raises MisfitError."""

@@ -281,7 +281,7 @@ class Life:
             finally:
                 _runlog.release()
                 if engine.leaving and current_among(engine.live) is None:  # a shutdown that could not wait for this
-                    self._leave_inline()
+                    self._shut_down(None, math.inf)
             return engine.next_due()
 
     def run_until_idle(self) -> datetime | None:

@@ -252,6 +252,16 @@ def test_what_others_stored_without_the_log_that_was_removed_stays(path: Path, r
     assert new == (300 if len(removed) > 1 else 0)  # without the log, but with its index, others are refused
 
 
+def test_a_log_that_was_removed_after_the_first_word(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.close()
+        store.file([make_request()])
+        path.with_name("app.db-wal").unlink()
+        with pytest.raises(StoreUnavailableError, match="-wal was removed while it was in use"):
+            store.file([make_request("late")])
+        assert [request.id for request in store.reader().requests(RequestFilter())] == ["r"]
+
+
 def test_a_log_that_was_removed_while_others_use_it(store: SQLiteStore, path: Path) -> None:
     """Nothing is begun beside what they still have: they close it first."""
     scheduler = scheduler_on(store)

@@ -394,7 +394,10 @@ class TestAShutdownWithin:
             return done
 
         monkeypatch.setattr(scheduler.store, step, interrupted)
+        other = Scheduler(processes=scheduler.processes)
+        scheduler.processes.attach(scheduler)
         scheduler.run_pending()
+        assert scheduler.processes.filer("p") is other
         assert monitor.schedulers() == []
         assert len(self.called) < 3
         assert {run.status for run in monitor.runs("p")} <= {RunStatus.SUCCESS, RunStatus.WAITING}

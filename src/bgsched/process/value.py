@@ -6,7 +6,6 @@ request is filed, and again when it runs, because the code may have changed in b
 
 import functools
 import inspect
-import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
@@ -20,6 +19,7 @@ from bgsched._secrets import spellings
 from bgsched.errors import ParamsError, ProcessNameError, SchedulerStateError, did_you_mean
 from bgsched.process.code import check_name, is_async, same_code, signature_of
 from bgsched.request import Policies, Request
+from bgsched.run import MASK
 from bgsched.timing import Timing, checked_timing
 
 __all__ = ["Filer", "Pool", "Process", "Registry"]
@@ -172,7 +172,7 @@ class Process(Generic[P, R]):
                 given[name] = default
         stored = {}
         for name in given:
-            is_back = before is not None and name in before and _is_same_json(given[name], before[name])
+            is_back = before is not None and name in before and _is_same(given[name], before[name])
             turn = self._codec(name).kept if is_back else self._codec(name).store
             stored[name] = self._turn(name, given, turn, hidden)
         for name in self._scope:
@@ -251,7 +251,13 @@ class Process(Generic[P, R]):
             if name not in known and self._any_name is None:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 return f"no param {name!r}{did_you_mean(name, known) or f'; {takes}'}"
-        return f"{error}; it is {self.name}{self._signature}"
+        shown = [
+            parameter.replace(default=MASK)
+            if parameter.name in self.policies.sensitive and parameter.default is not parameter.empty
+            else parameter
+            for parameter in self._signature.parameters.values()
+        ]
+        return f"{error}; it is {self.name}{self._signature.replace(parameters=shown)}"
 
     @property
     def _scope(self) -> tuple[str, ...]:
@@ -284,8 +290,12 @@ def _take_after(process: Process[Any, Any], function: Callable[..., Any]) -> Non
     functools.update_wrapper(process, function, updated=())
 
 
-def _is_same_json(one: Any, other: Any) -> bool:
-    try:
-        return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):  # it is no JSON
+def _is_same(given: Any, stored: Any) -> bool:
+    """Whether it is that very JSON; what is only written so, such as a member of an Enum, is a value of its own."""
+    if type(given) is not type(stored):
         return False
+    if isinstance(stored, dict):
+        return given.keys() == stored.keys() and all(_is_same(given[name], part) for name, part in stored.items())
+    if isinstance(stored, list):
+        return len(given) == len(stored) and all(map(_is_same, given, stored))
+    return bool(given == stored)

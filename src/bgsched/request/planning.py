@@ -112,23 +112,8 @@ def passed_over(before: Request, after: Request, now: datetime) -> Run | None:
         if not isinstance(timing, UnreadableTiming):
             _, last, count = _range(timing, first, max(first, now - getattr(timing, "jitter", _NO_JITTER)))
     how = "unscheduled" if after.status is RequestStatus.UNSCHEDULED else "given another timing"
-    return Run(
-        request_id=before.id,
-        revision=before.revision,
-        process=before.process,
-        params=before.params,
-        user=before.user,
-        channel=before.channel,
-        sensitive=before.sensitive,
-        status=RunStatus.SKIPPED,
-        fire_time=first,
-        fire_until=last,
-        fire_count=count,
-        recorded_at=now,
-        claimed_at=now,
-        finished_at=now,
-        reason=f"its request was {how} before a scheduler came for it",
-    )
+    reason = f"its request was {how} before a scheduler came for it"
+    return _Overlaps(before, Policies(), "", now, ()).ended(RunStatus.SKIPPED, first, last, count, reason)
 
 
 def as_of_today(request: Request, now: datetime) -> Request:
@@ -332,12 +317,13 @@ class _Overlaps(NamedTuple):
         reason = f"{fires} passed the grace of {self.policies.misfire_grace} without a run"
         if instead and self.policies.misfire is Misfire.RUN_ONCE:
             reason += f"; the one at {instead[0].isoformat()} stands for all"
-        return self._ended(RunStatus.MISFIRED, first, last, count, reason)
+        return self.ended(RunStatus.MISFIRED, first, last, count, reason)
 
     def _skipped(self, fires: list[datetime], reason: str) -> Run:
-        return self._ended(RunStatus.SKIPPED, fires[0], fires[-1], len(fires), reason)
+        return self.ended(RunStatus.SKIPPED, fires[0], fires[-1], len(fires), reason)
 
-    def _ended(self, status: RunStatus, first: datetime, last: datetime, count: int, reason: str) -> Run:
+    def ended(self, status: RunStatus, first: datetime, last: datetime, count: int, reason: str) -> Run:
+        """Return the record of fire times that do not run."""
         return self._run(
             first,
             status=status,

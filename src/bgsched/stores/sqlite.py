@@ -290,7 +290,7 @@ class SQLiteStore(Store):
         if self._file is None:
             self._file = self._files.identity()
         if not self._open:
-            self._log = self._files.log_identity()
+            self._log, self._stamp = self._files.log_identity(), self._files.look()
 
     def _warn_of_names(self) -> None:
         if (names := self._files.names()) > 1:
