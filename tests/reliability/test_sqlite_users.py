@@ -78,7 +78,7 @@ def somebody(uid: int, work: Callable[[], Iterator[str]], gid: int | None = None
 
 @pytest.fixture(scope="module", autouse=True)
 def _everything_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Others may not read what Python imports only when it is needed."""
+    """Others may not read what Python imports, and a store reads, only when it is needed."""
     for _ in hosting(tmp_path_factory.mktemp("imported") / "app.db")():
         pass
 

@@ -1,6 +1,7 @@
 """The tables of bgsched in a SQLite file: whether they are there, of which version, and how they are made."""
 
 import sqlite3
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -76,8 +77,9 @@ class Schema:
         return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bgsched_schema'").fetchone() is not None
 
 
-def _statements(step: int) -> list[str]:
+@cache  # a host may give up the right to read what it was installed from
+def _statements(step: int) -> tuple[str, ...]:
     """Return the statements of one migration."""
     text = resources.files("bgsched.stores.schema").joinpath(f"sqlite_{step:04}.sql").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return [statement for statement in "\n".join(lines).split(";\n") if statement.strip()]
+    return tuple(statement for statement in "\n".join(lines).split(";\n") if statement.strip())
