@@ -34,6 +34,7 @@ from bgsched import (
 from bgsched._evolve import evolve
 from bgsched._moved_times import zone_database
 from bgsched.stores import sqlite
+from bgsched.stores._sqlite_schema import Schema
 from bgsched.stores.base import Report, RequestFilter, RunFilter
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, make_request
@@ -431,6 +432,25 @@ def test_tables_of_another_program(path: Path, tables: str, says: str) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
     assert path.read_bytes()[100:] == before[100:]  # but for the header, which counts changes
+
+
+def test_to_look_whose_tables_they_are_waits_for_who_is_at_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes the database last has it for himself for a moment."""
+    SQLiteStore(path).close()
+    others: list[sqlite3.Connection] = []
+    is_there = Schema._is_there
+
+    def beside_another(schema: Schema, connection: sqlite3.Connection) -> bool:
+        if not others:
+            others.append(sqlite3.connect(path, isolation_level=None))
+            others[0].execute("PRAGMA locking_mode = EXCLUSIVE")
+            others[0].execute("BEGIN EXCLUSIVE")
+        return is_there(schema, connection)
+
+    monkeypatch.setattr(Schema, "_is_there", beside_another)
+    monkeypatch.setattr(time, "sleep", lambda _: others[0].close())
+    SQLiteStore(path).close()
+    assert others
 
 
 def test_what_is_refused_stays_as_it_is(path: Path) -> None:

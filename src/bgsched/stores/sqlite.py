@@ -19,10 +19,10 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from bgsched.errors import StoreSchemaError, StoreUnavailableError
 from bgsched.run import Run
@@ -37,6 +37,7 @@ from bgsched.stores.base import AT_WORK, SchedulerRecord, Store
 
 __all__ = ["SQLiteStore"]
 
+V = TypeVar("V")
 LOGGER = logging.getLogger("bgsched")
 _OLDEST = (3, 35, 0)  # RETURNING
 
@@ -328,9 +329,8 @@ class SQLiteStore(Store):
             raise StoreUnavailableError(f"{self.path}{why}")
         connection = self._connect(str(self._files.path), timeout=0.0)
         try:
-            self._patiently(connection, "PRAGMA schema_version")
-            self._schema.check(connection)  # what is not for us stays as it is
-            self._patiently(connection, "PRAGMA journal_mode = WAL")
+            self._patiently(self._schema.check, connection)  # what is not for us stays as it is
+            self._patiently(connection.execute, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_WAL}")
         except BaseException:
@@ -370,14 +370,14 @@ class SQLiteStore(Store):
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        self._patiently(connection, "BEGIN IMMEDIATE")
+        self._patiently(connection.execute, "BEGIN IMMEDIATE")
 
-    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
-        """Execute *statement* as soon as no other writer is in the way, waiting up to the timeout."""
+    def _patiently(self, step: Callable[[V], object], value: V) -> None:
+        """Take a step as soon as no other writer is in the way, waiting up to the timeout."""
         give_up = time.monotonic() + self._timeout
         while True:
             try:
-                connection.execute(statement)
+                step(value)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
