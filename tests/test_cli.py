@@ -108,7 +108,18 @@ def refused(*words: str) -> int:
 class TestRuns:
     def test_are_listed_newest_first(self, say: Say) -> None:
         title, *rows = say("runs").splitlines()
-        words = ["run", "process", "status", "started", "took", "late", "params", "request", "what came of it"]
+        words = [
+            "run",
+            "process",
+            "status",
+            "fire time",
+            "started",
+            "took",
+            "late",
+            "params",
+            "request",
+            "what came of it",
+        ]
         assert re.split(r" {2,}", title.strip()) == words
         assert [row.split()[:3] for row in rows] == [
             ["3", "send-invoices", "success"],
@@ -117,6 +128,16 @@ class TestRuns:
         ]
         assert "company=acme" in rows[2]
         assert rows[1].endswith("RuntimeError: the ledger is open")
+
+    def test_what_never_started_shows_its_fire_time_only(self, scheduler: Scheduler, say: Say) -> None:
+        scheduler.schedule("send-invoices", Schedule(Daily(at="13:30"), timezone="UTC"), id="afternoon")
+        scheduler.unschedule("daily")
+        scheduler._clock.advance(timedelta(hours=2))  # type: ignore[attr-defined]
+        scheduler.unschedule("afternoon")
+        title, row, *_ = say("runs").splitlines()
+        shown = row[title.index("fire time") : title.index("took")].split()
+        assert row.split()[2] == "skipped"
+        assert shown == ["2026-01-01", f"{datetime(2026, 1, 1, 13, 30, tzinfo=UTC).astimezone():%H:%M}"]
 
     @pytest.mark.parametrize(
         ("options", "ids"),

@@ -340,6 +340,21 @@ class TestOpenTelemetry:
         assert "LookupError: refused: ***" in str(attributes["exception.stacktrace"])
         assert span.status.description == "BadStatusLine: ***"
 
+    def test_a_run_that_returned_after_its_time_was_over_is_an_error(self) -> None:
+        exporter = InMemorySpanExporter()
+        provider, ended = exporting_to(exporter)
+        clock = ManualClock()
+        scheduler = Scheduler(around=span_per_run(provider), clock=clock)
+        scheduler.process("slow", timeout=timedelta(seconds=2))(lambda: clock.advance(timedelta(seconds=3)))
+        scheduler.run_now("slow")
+        scheduler.run_until_idle()
+        scheduler.shutdown()
+        assert ended.acquire(timeout=30)
+        (span,) = exporter.get_finished_spans()
+        assert scheduler.monitor.runs()[0].status is RunStatus.TIMED_OUT
+        assert not span.status.is_ok
+        assert span.status.description == scheduler.monitor.runs()[0].reason
+
     def test_an_exporter_that_hangs_delays_no_run(self) -> None:
         answers = threading.Event()
 

@@ -62,6 +62,11 @@ def test_each_writing_method_is_tried() -> None:
     assert public(Store) - READS == set(writing_methods_of(MemoryStore().reader()))
 
 
+def test_each_writing_method_is_done_again_where_postgresql_undid_it() -> None:
+    writes = set(writing_methods_of(MemoryStore().reader())) - {"transaction"}
+    assert [name for name in sorted(writes) if not hasattr(getattr(PostgresStore, name), "__wrapped__")] == []
+
+
 def test_questions_and_steps_share_only_what_reads() -> None:
     assert public(StoreReader) & public(Transaction) == {"schedulers"}
     assert public(StoreReader) & public(Store) == set()

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from bgsched._current import CurrentRun
-from bgsched._outcome import described
+from bgsched._outcome import described, is_late, timed_out
 from bgsched._runlog import LOGGER
 from bgsched.errors import MissingExtraError
 
@@ -61,6 +61,8 @@ def _surround(tracer_provider: TracerProvider | None, run: CurrentRun) -> Iterat
         failure = error
         _try(lambda: _note(span, run, failure))
         raise
+    else:
+        _try(lambda: _note_time(span, run))
     finally:
         if token is not None:
             detach(token)  # which raises nothing
@@ -146,6 +148,12 @@ def _note(span: Span, run: CurrentRun, failure: BaseException) -> None:
     }
     span.add_event("exception", attributes)
     span.set_status(Status(StatusCode.ERROR, f"{error.type}: {error.message}"))
+
+
+def _note_time(span: Span, run: CurrentRun) -> None:
+    """Write down that the run's time was over when its process returned: it has ended as TIMED_OUT."""
+    if is_late(run._live):  # noqa: SLF001  our own kind
+        span.set_status(Status(StatusCode.ERROR, timed_out(run._live).reason))  # noqa: SLF001  the same
 
 
 def _try(act: Callable[[], R]) -> R | None:

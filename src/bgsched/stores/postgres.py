@@ -215,13 +215,16 @@ class PostgresStore(Store):
 
     file = _again(Store.file)
     change = _again(Store.change)
+    change_all = _again(Store.change_all)
     delete = _again(Store.delete)
     enqueue = _again(Store.enqueue)
+    add_member = _again(Store.add_member)
     claim = _again(Store.claim)
     record = _again(Store.record)
     kill = _again(Store.kill)
     sign_on = _again(Store.sign_on)
     sign_off = _again(Store.sign_off)
+    compute_by = _again(Store.compute_by)
     purge = _again(Store.purge)
 
     @_again
@@ -242,6 +245,7 @@ class PostgresStore(Store):
         found = " OR ".join(f"EXISTS ({ids})" for ids in recorded_after(self._place))
         return bool(self._readers.once(f"SELECT {found}", instant, instant)[0][0])
 
+    @_again
     def bring_back(self, now: datetime) -> int:
         """Bring back runs that were recorded in the future, both by the server's clock and the one here."""
         rows = self._readers.once("SELECT clock_timestamp()")
