@@ -275,6 +275,29 @@ class TestSeveralAtOnce:
         assert self.told(Overlap.REPLACE) == [(0, "skipped", False), (20, "waiting", True)]
 
     @pytest.mark.parametrize(
+        ("overlap", "told"),
+        [
+            (Overlap.SKIP, [("waiting", 0, 1), ("skipped", 1, 999)]),
+            (Overlap.QUEUE, [("waiting", 0, 1), ("waiting", 1, 1), ("skipped", 2, 998)]),
+            (Overlap.REPLACE, [("skipped", 0, 999), ("waiting", 999, 1)]),
+        ],
+    )
+    def test_the_rule_holds_for_all_of_them_however_many(
+        self, overlap: Overlap, told: list[tuple[str, int, int]]
+    ) -> None:
+        """The grace may be an hour; they are not listed."""
+        request = make_request(timing=Schedule(EverySeconds(1), start=NINE), now=NINE)
+        now = NINE + timedelta(seconds=999.5)
+        made = plan(request, Policies(overlap=overlap, misfire_grace=HOUR), "a", now)
+        places = [(run, (run.fire_time - NINE).total_seconds()) for run in made.runs]
+        assert [(run.status.value, place, run.fire_count) for run, place in places] == told
+        assert all(
+            run.fire_until is None or (run.fire_until - run.fire_time).total_seconds() == run.fire_count - 1
+            for run in made.runs
+        )
+        assert made.request.next_fire_time == NINE + timedelta(seconds=1000)
+
+    @pytest.mark.parametrize(
         ("tried", "status", "reason"),
         [
             ("", RunStatus.SKIPPED, "replaced"),

@@ -50,7 +50,7 @@ def tell_equal_params_apart(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def let_any_number_wait_in_line(patch: pytest.MonkeyPatch) -> None:
     overlaps = planning._Overlaps
-    patch.setattr(overlaps, "_one_waits", overlaps._in_a_row)
+    patch.setattr(overlaps, "_one_waits", lambda self, fires: self._in_a_row(fires.oldest(fires.number)))
 
 
 @mutation

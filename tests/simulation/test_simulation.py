@@ -270,13 +270,12 @@ def take_the_end_of_a_scheduler_for_a_kill(patch: pytest.MonkeyPatch) -> None:
 
 @mutation
 def count_misfires_wrongly(patch: pytest.MonkeyPatch) -> None:
-    range_of = planning._range
+    right = planning._Overlaps._misfire_record
 
-    def off_by_one(*args: Any) -> tuple[datetime, datetime, int]:
-        first, last, count = range_of(*args)
-        return first, last, count + 1
+    def off_by_one(self: Any, fires: Any, instead: Any) -> Run:
+        return right(self, fires._replace(number=fires.number + 1), instead)
 
-    patch.setattr(planning, "_range", off_by_one)
+    patch.setattr(planning._Overlaps, "_misfire_record", off_by_one)
 
 
 @mutation

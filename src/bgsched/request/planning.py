@@ -10,6 +10,7 @@ range, and `next_fire_time` moves past all of them.
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 from bgsched._evolve import evolve, maker
@@ -107,13 +108,12 @@ def passed_over(before: Request, after: Request, now: datetime) -> Run | None:
     first, timing = before.next_fire_time, before.timing
     if first is None or before.due_at is None or before.due_at > now or after.next_fire_time == first:
         return None
-    last, count = first, 1
+    fires = _Fires(timing, first, first)
     with suppress(Exception):  # whatever a timing raises must not keep anybody from giving the request another
-        if not isinstance(timing, UnreadableTiming):
-            _, last, count = _range(timing, first, max(first, now - getattr(timing, "jitter", _NO_JITTER)))
+        fires = _Fires.until(max(first, now - getattr(timing, "jitter", _NO_JITTER)), timing, first)
     how = "unscheduled" if after.status is RequestStatus.UNSCHEDULED else "given another timing"
     reason = f"its request was {how} before a scheduler came for it"
-    return _Overlaps(before, Policies(), "", now, ()).ended(RunStatus.SKIPPED, first, last, count, reason)
+    return _Overlaps(before, Policies(), "", now, ()).ended(RunStatus.SKIPPED, fires, reason)
 
 
 def as_of_today(request: Request, now: datetime) -> Request:
@@ -149,17 +149,56 @@ def _as_of_today(request: Request, timing: Timing, now: datetime) -> Request:
     return evolve(request, next_fire_time=moved, due_at=max(timing.due_at(moved, request.id), known_at))
 
 
-class _Due(NamedTuple):
-    """The fire times that have come: those *to_run*, oldest first, the *misfired* range, and what comes next."""
+class _Fires(NamedTuple):
+    """Fire times of *timing* in a row: *number* of them, from *first* to *last*; listed only as needed."""
 
-    to_run: list[datetime]
+    timing: Timing | UnreadableTiming
+    first: datetime
     last: datetime
+    number: int = 1
+
+    @classmethod
+    def until(cls, until: datetime, timing: Timing | UnreadableTiming, first: datetime) -> "_Fires":
+        """Return those from *first*, which is one, to *until*."""
+        last = timing.last_fire_time(until, after=first) or first
+        return cls(timing, first, last, 1 + timing.count_fire_times(first, last))
+
+    def oldest(self, most: int) -> list[datetime]:
+        """Return the oldest of them, *most* at the most."""
+        return [self.first, *islice(self.timing.fire_times(self.first, self.last), most - 1)] if most else []
+
+    def all_after(self, oldest: Sequence[datetime]) -> "_Fires | None":
+        """Return those that follow the *oldest*."""
+        if not oldest or len(oldest) == self.number:
+            return None if oldest else self
+        first = self.timing.next_fire_time(oldest[-1]) or self.last
+        return self._replace(first=first, number=self.number - len(oldest))
+
+    def all_before_newest(self) -> "_Fires | None":
+        """Return all but the newest one."""
+        if self.number == 1:
+            return None
+        last = self.timing.last_fire_time(self.last - _MICROSECOND, after=self.first) or self.first
+        return self._replace(last=last, number=self.number - 1)
+
+
+class _Due(NamedTuple):
+    """The fire times that have come: those *to_run*, those *misfired* before them, and the one that comes next."""
+
+    to_run: _Fires | None
     upcoming: datetime | None
-    misfired: tuple[datetime, datetime, int] | None = None
+    misfired: _Fires | None = None
+
+    @property
+    def last(self) -> datetime:
+        """The newest of them."""
+        newest = self.to_run or self.misfired
+        assert newest is not None  # noqa: S101  one has come
+        return newest.last
 
 
 def _due(request: Request, timing: Timing, policies: Policies, now: datetime) -> _Due:
-    """Sort the fire times that have come into those to run and those missed, without ever listing the missed ones.
+    """Sort the fire times that have come into those to run and those missed.
 
     With jitter each has a due time of its own, at most that much later; where that decides, they are taken singly.
     """
@@ -171,14 +210,14 @@ def _due(request: Request, timing: Timing, policies: Policies, now: datetime) ->
     upcoming = timing.next_fire_time(first)
     until = first if upcoming is None else max(first, now - jitter)
     if upcoming is None or upcoming > until or (singly and not is_stale):
+        alone = _Fires(timing, first, first)
         if is_stale and policies.misfire is Misfire.SKIP and not isinstance(timing, Immediate):  # which is for now
-            return _Due([], first, upcoming, (first, first, 1))
-        return _Due([first], first, upcoming)
+            return _Due(None, upcoming, alone)
+        return _Due(alone, upcoming)
     if not is_stale:
-        fresh, upcoming = _list(timing, first, until)
-        return _Due(fresh, fresh[-1], upcoming)
+        return _fresh(timing, policies, first, until)
     stale_before = now - policies.misfire_grace - jitter
-    return _misfired(timing, policies.misfire, first, first if singly else until, stale_before)
+    return _misfired(timing, policies, first, first if singly else until, stale_before)
 
 
 def _is_stale(request: Request, first: datetime, policies: Policies, now: datetime) -> bool:
@@ -186,43 +225,34 @@ def _is_stale(request: Request, first: datetime, policies: Policies, now: dateti
     return now - (request.due_at or first) > policies.misfire_grace  # which may be longer than time itself
 
 
-def _misfired(timing: Timing, misfire: Misfire, first: datetime, until: datetime, stale_before: datetime) -> _Due:
+def _fresh(
+    timing: Timing, policies: Policies, first: datetime, until: datetime, misfired: _Fires | None = None
+) -> _Due:
+    """Return the fire times from *first* to *until* as those to run; where each gets a run, one batch of them."""
+    fires = _Fires.until(until, timing, first)
+    if fires.number > _BATCH and (policies.overlap is Overlap.ALLOW or policies.misfire is Misfire.RUN_ALL):
+        fires = fires._replace(last=fires.oldest(_BATCH)[-1], number=_BATCH)
+    return _Due(fires, timing.next_fire_time(fires.last), misfired)
+
+
+def _misfired(timing: Timing, policies: Policies, first: datetime, until: datetime, stale_before: datetime) -> _Due:
     """Apply the misfire policy to several fire times: the first is stale, and so are all before *stale_before*."""
-    if misfire is Misfire.RUN_ONCE:
-        newest = timing.last_fire_time(until, after=first) or first
-        return _Due([newest], newest, timing.next_fire_time(newest), _range(timing, first, newest - _MICROSECOND))
-    if misfire is Misfire.SKIP:
-        stale = _range(timing, first, stale_before - _MICROSECOND)
-        fresh_first = timing.next_fire_time(stale[1])
+    if policies.misfire is Misfire.RUN_ONCE:
+        come = _Fires.until(until, timing, first)
+        newest = _Fires(timing, come.last, come.last)
+        return _Due(newest, timing.next_fire_time(come.last), come.all_before_newest())
+    if policies.misfire is Misfire.SKIP:
+        stale = _Fires.until(stale_before - _MICROSECOND, timing, first)
+        fresh_first = timing.next_fire_time(stale.last)
         if fresh_first is None or fresh_first > until:
-            return _Due([], stale[1], fresh_first, stale)
-        fresh, upcoming = _list(timing, fresh_first, until)
-        return _Due(fresh, fresh[-1], upcoming, stale)
+            return _Due(None, fresh_first, stale)
+        return _fresh(timing, policies, fresh_first, until, stale)
     misfired, oldest = _newest(timing, first, until, RUN_ALL_LIMIT)
-    fires, upcoming = _list(timing, oldest, until)
-    return _Due(fires, fires[-1], upcoming, misfired)
+    return _fresh(timing, policies, oldest, until, misfired)
 
 
-def _list(timing: Timing, first: datetime, until: datetime) -> tuple[list[datetime], datetime | None]:
-    """Return the fire times from *first* to *until*, one batch of them at most, and the one that follows."""
-    fires = [first]
-    upcoming = timing.next_fire_time(first)
-    while upcoming is not None and upcoming <= until and len(fires) < _BATCH:
-        fires.append(upcoming)
-        upcoming = timing.next_fire_time(upcoming)
-    return fires, upcoming
-
-
-def _range(timing: Timing, first: datetime, until: datetime) -> tuple[datetime, datetime, int]:
-    """Return the first, the last and the number of the fire times from *first* (which is one) to *until*."""
-    last = timing.last_fire_time(until, after=first) or first
-    return first, last, 1 + timing.count_fire_times(first, last)
-
-
-def _newest(
-    timing: Timing, first: datetime, until: datetime, limit: int
-) -> tuple[tuple[datetime, datetime, int] | None, datetime]:
-    """Return the range to give up so that *limit* fire times remain, and the first of those that remain."""
+def _newest(timing: Timing, first: datetime, until: datetime, limit: int) -> tuple[_Fires | None, datetime]:
+    """Return the fire times to give up so that *limit* remain, and the first of those that remain."""
     if 1 + timing.count_fire_times(first, until) <= limit:
         return None, first
     low, high = first, until  # more than `limit` fire times after low, at most `limit` after high
@@ -234,7 +264,7 @@ def _newest(
             high = middle
     oldest = timing.next_fire_time(high)
     assert oldest is not None  # noqa: S101  there are `limit` of them after `high`
-    return _range(timing, first, oldest - _MICROSECOND), oldest
+    return _Fires.until(oldest - _MICROSECOND, timing, first), oldest
 
 
 class _Overlaps(NamedTuple):
@@ -247,88 +277,90 @@ class _Overlaps(NamedTuple):
     blockers: Sequence[Run]
 
     def plan(self, due: _Due, after: Request) -> Plan:
-        if len(due.to_run) == 1 and not self.blockers and due.misfired is None:
-            return Plan(after, (self._claimed(due.to_run[0]),))  # whatever the rule is, nothing is in the way
+        fires = due.to_run
+        if fires is not None and fires.number == 1 and not self.blockers and due.misfired is None:
+            return Plan(after, (self._claimed(fires.first),))  # whatever the rule is, nothing is in the way
         records: list[Run] = []
         if due.misfired is not None:
-            records.append(self._misfire_record(*due.misfired, instead=due.to_run))
-        if not due.to_run:
+            records.append(self._misfire_record(due.misfired, instead=fires))
+        if fires is None:
             return Plan(after, tuple(records))
         overlap = self.policies.overlap
         if overlap is Overlap.ALLOW:
-            runs = [self._claimed(due.to_run[0]), *map(self._queued, due.to_run[1:])]
-        elif self._has_to_run_all(due.to_run) or self._was_asked_for():
-            runs = self._in_a_row(due.to_run)
+            first, *others = fires.oldest(fires.number)
+            runs = [self._claimed(first), *map(self._queued, others)]
+        elif self._has_to_run_all(fires) or self._was_asked_for():
+            runs = self._in_a_row(fires.oldest(fires.number))
         elif overlap is Overlap.QUEUE:
-            runs = self._one_waits(due.to_run)
+            runs = self._one_waits(fires)
         elif overlap is Overlap.REPLACE:
-            return self._replacing(due.to_run, after, records)
+            return self._replacing(fires, after, records)
         else:
-            runs = self._unless_blocked(due.to_run)
+            runs = self._unless_blocked(fires)
         return Plan(after, (*records, *runs))
 
-    def _has_to_run_all(self, fires: list[datetime]) -> bool:
+    def _has_to_run_all(self, fires: _Fires) -> bool:
         """Whether `Misfire.RUN_ALL` says that none of them is skipped for another: they were missed.
 
         So they were where several have come, where one has passed its grace, or where it had come before a run of its
         request was made that is now in its way: it was left over when that one was claimed.
         """
-        request, due_at = self.request, self.request.due_at or fires[0]
+        request, due_at = self.request, self.request.due_at or fires.first
         if self.policies.misfire is not Misfire.RUN_ALL:
             return False
-        is_misfire = _is_stale(request, fires[0], self.policies, self.now) and not isinstance(request.timing, Immediate)
+        is_misfire = _is_stale(request, fires.first, self.policies, self.now) and not isinstance(
+            request.timing, Immediate
+        )
         made_at = [run.recorded_at for run in self.blockers if run.request_id == request.id]
-        return len(fires) > 1 or is_misfire or any(due_at <= at for at in made_at)
+        return fires.number > 1 or is_misfire or any(due_at <= at for at in made_at)
 
     def _was_asked_for(self) -> bool:
         """Whether somebody asked for just this fire time: it waits for an earlier run that it does not replace."""
         is_alone = self.policies.overlap_scope == "request" and isinstance(self.request.timing, Immediate | Later)
         return is_alone and self.policies.overlap is not Overlap.REPLACE
 
-    def _unless_blocked(self, fires: list[datetime]) -> list[Run]:
+    def _unless_blocked(self, fires: _Fires) -> list[Run]:
         if self.blockers:
-            return [self._skipped(fires, f"run {self.blockers[0].id} had not ended")]
-        reason = f"due together with the fire time {fires[0].isoformat()}, which runs"
-        return [self._claimed(fires[0]), *([self._skipped(fires[1:], reason)] if fires[1:] else [])]
+            return self._skipped(fires, f"run {self.blockers[0].id} had not ended")
+        reason = f"due together with the fire time {fires.first.isoformat()}, which runs"
+        return [self._claimed(fires.first), *self._skipped(fires.all_after([fires.first]), reason)]
 
-    def _in_a_row(self, fires: list[datetime]) -> list[Run]:
+    def _in_a_row(self, fires: Sequence[datetime]) -> list[Run]:
         if self.blockers:
             return [self._queued(fire) for fire in fires]
         return [self._claimed(fires[0]), *map(self._queued, fires[1:])]
 
-    def _one_waits(self, fires: list[datetime]) -> list[Run]:
+    def _one_waits(self, fires: _Fires) -> list[Run]:
         places = 2 if not self.blockers else 0 if any(run.owner is None for run in self.blockers) else 1
-        runs = self._in_a_row(fires[:places]) if places else []
-        if fires[places:]:
-            runs.append(self._skipped(fires[places:], "another run waits already"))
-        return runs
+        placed = fires.oldest(places)
+        runs = self._in_a_row(placed) if placed else []
+        return [*runs, *self._skipped(fires.all_after(placed), "another run waits already")]
 
-    def _replacing(self, fires: list[datetime], after: Request, records: list[Run]) -> Plan:
-        reason = f"replaced by the run for {fires[-1].isoformat()}"
-        if fires[:-1]:
-            records.append(self._skipped(fires[:-1], reason))
-        records.append(self._queued(fires[-1]) if self.blockers else self._claimed(fires[-1]))
+    def _replacing(self, fires: _Fires, after: Request, records: list[Run]) -> Plan:
+        reason = f"replaced by the run for {fires.last.isoformat()}"
+        records += self._skipped(fires.all_before_newest(), reason)
+        records.append(self._queued(fires.last) if self.blockers else self._claimed(fires.last))
         displaced = [run.given_up(self.now, reason) for run in self.blockers if run.owner is None]
         kills = [run.id for run in self.blockers if run.owner is not None]
         return Plan(after, tuple(records), tuple(displaced), tuple(kills))
 
-    def _misfire_record(self, first: datetime, last: datetime, count: int, instead: list[datetime]) -> Run:
-        fires = "the fire time" if count == 1 else f"{count} fire times"
-        reason = f"{fires} passed the grace of {self.policies.misfire_grace} without a run"
-        if instead and self.policies.misfire is Misfire.RUN_ONCE:
-            reason += f"; the one at {instead[0].isoformat()} stands for all"
-        return self.ended(RunStatus.MISFIRED, first, last, count, reason)
+    def _misfire_record(self, fires: _Fires, instead: _Fires | None) -> Run:
+        come = "the fire time" if fires.number == 1 else f"{fires.number} fire times"
+        reason = f"{come} passed the grace of {self.policies.misfire_grace} without a run"
+        if instead is not None and self.policies.misfire is Misfire.RUN_ONCE:
+            reason += f"; the one at {instead.first.isoformat()} stands for all"
+        return self.ended(RunStatus.MISFIRED, fires, reason)
 
-    def _skipped(self, fires: list[datetime], reason: str) -> Run:
-        return self.ended(RunStatus.SKIPPED, fires[0], fires[-1], len(fires), reason)
+    def _skipped(self, fires: _Fires | None, reason: str) -> list[Run]:
+        return [] if fires is None else [self.ended(RunStatus.SKIPPED, fires, reason)]
 
-    def ended(self, status: RunStatus, first: datetime, last: datetime, count: int, reason: str) -> Run:
+    def ended(self, status: RunStatus, fires: _Fires, reason: str) -> Run:
         """Return the record of fire times that do not run."""
         return self._run(
-            first,
+            fires.first,
             status=status,
-            fire_until=last,
-            fire_count=count,
+            fire_until=fires.last,
+            fire_count=fires.number,
             finished_at=self.now,
             claimed_at=self.now,
             reason=reason,
