@@ -9,7 +9,6 @@ __all__ = [
     "FIGURES",
     "FIRST",
     "IS_INSTANT",
-    "KEEP_ABSENCES",
     "LOG_COLUMNS",
     "LOOK_WAITING",
     "REPORTED_COLUMNS",
@@ -94,9 +93,6 @@ RUN_COLUMNS = (
     *CHANGING_COLUMNS,
     "kill_asked_at",
 )
-
-KEEP_ABSENCES = 60 * 86_400_000_000
-"""For how long absences are known, in microseconds: longer than the runs that they explain."""
 
 WHOLE = 1 << 53
 """Numbers in a row are below this; what is not was put there by nobody of ours, and would not bear to be counted on."""

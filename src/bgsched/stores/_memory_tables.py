@@ -109,10 +109,10 @@ class Tables:
         else:
             self.absences[since] = absence.until
 
-    def _write_absence(self, absence: Absence) -> None:
-        old = Absence(absence.since, self.absences[absence.since]) if absence.since in self.absences else None
-        self._journal.append(("absence", absence.since, old))
-        self._set_absence(absence.since, absence)
+    def _write_absence(self, since: datetime, absence: Absence | None) -> None:
+        old = Absence(since, self.absences[since]) if since in self.absences else None
+        self._journal.append(("absence", since, old))
+        self._set_absence(since, absence)
 
     def _write_request(self, id: str, request: Request | None) -> None:
         self._journal.append(("request", id, self.requests.get(id)))
@@ -300,12 +300,14 @@ class Tables:
         self._set_record(owner, None)
 
     def put_absence(self, absence: Absence) -> None:
+        for since in [since for since in self.absences if since < absence.earliest_kept]:
+            self._write_absence(since, None)
         if absence.since not in self.absences:
-            self._write_absence(absence)
+            self._write_absence(absence.since, absence)
 
     def end_absence(self, at: datetime) -> None:
         for since in [since for since, until in self.absences.items() if until is None]:
-            self._write_absence(Absence(since, max(since, at)))
+            self._write_absence(since, Absence(since, max(since, at)))
 
     def put_zone_database(self, digest: str) -> None:
         self._write_zone_databases({**self.zone_databases, digest: None})

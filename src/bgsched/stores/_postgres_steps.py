@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -330,8 +330,7 @@ class PostgresTransaction:
         self._talk.do(f"DELETE FROM {self._schema}.schedulers WHERE owner = %s", owner)
 
     def put_absence(self, absence: Absence) -> None:
-        keep = timedelta(microseconds=_columns.KEEP_ABSENCES)
-        self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.since - keep)
+        self._talk.do(f"DELETE FROM {self._schema}.absences WHERE since < %s", absence.earliest_kept)
         self._talk.do(
             f"INSERT INTO {self._schema}.absences (since, until) VALUES (%s, %s) ON CONFLICT (since) DO NOTHING",
             absence.since,

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+_ABSENCES_KEPT = timedelta(days=60)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerRecord:
     """A scheduler that signed on. It is alive while it renews its lease (or, on SQLite, holds its lock file).
@@ -207,6 +210,11 @@ class Absence:
 
     since: datetime
     until: datetime | None = None
+
+    @property
+    def earliest_kept(self) -> datetime:
+        """What began earlier is forgotten when this one is noted: it is older than the runs that it would explain."""
+        return self.since - _ABSENCES_KEPT
 
 
 @dataclass(frozen=True, slots=True)

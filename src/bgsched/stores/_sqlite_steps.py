@@ -287,11 +287,11 @@ class SQLiteTransaction:
         self._connection.execute("DELETE FROM bgsched_schedulers WHERE owner = ?", (owner,))
 
     def put_absence(self, absence: Absence) -> None:
-        since = _values.micros(absence.since) or 0
-        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (since - _columns.KEEP_ABSENCES,))
+        earliest = _values.micros(absence.earliest_kept)
+        self._connection.execute("DELETE FROM bgsched_absences WHERE since < ?", (earliest,))
         self._connection.execute(
             "INSERT INTO bgsched_absences (since, until) VALUES (?, ?) ON CONFLICT (since) DO NOTHING",
-            (since, _values.micros(absence.until)),
+            (_values.micros(absence.since), _values.micros(absence.until)),
         )
 
     def end_absence(self, at: datetime) -> None:

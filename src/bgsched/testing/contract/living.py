@@ -65,6 +65,14 @@ class Living(Chapter):
         self.die(store, "c", T0 + 19 * minute)
         assert store.reader().absences(T0, T0 + 30 * minute) == [left, Absence(T0 + 5 * minute, T0 + 20 * minute)]
 
+    def test_when_no_scheduler_lived_long_ago_is_forgotten(self, store: Store) -> None:
+        day = timedelta(days=1)
+        for after in (0, 50, 100):
+            sign_on(store, f"{after}", T0 + after * day)
+            store.sign_off(f"{after}", T0 + after * day)
+        known = store.reader().absences(T0, T0 + 100 * day)
+        assert [absence.since for absence in known] == [T0 + 50 * day, T0 + 100 * day]
+
     def test_by_which_zone_databases_it_was_computed_is_known(self, store: Store) -> None:
         assert store.reader().zone_databases() == frozenset()
         for _ in range(2):
