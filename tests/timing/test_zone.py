@@ -1,7 +1,7 @@
 """Zones as spans, and the one function that knows gaps and folds, against the rule of PEP 495."""
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from _calendar_oracle import ZONES
@@ -56,6 +56,29 @@ def test_offsets_of_the_years_to_come(key: str) -> None:
             assert offset is not None
             assert zone.offset(second(at.replace(tzinfo=None))) == offset // timedelta(seconds=1)
             at += timedelta(hours=4)
+
+
+def asked_daily(key: str) -> list[datetime]:
+    """Return the noons of the years to come at which the zone says another offset than zoneinfo."""
+    zone, info = Zone(key), ZoneInfo(key)
+    noons = (datetime(2038, 1, 1, 12, tzinfo=UTC) + timedelta(days=day) for day in range(64 * 365))
+    return [
+        at
+        for at in noons
+        if timedelta(seconds=zone.offset(second(at.replace(tzinfo=None)))) != at.astimezone(info).utcoffset()
+    ]
+
+
+@pytest.mark.parametrize("key", ["Africa/Casablanca", "Asia/Gaza", "Asia/Hebron"])
+def test_each_day_of_the_zones_with_tables_of_the_years_to_come(key: str) -> None:
+    """The clocks of Palestine go forward for a week after the Ramadan of 2054, and before that of 2072."""
+    assert asked_daily(key) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", sorted(available_timezones()))
+def test_each_day_of_every_zone(key: str) -> None:
+    assert asked_daily(key) == []
 
 
 def test_the_calendar_of_a_zone_repeats_after_400_years() -> None:

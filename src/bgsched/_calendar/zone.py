@@ -7,8 +7,8 @@ offsets, which changes nothing; each stretch looks two days beyond its own edges
 another one reads too.
 
 From 2100 on every zone follows a rule of the Gregorian calendar, which repeats every 400 years (the tables of the zone
-database end in 2037, Morocco's in 2087): later stretches are read 400, 800, ... years earlier. A question about the
-year 9000 therefore costs, and stores, no more than one about 2100.
+database end in 2037, those of Morocco and Palestine in 2087): later stretches are read 400, 800, ... years earlier. A
+question about the year 9000 therefore costs, and stores, no more than one about 2100.
 """
 
 from bisect import bisect_right
@@ -26,9 +26,9 @@ __all__ = ["Fold", "Gap", "Resolved", "Span", "Unambiguous", "Zone", "zone_of"]
 _BLOCK_BITS = 25
 _PROBE = 1 << 17
 _PROBE_CALM = 1 << 20
-# Where offsets last for weeks: before the first of them changed (Manila, 1844), and from 2038 on, when there is nothing
-# shorter than the month of Ramadan in Morocco.
-_FIRST_CHANGE, _LAST_TABLE = -4_102_444_800 >> _BLOCK_BITS, 2_145_916_800 >> _BLOCK_BITS
+# Where offsets last for months: before the first of them changed (Manila, 1844), and from 2088 on, after the tables.
+# Until then the tables of Palestine have weeks of summer time between Ramadan and its end (2054, 2072).
+_FIRST_CHANGE, _LAST_TABLE = -4_102_444_800 >> _BLOCK_BITS, 3_723_753_600 >> _BLOCK_BITS
 _NEAR = 2 * DAY  # no transition reaches further than a day (Apia, Kwajalein, Manila) plus an offset
 _CYCLE = 146_097 * DAY
 _CYCLE_FROM = 47_847 * DAY  # 2101-01-01
