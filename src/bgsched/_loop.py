@@ -13,6 +13,7 @@ from bgsched._engine import Engine
 from bgsched._outcome import text_of
 from bgsched._runlog import LOGGER
 from bgsched.clock import Clock, Signal, deadline_in, left_until
+from bgsched.errors import StoreUnavailableError
 from bgsched.run import Run
 
 __all__ = ["Loop"]
@@ -130,7 +131,8 @@ class Loop:
         if problem != engine.problem:
             engine.problem = problem
             engine.problem_since = engine.problem_since or self._clock.now()
-            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=error)
+            frames = None if isinstance(error, StoreUnavailableError) else error  # that one says it all
+            LOGGER.error("the scheduler cannot work and tries again: %s", problem, exc_info=frames)
 
     def _no_trouble(self) -> None:
         engine = self._engine

@@ -393,6 +393,24 @@ def test_others_see_at_once_that_trouble_is_over(scheduler: Scheduler) -> None:
     assert seen == ["the disk is full", None]
 
 
+@pytest.mark.parametrize("error", [StoreUnavailableError("no disk"), KeyError(1)])
+def test_trouble_is_logged_once_with_a_traceback_where_nobody_foresaw_it(
+    scheduler: Scheduler, clock: ManualClock, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse() -> Any:
+        raise error
+
+    scheduler.process("p")(lambda: None)
+    with scheduler, pytest.MonkeyPatch.context() as patch:
+        clock.wait_for_waiters()
+        patch.setattr(scheduler.store, "changes", refuse)
+        for _ in range(3):
+            clock.advance(2)
+            clock.wait_for_waiters()
+    told = [record for record in caplog.records if "cannot work and tries again" in record.message]
+    assert [record.exc_info is not None for record in told] == [isinstance(error, KeyError)]
+
+
 def test_others_see_it_with_the_pass_that_goes_well(scheduler: Scheduler, clock: ManualClock) -> None:
     def refuse() -> Any:
         raise StoreUnavailableError("the disk is full")
