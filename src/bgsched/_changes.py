@@ -65,7 +65,9 @@ class Changes:
                     request.process,
                     process.name,
                 )
-            return self._desk.declared(process, request, now)
+            wanted = self._desk.declared(process, request, now)
+            _tell_of_timing(process, request, wanted)
+            return wanted
 
         self._replace(process.name, declared)
 
@@ -103,3 +105,14 @@ class Changes:
         changed = self._store.change(id, seen_change, now, end_waiting=end_waiting, ended=self._hooks.ended)
         self._hooks.changed(*seen)
         return changed
+
+
+def _tell_of_timing(process: Process[Any, Any], before: Request | None, wanted: Request | None) -> None:
+    """Say it where the code declares another timing than before, or one that never fires."""
+    if wanted is None or wanted.declared is None or (before is not None and before.declared == wanted.declared):
+        return
+    said = wanted.timing.describe()
+    if wanted.next_fire_time is None:
+        LOGGER.warning("the timing that process %r declares never fires: %s; %s", process.name, said, wanted.reason)
+    elif before is not None:
+        LOGGER.info("process %r declares another timing than before: %s", process.name, said)

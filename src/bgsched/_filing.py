@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,7 +16,7 @@ from bgsched.errors import ParamsError, TimingError
 from bgsched.process import Process, ProcessRegistry
 from bgsched.request import OnAbandon, Request, UnreadableTiming, overlap_key
 from bgsched.run import MASK, Run
-from bgsched.timing import Immediate, Schedule, Timing, checked_timing
+from bgsched.timing import Immediate, Schedule, Timing, checked_timing, timing_from_dict
 
 __all__ = ["Desk", "Wish", "follow_up", "new_id", "sought_request", "sought_run", "wish_of"]
 
@@ -166,9 +167,9 @@ class Desk:
         process = self._processes.find(request.process)
         if process is not None:
             kept["priority"] = process.policies.priority
+        if request.next_fire_time is not None and self._is_same(wanted, request.timing, now):
+            return request.changed(**kept)  # it may be due, and not claimed yet
         pinned = self._pinned(wanted, now)
-        if pinned == request.timing and request.next_fire_time is not None:  # it may be due, and not claimed yet
-            return request.changed(**kept)
         return _with_fire_time(request.rescheduled(pinned, now, **kept))
 
     def run_beside(
@@ -206,9 +207,10 @@ class Desk:
             if request is None or request.declared is None or request.process != process.name:
                 return None
             return evolve(request.unscheduled(now, "its timing is no longer declared in the code"), declared=None)
-        said, priority = self._said(process.timing), process.policies.priority
+        said, priority = self._declaration(process.timing), process.policies.priority
         if request is not None and request.declared == said:
             return None if request.priority == priority else evolve(request, priority=priority)
+        since = None if request is None else self._declared_since(request, process)
         own: dict[str, Any] = {"priority": priority, "user": None, "channel": "declared", "declared": said}
         if request is None or request.process != process.name:  # nothing of another process's goes with its name
             own |= {
@@ -221,13 +223,36 @@ class Desk:
         else:
             request = evolve(request, revision=request.revision + 1, **own)
         try:
-            return request.timed(self._pinned(process.timing, now), now)
+            return request.timed(self._pinned(process.timing, since or now), now)
         except TimingError as error:
             return request.over(process.timing, str(error))
 
-    def _said(self, timing: Timing) -> str:
+    def _is_same(self, wanted: Timing, stored: Timing | UnreadableTiming, now: datetime) -> bool:
+        """Return whether a timing is the *stored* one, which was given a start and a zone where it had none."""
+        since = _start_of(stored, wanted)
+        if since is not None and (since.tzinfo is None or since > now):  # not one that was given it
+            return False
+        with suppress(TimingError):  # one that the stored one cannot be, as it would never fire
+            return _said(self._pinned(wanted, since or now)) == _said(stored)
+        return False
+
+    def _declared_since(self, request: Request, process: Process[Any, Any]) -> datetime | None:
+        """Return the start that the declared timing of before was given, if code has no say in it, before or now.
+
+        An edit of the code moves no phase then, and "n times in all" stays n in all. What somebody rescheduled at run
+        time has another start, which goes with it.
+        """
+        if request.declared is None or request.process != process.name or process.timing is None:
+            return None
+        with suppress(TimingError):  # of a version that could say what this one cannot read
+            before = timing_from_dict(json.loads(request.declared))
+            since = _start_of(request.timing, before) if _start_of(request.timing, process.timing) else None
+            return since if since is not None and _said(before.pinned(since)) == _said(request.timing) else None
+        return None
+
+    def _declaration(self, timing: Timing) -> str:
         """Return what the code says: the timing, and the time zone that it is read in."""
-        said = timing.to_dict()
+        said = _said(timing)
         if isinstance(timing, Schedule):
             said.setdefault("timezone", self._zone)
         return json.dumps(said, sort_keys=True)
@@ -252,6 +277,26 @@ class Desk:
             return {"params": dict(Plain().store(dict(params), "params"))}
         except MisfitError as misfit:
             raise ParamsError(request.process, str(misfit)) from None
+
+
+def _said(timing: Timing | UnreadableTiming) -> dict[str, Any]:
+    """Return a timing as data, without what makes no difference: the order of its frequencies and exclusions.
+
+    They may come from a set, or a query without ORDER BY, and be listed otherwise at each start.
+    """
+    said = timing.to_dict()
+    for name in ("frequency", "exclude"):
+        if isinstance(said.get(name), list):
+            unique = {json.dumps(item, sort_keys=True): item for item in said[name]}
+            said[name] = [unique[text] for text in sorted(unique)]
+    return said
+
+
+def _start_of(stored: Timing | UnreadableTiming, wanted: Timing) -> datetime | None:
+    """Return the start of a stored schedule for another one that has none of its own."""
+    if isinstance(stored, Schedule) and isinstance(wanted, Schedule) and wanted.start is None:
+        return stored.start
+    return None
 
 
 def _is_mask(params: object, name: str) -> bool:

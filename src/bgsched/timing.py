@@ -25,7 +25,7 @@ fire time found by walking from the start: `bgsched._calendar` divides, or asks 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -242,13 +242,13 @@ class Schedule(_Timing):
 
     def __init__(
         self,
-        frequency: Frequency | Sequence[Frequency],
+        frequency: Frequency | Sequence[Frequency] | AbstractSet[Frequency],
         *,
         start: datetime | None = None,
         finish: datetime | None = None,
         timezone: str | ZoneInfo | None = None,
         repetitions: int | None = None,
-        exclude: Excluded | Sequence[Excluded] = (),
+        exclude: Excluded | Sequence[Excluded] | AbstractSet[Excluded] = (),
         jitter: timedelta = timedelta(0),
     ) -> None:
         zone = None if timezone is None else zone_key(timezone)

@@ -1,9 +1,10 @@
 """Requests that are changed: unscheduled, rescheduled, run now, deleted, declared by the code."""
 
+import logging
 import re
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from bgsched import (
     Daily,
     EveryMinutes,
     EverySeconds,
+    Frequency,
     Hourly,
     Immediate,
     Later,
@@ -29,6 +31,7 @@ from bgsched import (
     SQLiteStore,
     Store,
     UnknownRequestError,
+    Weekly,
 )
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import FixedPlanner, sign_on
@@ -37,6 +40,30 @@ MINUTE = timedelta(minutes=1)
 
 
 class TestChanging:
+    @pytest.mark.parametrize(
+        "timing",
+        [Schedule(EveryMinutes(7)), Schedule(Daily("01:30")), Schedule(Weekly("thu", at="01:30", every=2))],
+    )
+    def test_the_very_timing_that_it_has_keeps_what_is_due(
+        self, scheduler: Scheduler, clock: ManualClock, timing: Schedule
+    ) -> None:
+        """As a host says it at each start: what came while it was down runs."""
+        scheduler.process("p", misfire_grace=timedelta(hours=12))(lambda: None)
+        filed = scheduler.schedule("p", timing, id="mine")
+        scheduler.run_until_idle()
+        due = scheduler.monitor.request("mine").next_fire_time
+        clock.advance(timedelta(hours=2))
+        again = scheduler.reschedule("mine", timing)
+        assert (again.timing, again.status) == (filed.timing, RequestStatus.SCHEDULED)
+        assert scheduler.monitor.runs("p", status="skipped") == []
+        scheduler.run_until_idle()
+        assert scheduler.monitor.runs("p", status="success")[0].fire_time == due
+
+    def test_a_schedule_that_was_to_begin_later_begins_now(self, scheduler: Scheduler) -> None:
+        scheduler.process("p")(lambda: None)
+        scheduler.schedule("p", Schedule(EveryMinutes(7), start=T0 + timedelta(days=9)), id="mine")
+        assert scheduler.reschedule("mine", Schedule(EveryMinutes(7))).next_fire_time == T0
+
     def test_unscheduling_stops_what_is_to_come_and_keeps_the_record(
         self, scheduler: Scheduler, clock: ManualClock
     ) -> None:
@@ -240,6 +267,59 @@ class TestDeclared:
         monitor = Monitor(store)
         assert [run.fire_time for run in monitor.runs()[::-1]] == [T0, T0 + timedelta(minutes=50)]
         assert len(monitor.requests()) == 1
+
+    def test_the_order_of_what_is_excluded_says_nothing(self, store: Store, clock: ManualClock) -> None:
+        """It may be the order of a set, which differs from start to start."""
+        days: list[date | Frequency] = [date(2026, 12, 24), date(2026, 12, 31), Daily(on="sat sun")]
+        for exclude in (days, days[::-1], [*days, days[0]]):
+            scheduler = self.make(store, clock, Schedule((EveryMinutes(50), Hourly()), exclude=exclude))
+            scheduler.run_pending()
+            if exclude is days:
+                scheduler.unschedule("nightly")
+            scheduler.shutdown()
+        assert Monitor(store).request("nightly").status is RequestStatus.UNSCHEDULED
+        assert Schedule(Daily(), exclude=set(days)) == Schedule(Daily(), exclude=frozenset(days[::-1]))
+
+    def test_an_edit_of_the_code_moves_no_phase(
+        self, store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "bgsched")
+        expected = [T0.replace(hour=13), (T0 + timedelta(days=14)).replace(hour=14)]
+        for at, moment in ((13, T0), (14, T0 + timedelta(days=5)), (14, T0 + timedelta(days=20))):
+            clock.advance(moment - clock.now())
+            timing = Schedule(Weekly("thu", at=f"{at}:00", every=2), repetitions=3)
+            scheduler = self.make(store, clock, timing)
+            scheduler.run_until_idle()
+            scheduler.shutdown()
+            if at == 13:
+                clock.advance(timedelta(hours=2))
+                self.make(store, clock, timing).run_until_idle()
+        request = Monitor(store).request("nightly")
+        assert [run.fire_time for run in Monitor(store).runs("nightly")[::-1]] == expected
+        assert request.next_fire_time == (T0 + timedelta(days=28)).replace(hour=14)
+        assert [*request.timing.fire_times(T0)][-1] == request.next_fire_time  # three in all
+        assert caplog.text.count("'nightly' declares another timing than before") == 1
+
+    def test_what_was_rescheduled_has_a_phase_of_its_own(self, store: Store, clock: ManualClock) -> None:
+        scheduler = self.make(store, clock, Schedule(EveryMinutes(50)))
+        scheduler.run_pending()
+        clock.advance(timedelta(minutes=7))
+        scheduler.reschedule("nightly", Schedule(EveryMinutes(10)))
+        scheduler.shutdown()
+        clock.advance(timedelta(minutes=1))
+        self.make(store, clock, Schedule(EveryMinutes(40))).run_pending()
+        timing = Monitor(store).request("nightly").timing
+        assert isinstance(timing, Schedule)
+        assert timing.start == clock.now()
+
+    def test_one_that_never_fires_is_warned_of(
+        self, store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(2):
+            scheduler = self.make(store, clock, Schedule(Daily(), finish=T0 - timedelta(days=1)))
+            scheduler.run_pending()
+            scheduler.shutdown()
+        assert caplog.text.count("the timing that process 'nightly' declares never fires") == 1
 
     def test_one_that_is_registered_while_a_scheduler_starts_is_declared(
         self, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,10 @@
 """The parts of a Schedule, checked and brought to one form: frequencies, exclusions, jitter."""
 
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+from dateutil.rrule import weekday
 
 from bgsched._calendar import words
 from bgsched._calendar.days import ListedDays
@@ -15,12 +18,14 @@ from bgsched.errors import TimingError
 
 __all__ = ["Excluded", "excluded_text", "exclusion_engines", "exclusions", "frequencies", "jitter", "on_clock"]
 
+T = TypeVar("T")
+_SEVERAL = (tuple, list, set, frozenset)
 _LONGEST_JITTER = timedelta(days=3650)  # of more, JSON would not keep every microsecond
 Excluded = date | tuple[datetime, datetime] | Frequency
 
 
 def frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
-    several = value if isinstance(value, tuple | list) else (value,)
+    several = _listed(value) if isinstance(value, _SEVERAL) else (value,)
     for item in several:
         if not isinstance(item, Frequency):
             hint = f"; a cron expression is Cron({item!r})" if isinstance(item, str) else ""
@@ -31,6 +36,11 @@ def frequencies(value: object) -> Frequency | tuple[Frequency, ...]:
         raise TimingError("frequency is an empty tuple; it would never fire")
     unique = tuple(dict.fromkeys(several))
     return unique if len(unique) > 1 else unique[0]
+
+
+def _listed(several: Collection[T]) -> tuple[T, ...]:
+    """Return what is in a collection; of a set, in an order that is the same each time."""
+    return tuple(sorted(several, key=repr)) if isinstance(several, set | frozenset) else tuple(several)
 
 
 def on_clock(moment_: datetime, zone: Zone) -> datetime:
@@ -55,7 +65,7 @@ def jitter(value: object) -> timedelta:
 
 
 def exclusions(value: object, zone: str | None) -> tuple[Excluded, ...]:
-    several = value if isinstance(value, tuple | list) and not _is_pair(value) else (value,)
+    several = _listed(value) if isinstance(value, _SEVERAL) and not _is_pair(value) else (value,)
     return tuple(_excluded(item, zone) for item in several)
 
 
@@ -74,6 +84,10 @@ def _excluded(item: Any, zone: str | None) -> Excluded:
     if isinstance(item, date) and not isinstance(item, datetime):
         return date(item.year, item.month, item.day)
     hint = "; a pair is made of datetimes" if isinstance(item, tuple | list) else ""
+    if isinstance(item, datetime):
+        hint = f"; for that day, write {item!r}.date()"
+    elif isinstance(item, weekday | str):
+        hint = f"; for days of the week, write Weekly({item!r})"
     raise TimingError(f"exclude must be dates, (from, to) pairs of datetimes or frequencies, got {item!r}{hint}")
 
 
