@@ -43,7 +43,7 @@ from bgsched import (
 )
 from bgsched._current import StopCause
 from bgsched._events import Hooks
-from bgsched._executors import foreign
+from bgsched._executors import children, foreign
 from bgsched._executors.bench import Post
 from bgsched._executors.choice import chosen
 from bgsched._executors.errand import check_travels
@@ -375,6 +375,15 @@ class TestProcessPool:
     def test_a_run_whose_worker_died_is_tried_again(self, pool: Bench) -> None:
         run = pool.run(work.die_once)
         assert (run.status, run.result, run.attempt) == (S.SUCCESS, "alive", 2)
+
+    @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has a handle that outlives the fork server")
+    def test_a_worker_is_killed_that_multiprocessing_takes_for_ended(self) -> None:
+        """So it takes all of them where a service manager has ended the fork server."""
+        child = children._Child(ProcessPool(workers=1))
+        vars(child.process._popen)["returncode"] = 255
+        child.kill()
+        assert child.post.receive() is None
+        child.dismiss()
 
     def test_a_shutdown_leaves_nothing_behind(self, tmp_path: Path) -> None:
         before = set(multiprocessing.active_children())

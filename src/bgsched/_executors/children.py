@@ -147,9 +147,11 @@ class _Child:
             raise WorkerDiedError(f"no worker could be started: {text_of(error)}") from error
         finally:
             theirs.close()
+        self._handle = _Handle(self.process)
         if not ours.poll(_STARTS_WITHIN):  # the main module does not end, say
             self.kill()
         if self.post.receive() is None:
+            self._handle.close()
             raise self.how_it_died("before it took the run; what it says stands on standard error")
 
     def how_it_died(self, when: str = "before the run did") -> WorkerDiedError:
@@ -163,8 +165,7 @@ class _Child:
 
     def kill(self) -> None:
         """End the worker, whatever it does."""
-        with contextlib.suppress(ValueError):  # it has ended, and was dismissed
-            self.process.kill()
+        self._handle.kill()
 
     def release(self) -> None:
         """Let the worker, which has nothing to do, end."""
@@ -175,9 +176,40 @@ class _Child:
         self.release()
         self.process.join(_PATIENCE)
         if self.process.is_alive():
-            self.process.kill()
+            self.kill()
             self.process.join(_PATIENCE)
+        self._handle.close()
         self.process.close()
+
+
+class _Handle:
+    """What kills an OS process, and no other one that has its number by then. Thread-safe.
+
+    `multiprocessing` takes every worker for ended once its fork server is gone, and kills none of them any more.
+    """
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        if hasattr(os, "pidfd_open"):  # Linux
+            with contextlib.suppress(OSError):
+                self._descriptor = os.pidfd_open(process.pid)
+
+    def kill(self) -> None:
+        """Kill it, if it lives."""
+        with self._lock, contextlib.suppress(ValueError, OSError):  # it has ended, and was dismissed perhaps
+            if self._descriptor is None:
+                self._process.kill()
+            else:
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Forget it."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
 
 _all: "weakref.WeakSet[_Child]" = weakref.WeakSet()
