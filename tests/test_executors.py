@@ -399,6 +399,23 @@ class TestProcessPool:
         assert set(multiprocessing.active_children()) <= before
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgsched-run")] == []
 
+    def test_what_others_may_run_again_is_over_by_then(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The worker of a run that does not stop has ended before the shutdown signs off, which gives the run away."""
+        bench, store_signs_off = Bench(MemoryStore(), POOL(1)), MemoryStore.sign_off
+        lived: list[bool] = []
+
+        def sign_off(store: MemoryStore, *words: Any) -> Any:
+            lived.append(not gone(busy))
+            return store_signs_off(store, *words)
+
+        monkeypatch.setattr(MemoryStore, "sign_off", sign_off)
+        with bench.scheduler:
+            bench.file(work.hang, mark=tmp_path / "mark")
+            busy = int(written(tmp_path / "mark"))
+            (left,) = bench.scheduler.shutdown(timeout=0).left
+        assert lived == [False]
+        assert left.status is S.ABANDONED
+
     def test_workers_end_when_the_host_is_killed(self, tmp_path: Path) -> None:
         script = (
             "import _executor_processes as work\n"

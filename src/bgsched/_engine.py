@@ -116,6 +116,7 @@ class Engine:
         """Report everything, then leave; return the runs that are left behind, and those that stopped for it."""
         for live in self.live:
             live.put_back("its scheduler was shut down before it started")
+        self._crew.end_processes()
         self._stopping.update((live.run.id, live) for live in self._live)
         self.report(finally_=True)
         self._moved_times.leave()
@@ -127,6 +128,13 @@ class Engine:
             *(live.run for id, live in self._stopping.items() if id not in told and _was_cut_short(live.run)),
             *left,
         ]
+
+    def walk_out(self) -> list[Run]:
+        """Leave without the store, for others to find out; return what they will end, whatever came of it here."""
+        self.let_go()
+        under_way = [*self._ended, *self.live]
+        left = {run.id: run for run in self._reports.untold} | {live.run.id: live.run for live in under_way}
+        return [left[id] for id in sorted(left)]
 
     def show_life(self) -> None:
         """Show a heartbeat and hear of kills if it is time for that, between two runs on the thread of the passes."""

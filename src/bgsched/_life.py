@@ -29,7 +29,7 @@ from bgsched._parts import Parts
 from bgsched._runlog import LOGGER
 from bgsched._turns import forks
 from bgsched.clock import Signal, deadline_in, left_until
-from bgsched.errors import SchedulerStateError
+from bgsched.errors import SchedulerStateError, StoreError
 from bgsched.process import Filer, Pool, Process
 from bgsched.run import Run
 from bgsched.stores import MemoryStore
@@ -246,7 +246,11 @@ class Life:
         """Stop the thread, or what `run_pending` left; return the runs that were left."""
         self._parts.processes.retire(self._filer)
         if loop is None:
-            return self._leave_inline(deadline)
+            try:
+                return self._leave_inline(deadline)
+            except StoreError as error:
+                LOGGER.error("the scheduler left without its store: %s", error)
+                return self._walk_out()
         left = loop.stop(deadline)
         if self.loop is loop:  # another shutdown, which we waited for or which interrupted us, may have done the rest
             self._parts.store.unlisten(self._hear)
@@ -263,6 +267,13 @@ class Life:
         self.engine = None
         self.crew.stop()
         self._parts.hooks.settle_within(left_until(deadline))
+        return tuple(left)
+
+    def _walk_out(self) -> tuple[Run, ...]:
+        """Leave what `run_pending` left, without the store."""
+        engine, self.engine = self.engine, None
+        left = [] if engine is None else engine.walk_out()
+        self.crew.stop()
         return tuple(left)
 
     # -- without a thread ------------------------------------------------------------------------------------------

@@ -110,7 +110,6 @@ class Loop:
     def _leave(self) -> None:
         """Sign off; when the store does not take it for long, others will find out and end what is left."""
         self._engine.stop_all(StopCause.SHUTDOWN)
-        left = self._engine.live
         give_up = deadline_in(_LAST_WORDS) if self._deadline == math.inf else self._deadline
         while True:
             try:
@@ -122,8 +121,7 @@ class Loop:
                 self._rest(0)
             else:
                 return
-        self._engine.let_go()
-        self._left = [live.run for live in left]
+        self._left = self._engine.walk_out()
 
     def _trouble(self, error: BaseException) -> None:
         """Keep and log what keeps the thread from its work, once for each cause."""

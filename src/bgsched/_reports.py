@@ -56,6 +56,11 @@ class Reports:
         """Whether there is something that the store has not taken when it was last asked."""
         return bool(self._unsent)
 
+    @property
+    def untold(self) -> list[Run]:
+        """The runs that have ended, and of which the store does not know it yet."""
+        return [run for unsent in self._unsent.values() for run in unsent.runs.values() if not run.is_active]
+
     def collect(self, live: LiveRun) -> None:
         """Keep what is new of a run."""
         changed, lines, trim = live.news()

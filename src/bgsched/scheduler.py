@@ -41,7 +41,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class ShutdownReport:
-    """What a shutdown left: the runs that had not ended, as they were recorded."""
+    """What a shutdown left: the runs that had not ended, as they were recorded.
+
+    Where the store could not be told: those that others will end as abandoned, as they stood here, ended or not.
+    """
 
     left: tuple[Run, ...] = ()
 

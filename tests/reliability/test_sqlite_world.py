@@ -720,3 +720,16 @@ def check_copy(store: SQLiteStore, acknowledged: set[str]) -> None:
     owners = {record.owner for record in store.reader().schedulers()}
     assert all(run.owner in owners for run in runs if run.is_active and run.owner)
     assert store.record("nobody", T0, Report()) == []
+
+
+def test_who_could_not_sign_on_leaves_no_lock_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreUnavailableError("away")
+
+    store = SQLiteStore(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "transaction", refuse)
+        with pytest.raises(StoreUnavailableError):
+            Scheduler(store).start()
+    assert list(path.with_name(f"{path.name}.owners").iterdir()) == []
+    store.close()

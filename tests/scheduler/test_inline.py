@@ -366,6 +366,21 @@ def test_what_waits_behind_a_long_run_is_put_back(scheduler: Scheduler, store: S
     assert ran == ["1 2", "2 2", "0 1"]  # by the other, while the first one was at it
 
 
+def test_a_shutdown_leaves_also_without_the_store(
+    scheduler: Scheduler, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("away")
+
+    scheduler.process("p")(lambda: monkeypatch.setattr(store, "record", refuse))
+    scheduler.run_now("p")
+    with pytest.raises(StoreUnavailableError):
+        scheduler.run_pending()
+    monkeypatch.setattr(store, "sign_off", refuse)
+    assert [run.status for run in scheduler.shutdown().left] == [RunStatus.SUCCESS]
+    assert scheduler._life.engine is None
+
+
 class TestAShutdownWithin:
     """It comes from a run, or from a signal handler on the thread of `run_pending`."""
 

@@ -27,6 +27,7 @@ from bgsched import (
     StoreUnavailableError,
     current_run,
 )
+from bgsched._current import LiveRun
 from bgsched._loop import Loop
 from bgsched.clock import Signal, SystemClock
 from bgsched.stores.base import SchedulerRecord
@@ -128,6 +129,32 @@ class TestThread:
         monkeypatch.setattr(store, "sign_off", refuse)
         assert in_time(lambda: scheduler.shutdown(timeout=0.01)).clean
         assert not scheduler.running
+
+    def test_a_shutdown_says_what_it_could_not_tell_the_store(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise StoreUnavailableError("away")
+
+        def work() -> str:
+            for method in ("record", "sign_off"):
+                monkeypatch.setattr(store, method, refuse)
+            return "done"
+
+        def came_home(live: LiveRun) -> None:
+            hear(live)
+            ended.set()
+
+        scheduler = Scheduler(store, clock=ManualClock())
+        hear, ended = scheduler._life._came_home, threading.Event()
+        scheduler.process("p")(work)
+        scheduler.start()
+        monkeypatch.setattr(scheduler._life.crew, "_done", came_home)
+        scheduler.run_now("p")
+        assert ended.wait(PATIENCE)
+        report = in_time(lambda: scheduler.shutdown(timeout=0.01))
+        assert [(run.process, run.status, run.result) for run in report.left] == [("p", RunStatus.SUCCESS, "done")]
+        assert not report.clean
 
     def test_it_waits_for_nothing_once_it_may_leave(self) -> None:
         engine = Mock(busy=True, problem=None, live=[])

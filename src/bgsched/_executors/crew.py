@@ -118,6 +118,11 @@ class Crew:
         if isinstance(room, Workers | EventLoops):  # elsewhere, who does not stop when he is asked is made to
             room.replace(live)
 
+    def end_processes(self) -> None:
+        """End what goes on in OS processes of our own, after its grace: others may run it again after this."""
+        for lane in [lane for lane in self._rooms if isinstance(lane, ProcessPool)]:
+            self._rooms.pop(lane).stop()
+
     def stop(self) -> None:
         """Let everything go; what is submitted later begins anew."""
         rooms, self._rooms = list(self._rooms.values()), {}

@@ -199,7 +199,11 @@ class SQLiteStore(Store):
             self._locks.hold(record.owner)
         except OSError as error:
             raise StoreUnavailableError(f"no lock file can be made beside {self.path}: {error}") from error
-        super().sign_on(record)
+        try:
+            super().sign_on(record)
+        except BaseException:
+            self._locks.release(record.owner)  # nobody will look for the file of who is not known
+            raise
 
     def sign_off(self, owner: str, now: datetime) -> list[Run]:
         """Forget a scheduler that stops, then let go of its lock."""
