@@ -45,7 +45,7 @@ from bgsched import (
 from bgsched._lease import LEASE
 from bgsched.clock import Signal
 from bgsched.request import RUN_ALL_LIMIT, Policies, plan
-from bgsched.stores import memory
+from bgsched.stores import memory, sqlite
 from bgsched.testing import ManualClock
 from bgsched.testing.contract import T0, make_request
 
@@ -245,6 +245,58 @@ class TestForks:
             store.file([make_request(f"r{n}")])
             assert in_a_fork(lambda n=n: len(store.reader().requests(_everything())) - n - 1) == 0
         assert store._write_connection().execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        store.close()
+
+    def test_who_waits_for_another_writer_makes_way_for_a_fork(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, waits = SQLiteStore(path, timeout=PATIENCE), threading.Event()
+
+        def patiently(step: Any, value: Any, patiently: Any = store._patiently) -> None:
+            waits.set()
+            patiently(step, value)
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr(store, "_patiently", patiently)
+            files = [threading.Thread(target=store.file, args=([make_request(f"r{n}")],)) for n in range(3)]
+            for thread in files:
+                thread.start()
+            assert waits.wait(PATIENCE)
+            assert sqlite._GATE.shut(PATIENCE / 3)
+            other.execute("ROLLBACK")
+        sqlite._GATE.open()
+        for thread in files:
+            thread.join(PATIENCE)
+        assert [request.id for request in store.reader().requests(_everything())] == ["r0", "r1", "r2"]
+        store.close()
+
+    def test_a_child_does_not_touch_a_database_that_somebody_used_at_the_fork(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, reads, over = SQLiteStore(path), threading.Event(), threading.Event()
+        monkeypatch.setattr(sqlite, "_LONGEST_FORK", 0.01)
+
+        def read() -> None:
+            with store.reading():
+                reads.set()
+                over.wait(PATIENCE)
+
+        def child() -> int:
+            uses: list[Callable[[], object]] = [lambda: store.file([make_request("child")]), lambda: SQLiteStore(path)]
+            for use in uses:
+                with pytest.raises(StoreUnavailableError, match="forked while the database was in use"):
+                    use()
+            return 0
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert reads.wait(PATIENCE)
+        assert in_a_fork(child) == 0
+        over.set()
+        reader.join(PATIENCE)
+        store.file([make_request("parent")])
+        assert [request.id for request in store.reader().requests(_everything())] == ["parent"]
         store.close()
 
     def test_a_child_can_use_the_database_whatever_others_did_at_the_fork(self, path: Path) -> None:

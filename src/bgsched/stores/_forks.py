@@ -46,6 +46,11 @@ class Gate:
                     if self._shut:
                         self._changed.notify_all()
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether somebody waits for all to get out."""
+        return self._shut > 0
+
     def shut(self, patience: float) -> bool:
         """Let nobody in; return whether all are out now, for whom *patience* seconds are waited at most."""
         is_in = getattr(self._mine, "depth", 0) > 0

@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -77,6 +77,7 @@ class SQLiteStore(Store):
         self._file: Identity | None = None  # of the database, and of the write-ahead log that was open last
         self._log: Identity | None = None
         self._stamp: Stamp | None = None  # of the database, when that log was last seen beside it
+        self._crosses = False  # a fork, open
         self._commits = 0
         self._generation = 0  # of the connections: what one of an earlier one said about changes means nothing now
         self._locks = OwnerLocks(self._files.path)
@@ -103,17 +104,37 @@ class SQLiteStore(Store):
         """Open the write transaction; one thread at a time, and one OS process at a time."""
         if self.is_at_work():
             raise StoreUnavailableError(AT_WORK)
-        with _GATE.inside(), self._lock, self._explaining():
-            connection = self._write_connection()
+        give_up = time.monotonic() + self._timeout
+        with ExitStack() as turn:
+            while (connection := self._begun(turn, give_up)) is None:
+                pass  # and wait at the gate
             try:
-                self._begin(connection)
-                self._schema.version(connection)
                 yield SQLiteTransaction(connection)
                 connection.execute("COMMIT")
                 self._commits += 1
             except BaseException:
                 self._roll_back(connection)
                 raise
+
+    def _begun(self, turn: ExitStack, give_up: float) -> sqlite3.Connection | None:
+        """Begin a transaction within *turn*; ``None``: it made way for a fork, and has time for another try."""
+        with ExitStack() as entered:
+            for context in (_GATE.inside(), self._lock, self._explaining()):
+                entered.enter_context(context)
+            try:
+                connection = self._write_connection()
+                try:
+                    self._begin(connection)
+                    self._schema.version(connection)
+                except BaseException:
+                    self._roll_back(connection)
+                    raise
+            except _ForkWaitsError:
+                if time.monotonic() > give_up:
+                    raise
+                return None
+            turn.push(entered.pop_all())
+            return connection
 
     def is_at_work(self) -> bool:
         """Return whether this thread has the lock of the connection that writes."""
@@ -356,6 +377,11 @@ class SQLiteStore(Store):
         return connection
 
     def _connect(self, name: str, *, timeout: float, uri: bool = False) -> sqlite3.Connection:
+        if self._files.path in _CROSSED:
+            raise StoreUnavailableError(
+                f"{self.path} cannot be used in this child: it was forked while the database was in use, for over "
+                f"{_LONGEST_FORK:g} s; start child processes by the method 'spawn' or 'forkserver'"
+            )
         if self._log is not None and not self._open and self._files.is_without_its_log():
             raise StoreUnavailableError(
                 f"{self._files.log} was removed while others have the database open as well; "
@@ -385,6 +411,8 @@ class SQLiteStore(Store):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
+                if _GATE.is_shut:
+                    raise _ForkWaitsError(f"{self.path}: another writer holds it, and a fork waits") from error
                 time.sleep(random.uniform(0.001, 0.003))  # noqa: S311  jitter, so that writers do not march in step
             else:
                 return
@@ -418,16 +446,24 @@ class SQLiteStore(Store):
             return f": another writer held it for over {self._timeout:g} s"
         return self._files.advice(primary)
 
-    def before_fork(self) -> None:
-        """Close the connections: an open database must not cross a fork."""
-        self._disconnect()
+    def before_fork(self, *, are_all_out: bool) -> None:
+        """Close the connections: an open database must not cross a fork. Where a thread uses one, it does."""
+        self._crosses = bool(self._open) and not are_all_out
+        if are_all_out:
+            self._disconnect()
 
     def forget_after_fork(self) -> None:
         """Leave what the parent still has open to the parent: a child that used or closed it would harm the file."""
         self._forgotten.detach()
+        if self._crosses:
+            _CROSSED.add(self._files.path)
         _LEFT_TO_PARENT.append(self._open)
         self._lock = threading.RLock()
         self._open_none()
+
+
+class _ForkWaitsError(StoreUnavailableError):
+    """The database was not to be had at once, and a fork waits for everybody to be out of it."""
 
 
 class _AskingAgain:
@@ -442,6 +478,8 @@ class _AskingAgain:
 
 _ALL: "weakref.WeakSet[SQLiteStore]" = weakref.WeakSet()
 _LEFT_TO_PARENT: "list[Open]" = []
+_CROSSED: set[os.PathLike[str]] = set()
+"""The files that were in use when this OS process was forked: its SQLite takes the parent's locks for its own."""
 
 
 def _checked_timeout(timeout: object) -> float:
@@ -453,9 +491,9 @@ def _checked_timeout(timeout: object) -> float:
 
 
 def _before_fork() -> None:
-    if _GATE.shut(_LONGEST_FORK):
-        for store in list(_ALL):
-            store.before_fork()
+    are_all_out = _GATE.shut(_LONGEST_FORK)
+    for store in list(_ALL):
+        store.before_fork(are_all_out=are_all_out)
 
 
 def _after_fork() -> None:
