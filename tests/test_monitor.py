@@ -1,7 +1,7 @@
 """What the monitor says of what ran, what did not, and why."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
@@ -407,3 +407,24 @@ class TestOddQuestions:
             datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))),
         )
         assert monitor.runs(since=before, until=beyond) == []
+
+
+def test_what_is_no_name_is_refused_with_what_to_write() -> None:
+    scheduler = Scheduler()
+    process = scheduler.process("p")(lambda: None)
+    request = scheduler.schedule("p", Immediate())
+    monitor: Any = scheduler.monitor
+    questions: tuple[tuple[Callable[[], object], str], ...] = (
+        (lambda: monitor.runs(process), "process must be a string.*; write process.name"),
+        (lambda: monitor.summary(process), "; write process.name"),
+        (lambda: monitor.histogram(process), "; write process.name"),
+        (lambda: monitor.requests(process), "; write process.name"),
+        (lambda: monitor.next_due(process), "; write process.name"),
+        (lambda: monitor.runs(request=request), "request must be a string.*; write request.id"),
+        (lambda: monitor.why(request), "; write request.id"),
+        (lambda: monitor.runs(user=5), "user must be a string, got 5"),
+        (lambda: monitor.runs(status=5), "status must be a status or several, got 5"),
+    )
+    for question, hint in questions:
+        with pytest.raises(ValueError, match=hint):
+            question()

@@ -185,7 +185,7 @@ class _Parser:
             return self._single(text, item, first, step if match["step"] else 0)
         last = self._number(text, match["last"])
         if not self.quartz and first >= last:
-            raise text.fail(self.expression, self._reversed(text, item, first, last))
+            raise text.fail(self.expression, self._reversed(text, item, first, last, step))
         return self._stretch(text, first, last, step)
 
     def _top(self, text: FieldText) -> int:
@@ -243,15 +243,18 @@ class _Parser:
     def _example(self, text: FieldText) -> str:
         return f"{text.field.low}-{text.field.high}"
 
-    def _reversed(self, text: FieldText, item: str, first: int, last: int) -> str:
-        bare, _, step = item.partition("/")
-        tail = f"/{step}" if step else ""
+    def _reversed(self, text: FieldText, item: str, first: int, last: int, step: int) -> str:
+        bare = item.partition("/")[0]
         if first == last:
             return f"{bare!r} is one value to some crons and the whole field to others; write {first} or *"
-        top = self._top(text)
-        low = f"{text.field.low}-{last}" if last > text.field.low else str(last)
+        bottom, top = text.field.low, self._top(text)
+        low = f"{bottom}-{last}" if last > bottom else str(last)
         high = f"{first}-{top}" if first < top else str(first)
-        return f"the range {bare!r} runs backwards; write {high}{tail},{low}{tail}"
+        meant = f"{high},{low}"
+        if step > 1:
+            size = top - bottom + 1
+            meant = ",".join(str(bottom + (value - bottom) % size) for value in range(first, last + size + 1, step))
+        return f"the range {bare!r} runs backwards; write {meant}"
 
     def _unreadable(self, text: FieldText, item: str) -> str:
         head = item[:1]

@@ -5,12 +5,13 @@ works from any OS process, whether a scheduler lives there or not. What it retur
 params are not in it.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
+from bgsched._codec import show
 from bgsched._health import Health, Signs, judge
 from bgsched._runlog import clean
 from bgsched._why import Facts, explain, going_on
@@ -114,18 +115,18 @@ class Monitor:
         have a *before* all the same. So no question takes long, however many runs there are.
 
         Raises:
-            ValueError: a status is unknown, an instant is no aware datetime, an id no whole number, or the limit is not
-                positive.
+            ValueError: a status is unknown, an instant is no aware datetime, an id no whole number, a name, id or text
+                no string, or the limit is not positive.
         """
         wanted = RunFilter(
-            process=_storable(process),
-            request=_storable(request),
+            process=_storable("process", process),
+            request=_storable("request", request),
             parent=_bounded(parent),
             status=_statuses(RunStatus, status),
-            user=_storable(user),
+            user=_storable("user", user),
             since=_aware("since", since),
             until=_aware("until", until),
-            text=_storable(text) or None,
+            text=_storable("text", text) or None,
             before=_bounded(before),
             limit=_positive(limit),
         )
@@ -201,10 +202,10 @@ class Monitor:
             ValueError: a status is unknown, or the limit is not positive.
         """
         wanted = RequestFilter(
-            process=_storable(process),
+            process=_storable("process", process),
             status=_statuses(RequestStatus, status),
-            user=_storable(user),
-            after=_storable(after),
+            user=_storable("user", user),
+            after=_storable("after", after),
             limit=_positive(limit),
         )
         return [request.masked() for request in self._reader.requests(wanted)]
@@ -215,7 +216,7 @@ class Monitor:
         Raises:
             UnknownRequestError: there is none.
         """
-        found = self._reader.find_request(_storable(id))
+        found = self._reader.find_request(_storable("id", id))
         if found is None:
             raise UnknownRequestError(id)
         return found.masked()
@@ -239,7 +240,7 @@ class Monitor:
 
     def next_due(self, process: str) -> datetime | None:
         """Return when something of *process* is due next, which may be past; ``None`` when nothing is."""
-        return self._reader.next_due([_storable(process)])
+        return self._reader.next_due([_storable("process", process)])
 
     def active_processes(self) -> frozenset[str]:
         """Return the processes of the runs that wait or go on, those that no scheduler has among them."""
@@ -284,7 +285,7 @@ class Monitor:
         Raises:
             ValueError: *since* is no aware datetime.
         """
-        summary = self._reader.summary(_storable(process), _aware("since", since))
+        summary = self._reader.summary(_storable("process", process), _aware("since", since))
         newest: dict[str, Any] = {name: run.masked() for name in LAST if (run := getattr(summary, name))}
         return replace(summary, **newest)
 
@@ -325,7 +326,7 @@ class Monitor:
             span = f"from {first.isoformat()} to {last.isoformat()} there are {count:,} {by}s"
             raise ValueError(f"{span}, more than {_MOST_BUCKETS:,}: give a later since, or longer buckets")
         buckets: list[dict[RunStatus, int]] = [{} for _ in range(count)]
-        for ended in self._reader.ended(_storable(process), start, last):
+        for ended in self._reader.ended(_storable("process", process), start, last):
             counts = buckets[(ended.hour - start) // _BUCKETS[by]]
             counts[ended.status] = counts.get(ended.status, 0) + ended.count
         return [Bucket(start + place * _BUCKETS[by], counts) for place, counts in enumerate(buckets)]
@@ -370,6 +371,8 @@ def _with_gaps(lines: list[LogLine], after: int) -> list[LogLine]:
 def _statuses(kind: type[S], status: S | str | Collection[S | str] | None) -> frozenset[S]:
     if status is None:
         return frozenset()
+    if not isinstance(status, Iterable):
+        raise ValueError(f"status must be a status or several, got {status!r}")  # noqa: TRY004  as for other bad values
     names = [status] if isinstance(status, str) else list(status)
     known = [member.value for member in kind]
     found = []
@@ -416,9 +419,12 @@ def _bounded(number: Any) -> Any:
     return max(-_MOST, min(int(number), _MOST))
 
 
-def _storable(text: Any) -> Any:
+def _storable(name: str, text: Any) -> Any:
     """Return a text, if there is one, as every store can compare it: what none can hold is found in none."""
     if text is None:
         return None
-    text = text if isinstance(text, str) else str(text)  # the value of an enum of texts, not its name
+    if not isinstance(text, str):
+        known = "name" if name == "process" else "id"
+        hint = f"; write {type(text).__name__.lower()}.{known}" if hasattr(text, known) else ""
+        raise ValueError(f"{name} must be a string, got {show(text)}{hint}")  # noqa: TRY004  as for other bad values
     return clean(text, len(text))

@@ -95,6 +95,9 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
 ZONES = [
     ("Europe/Madird", "did you mean 'Europe/Madrid'"),
     ("europe/madrid", "did you mean 'Europe/Madrid'"),
+    ("madrid", "did you mean 'Europe/Madrid'"),
+    ("utc", "did you mean 'UTC'"),
+    *((key, "an abbreviation or a country is no zone$") for key in ("CEST", "BST", "IST", "Spain", "local")),
     ("right/UTC", "write 'UTC'"),
     ("posix/Europe/Madrid", "write 'Europe/Madrid'"),
     ("localtime", "write an IANA name"),

@@ -327,3 +327,19 @@ def test_a_cron_error_survives_pickling() -> None:
 def test_an_end_of_a_quartz_calendar_is_an_end() -> None:
     last = t.Schedule(t.Cron("0 30 23 31 12 ? 2098-2099", dialect="quartz"), timezone="America/New_York")
     assert last.next_fire_time(START + timedelta(days=80 * 365)) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("0 22-5/3 * * *", "22,1,4"),
+        ("0 22-5 * * *", "22-23,0-5"),
+        ("* 23-4/2 * * *", "23,1,3"),
+        ("0 9 * oct-mar/2 *", "10,12,2"),
+        ("0 9 * * fri-mon/2", "5,0"),
+    ],
+)
+def test_a_range_that_runs_backwards_is_told_what_it_may_mean(field: str, meant: str) -> None:
+    with pytest.raises(TimingError, match=f"; write {meant}\n"):
+        t.Cron(field)
+    t.Cron(re.sub(r"\S+-\S+", meant, field))

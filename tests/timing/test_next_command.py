@@ -136,7 +136,10 @@ def test_rows_of_a_gap_and_a_fold_are_marked(capsys: pytest.CaptureFixture[str])
     fold = rows(capsys, "30", "2", "*", "*", "*", "--tz", "Europe/Madrid", "-n", "1", "--from", "2026-10-25")
     assert gap == [
         "every day at 02:30, Europe/Madrid",
-        "  Sun 2026-03-29 03:00 CEST  = 2026-03-29 01:00 UTC  <- gap: 02:30 does not exist, 02:00 is followed by 03:00",
+        (
+            "  Sun 2026-03-29 03:00 CEST  = 2026-03-29 01:00 UTC  "
+            "<- gap: 02:30 does not exist, the clock goes from 02:00 to 03:00"
+        ),
         "  Mon 2026-03-30 02:30 CEST  = 2026-03-30 00:30 UTC",
         "warning: 02:30 does not exist on 29 March 2026 in Europe/Madrid: it fires at 03:00 instead",
     ]

@@ -95,7 +95,7 @@ def test_a_rule_with_an_end_has_gaps_before_it(until: str) -> None:
     )
     (warning,) = schedule.warnings(NOW)
     assert warning.message == "02:30 does not exist on 29 March 2026 in Europe/Madrid: it fires at 03:00 instead"
-    assert schedule.note_on(AFTER_GAP) == "gap: 02:30 does not exist, 02:00 is followed by 03:00"
+    assert schedule.note_on(AFTER_GAP) == "gap: 02:30 does not exist, the clock goes from 02:00 to 03:00"
     assert [found.kind for found in schedule.warnings(datetime(2026, 4, 2, tzinfo=UTC))] == ["over"]
 
 
@@ -111,7 +111,7 @@ def test_one_shots_have_no_warnings() -> None:
 
 AFTER_GAP = datetime(2026, 3, 29, 1, tzinfo=UTC)
 NOTES: list[tuple[t.Frequency, datetime, str]] = [
-    (t.Daily("02:30"), AFTER_GAP, "gap: 02:30 does not exist, 02:00 is followed by 03:00"),
+    (t.Daily("02:30"), AFTER_GAP, "gap: 02:30 does not exist, the clock goes from 02:00 to 03:00"),
     (t.Daily("03:00"), AFTER_GAP, ""),
     (t.Cron("*/30 * * * *"), AFTER_GAP, ""),
     (t.EveryMinutes(30), AFTER_GAP, ""),

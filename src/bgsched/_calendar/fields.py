@@ -171,13 +171,28 @@ def _check_zone(key: str) -> str:
         hint = f"write {bare!r}" if bare in _known_zones() else "write an IANA name such as 'Europe/Madrid'"
         raise TimingError(f"timezone {key!r} differs from machine to machine; {hint}")
     if key not in _known_zones():
-        lower = {name.lower(): name for name in _known_zones()}
-        hint = f"; did you mean {lower[key.lower()]!r}?" if key.lower() in lower else did_you_mean(key, _known_zones())
+        if not _known_zones():
+            raise TimingError(
+                f"timezone {key!r} cannot be read, as this machine has no time zone database; pip install tzdata"
+            )
         raise TimingError(
-            f"timezone {key!r} is not in the time zone database; write a name such as 'Europe/Madrid'{hint}"
+            f"timezone {key!r} is not in the time zone database; write a name such as 'Europe/Madrid'{_zone_hint(key)}"
         )
     zone_of(key)
     return key
+
+
+def _zone_hint(key: str) -> str:
+    """Return which zone may be meant: not one that is like it by chance, as EST is like CEST, and hours off."""
+    word = key.lower()
+    places = {name for name in _known_zones() if name not in _NO_ZONES and not name.startswith(_FOREIGN_ZONES)}
+    same = [name for name in places if name.lower() == word]
+    same += sorted(name for name in places if name.lower().rpartition("/")[2] == word)
+    if same:
+        return f"; did you mean {same[0]!r}?"
+    if "/" not in key:
+        return "; an abbreviation or a country is no zone"
+    return did_you_mean(key, (name for name in places if "/" in name))
 
 
 def zone_key(value: object, name: str = "timezone") -> str:

@@ -42,7 +42,7 @@ def fire_time_note(clocks: Clocks, zone: Zone, instant: int) -> str:
         for clock in clocks:
             local = clock.moved_to(second)
             if local is not None:
-                jump = f"{_clock_text(jump_from)} is followed by {_clock_text(second + span.offset)}"
+                jump = f"the clock goes from {_clock_text(jump_from)} to {_clock_text(second + span.offset)}"
                 return f"gap: {_clock_text(local)} does not exist, {jump}"
     resolved = zone.resolve(second + span.offset)
     if isinstance(resolved, Fold):

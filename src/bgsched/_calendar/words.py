@@ -86,7 +86,7 @@ def instant_text(naive: datetime) -> str:
 
 def until_text(naive: datetime) -> str:
     """Say ``until 31 December 2026``, with the time where it is not the end of the day."""
-    end_of_day = (naive.hour, naive.minute) == (23, 59)
+    end_of_day = (naive.hour, naive.minute) == (23, 59) and naive.second in (0, 59)
     return f"until {day_text(naive.date()) if end_of_day else instant_text(naive)}"
 
 
