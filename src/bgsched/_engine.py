@@ -203,9 +203,8 @@ class Engine:
         longest = _REPORT_EVERY if self._live else _LONGEST_WAIT
         if has_plenty:
             longest = AHEAD.total_seconds()  # what ends meanwhile is reported together
-        elapsed = self._clock.monotonic()
-        timeouts = (left for _, left in self._live.times_left(elapsed))
-        return max(0.0, min(longest, self._free(), self._purging.left(), self._moved_times.left(), *timeouts))
+        left = (self._free(), self._purging.left(), self._moved_times.left(), self.time_left())
+        return max(0.0, min(longest, *left))
 
     def _free(self) -> float:
         """Return for how many seconds nothing is due that could be claimed."""
@@ -214,6 +213,10 @@ class Engine:
         now = self._clock.now()
         due = [self._due_of(lane.names) for lane in self._claims.open_lanes(ahead=False)]
         return min(((instant - now).total_seconds() for instant in due if instant is not None), default=math.inf)
+
+    def time_left(self) -> float:
+        """Return for how many seconds no run is over its time."""
+        return max(0.0, min((left for _, left in self._live.times_left(self._clock.monotonic())), default=math.inf))
 
     @property
     def live(self) -> Sequence[LiveRun]:

@@ -93,12 +93,12 @@ class Loop:
             self._wake.wait(min(seconds, left_until(self._deadline)))
 
     def _rest(self, failures: int) -> None:
-        """Wait longer after each failure; when the scheduler is to stop, not long, and in real time."""
+        """Wait longer after each failure, while no run is over its time; when it is to stop, not long, in real time."""
         if self._stopping.is_set():
             threading.Event().wait(min(_FIRST_BACKOFF, left_until(self._deadline)))
             return
         wait = min(_FIRST_BACKOFF * 2 ** min(failures, 10), _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311  no two march in step
-        self._clock.wait(self._stopping, wait)
+        self._clock.wait(self._stopping, min(wait, self._engine.time_left()))
 
     def _is_over(self) -> bool:
         """Whether the thread is to leave and may: nothing runs any more, or the time to wait for it is over.

@@ -29,7 +29,7 @@ from bgsched import (
 )
 from bgsched._current import LiveRun
 from bgsched._loop import Loop
-from bgsched.clock import Signal, SystemClock
+from bgsched.clock import Signal, SystemClock, deadline_in
 from bgsched.stores.base import SchedulerRecord
 from bgsched.testing import ManualClock
 
@@ -454,3 +454,18 @@ def test_others_see_it_with_the_pass_that_goes_well(scheduler: Scheduler, clock:
         clock.advance(2)
         clock.wait_for_waiters()
         assert scheduler.monitor.schedulers()[0].problem is None
+
+
+def test_a_run_is_ended_in_time_while_the_store_is_away() -> None:
+    """However long a scheduler waits between its tries by then."""
+    engine, clock = Mock(busy=True, problem=None), ManualClock()
+    engine.one_pass.side_effect = StoreUnavailableError("away")
+    engine.time_left.return_value = 3.0
+    engine.sign_off.return_value = []
+    loop = Loop(engine, clock, Signal())
+    loop.start()
+    for _ in range(8):
+        clock.wait_for_waiters(within=3)
+        clock.advance(3)
+    loop.tell(deadline_in(0))
+    assert loop._over.wait(PATIENCE)

@@ -346,8 +346,11 @@ class _Overlaps(NamedTuple):
 
     def _misfire_record(self, fires: _Fires, instead: _Fires | None) -> Run:
         come = "the fire time" if fires.number == 1 else f"{fires.number} fire times"
-        reason = f"{come} passed the grace of {self.policies.misfire_grace} without a run"
+        grace = self.policies.misfire_grace
+        reason = f"{come} passed the grace of {grace} without a run"
         if instead is not None and self.policies.misfire is Misfire.RUN_ONCE:
+            if fires.number > 1:  # those that came last may be within it
+                reason = f"{come} passed without a run, the oldest by more than the grace of {grace}"
             reason += f"; the one at {instead.first.isoformat()} stands for all"
         return self.ended(RunStatus.MISFIRED, fires, reason)
 

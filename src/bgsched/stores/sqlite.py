@@ -88,7 +88,7 @@ class SQLiteStore(Store):
         if read_only:
             asking_again(self._check_readable)()
         else:
-            self._write_connection()
+            self._making_way(self._write_connection)
             self._warn_of_names()
 
     def __repr__(self) -> str:
@@ -104,10 +104,8 @@ class SQLiteStore(Store):
         """Open the write transaction; one thread at a time, and one OS process at a time."""
         if self.is_at_work():
             raise StoreUnavailableError(AT_WORK)
-        give_up = time.monotonic() + self._timeout
         with ExitStack() as turn:
-            while (connection := self._begun(turn, give_up)) is None:
-                pass  # and wait at the gate
+            connection = self._making_way(lambda: self._begun(turn))
             try:
                 yield SQLiteTransaction(connection)
                 connection.execute("COMMIT")
@@ -116,25 +114,30 @@ class SQLiteStore(Store):
                 self._roll_back(connection)
                 raise
 
-    def _begun(self, turn: ExitStack, give_up: float) -> sqlite3.Connection | None:
-        """Begin a transaction within *turn*; ``None``: it made way for a fork, and has time for another try."""
+    def _begun(self, turn: ExitStack) -> sqlite3.Connection:
+        """Begin a transaction, and let *turn* end what it needs; by itself where it cannot be begun."""
         with ExitStack() as entered:
             for context in (_GATE.inside(), self._lock, self._explaining()):
                 entered.enter_context(context)
+            connection = self._write_connection()
             try:
-                connection = self._write_connection()
-                try:
-                    self._begin(connection)
-                    self._schema.version(connection)
-                except BaseException:
-                    self._roll_back(connection)
-                    raise
+                self._begin(connection)
+                self._schema.version(connection)
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            turn.push(entered.pop_all())
+            return connection
+
+    def _making_way(self, act: Callable[[], V]) -> V:
+        """Do what makes way for a fork where it has to wait for others; again, after the fork, while there is time."""
+        give_up = time.monotonic() + self._timeout
+        while True:
+            try:
+                return act()
             except _ForkWaitsError:
                 if time.monotonic() > give_up:
                     raise
-                return None
-            turn.push(entered.pop_all())
-            return connection
 
     def is_at_work(self) -> bool:
         """Return whether this thread has the lock of the connection that writes."""
@@ -210,6 +213,9 @@ class SQLiteStore(Store):
 
     def changes(self) -> tuple[int, int, int]:
         """Return SQLite's ``data_version``, which counts the commits of others for one connection, and our own."""
+        return self._making_way(self._changes)
+
+    def _changes(self) -> tuple[int, int, int]:
         with _GATE.inside(), self._lock, self._explaining():
             version = self._write_connection().execute("PRAGMA data_version").fetchone()[0]
             return version, self._commits, self._generation
