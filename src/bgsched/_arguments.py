@@ -24,7 +24,7 @@ def check_clock(given: object) -> None:
 
 
 def check_wait(wait: object, timeout: object) -> None:
-    """Raise TypeError or ValueError for what says not whether, or for how long, a shutdown waits."""
+    """Raise TypeError or ValueError for an invalid *wait* or *timeout* of a shutdown."""
     if not isinstance(wait, bool):
         hint = f"; write shutdown(timeout={wait!r})" if isinstance(wait, int | float) else ""
         raise TypeError(f"wait must be True or False, got {wait!r}{hint}")

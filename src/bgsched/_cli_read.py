@@ -62,7 +62,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
     logs.set_defaults(command=_logs)
 
-    requests = commands.add_parser("requests", parents=[shared], help="what is wished for")
+    requests = commands.add_parser("requests", parents=[shared], help="the stored requests")
     requests.add_argument("request", nargs="?", metavar="REQUEST", help="only this one")
     requests.add_argument("--process", metavar="NAME")
     requests.add_argument("--status", type=one_of(RequestStatus), help="scheduled, unscheduled, complete")

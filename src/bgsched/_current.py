@@ -281,7 +281,7 @@ class CurrentRun:
 
     @property
     def channel(self) -> str:
-        """By what it was asked for, such as declared, code, dashboard, cli or after."""
+        """How the run was asked for, such as ``"code"``, ``"declared"``, ``"after"``, or the host's own word."""
         return self._live.run.channel
 
     @property
@@ -296,7 +296,7 @@ class CurrentRun:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1; one that was claimed and given back before it began counts as well."""
+        """The number of this attempt, from 1; claims that were put back before they started are counted too."""
         return self._live.run.attempt
 
     @property
@@ -315,9 +315,9 @@ class CurrentRun:
 
     @property
     def killed(self) -> bool:
-        """Whether the run was asked to stop; a process that sees this and returns is recorded as killed.
+        """Whether the run was asked to stop. A process that sees this and returns is recorded as KILLED.
 
-        As abandoned where nobody asked but its scheduler, which shuts down, or may be taken for dead.
+        As ABANDONED where only the shutdown, or the lost lease, of its scheduler asked for it.
         """
         self._live.attend()
         asked = self._live.asked
@@ -347,8 +347,8 @@ class CurrentRun:
     def carry(self, function: Callable[P, T]) -> Callable[P, T]:
         """Return *function* so that it belongs to this run in whatever thread it is called.
 
-        A thread that a process starts does not know the run (before Python 3.14): what it logs is not in the run log,
-        and `current_run()` raises there. ``Thread(target=run.carry(work))`` and ``pool.map(run.carry(work), ...)`` do.
+        Threads that a process starts do not know the run (before Python 3.14): what they log is not in the run log, and
+        `current_run()` raises there. Write ``Thread(target=run.carry(work))`` or ``pool.map(run.carry(work), ...)``.
         """
         context = copy_context()
 

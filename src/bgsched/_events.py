@@ -41,14 +41,14 @@ _FEWEST_WORDS = 0.5  # so many even where it was given no time: for those who te
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in this scheduler; what it tells of is masked, as in the monitor."""
+    """Base class of the events of this scheduler; sensitive values are masked, as in the monitor."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestScheduled(Event):
     """A request was filed or got fire times again: by a call, by the code that declares it, or as a follower.
 
-    A run beside its fire times (`Scheduler.run_now` of a request) gives it none.
+    `Scheduler.run_now` of a request that there is does not emit it.
     """
 
     request: Request
@@ -56,7 +56,7 @@ class RequestScheduled(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestUnscheduled(Event):
-    """A request has no fire times any more, because somebody asked for it, or no code declares them any more."""
+    """A request lost its fire times: it was unscheduled, or its timing was removed from the code."""
 
     request: Request
 
@@ -77,9 +77,9 @@ class RunRetried(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """A run that was started, or left behind by a scheduler that died, has come to its end, and that is stored.
+    """A run that had started has ended, and its end is stored.
 
-    Also one that has waited for its next attempt, or was deleted with its request: then its record is gone.
+    Also one that waited for a retry, that a dead scheduler left, or whose request was deleted: its record is gone then.
     """
 
     run: Run

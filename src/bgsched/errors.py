@@ -38,7 +38,7 @@ class BgschedError(Exception):
 
 
 class TimingError(BgschedError, ValueError):
-    """A timing, frequency, time zone or instant that cannot mean anything."""
+    """An invalid timing, frequency, time zone or instant."""
 
 
 class CronError(TimingError):
@@ -108,7 +108,7 @@ class ExecutorError(BgschedError, ValueError):
 
 
 class WorkerDiedError(BgschedError):
-    """What ends a run whose worker, an OS process, ended before it did. `Retry` may try it again."""
+    """The OS process that executed a run ended before the run did. The run ends in ERROR; `Retry` applies."""
 
 
 class UnknownProcessError(BgschedError, LookupError):
@@ -215,7 +215,7 @@ class NoCurrentRunError(BgschedError, RuntimeError):
 
 
 class RunKilled(BgschedError):  # noqa: N818  it is not an error: somebody asked for it
-    """Raised inside a process, by `raise_if_killed()` and its kin, when it was asked to stop."""
+    """Raised in a process by `raise_if_killed()`, `track()` and `sleep()` when its run was asked to stop."""
 
 
 class MissingExtraError(BgschedError, ImportError):
@@ -248,7 +248,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreSchemaError(StoreError):
-    """What is stored is nothing that this bgsched can read: no database, one of a newer version, other tables."""
+    """Unusable for this version: no database, a damaged one, a newer schema, or another program's tables."""
 
 
 class OwnerGoneError(StoreError):

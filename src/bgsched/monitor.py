@@ -64,7 +64,7 @@ class Bucket:
 class Monitor:
     """Answers questions about the requests and runs of a store. *store*: a `Store`, its reader, or a URL.
 
-    ``memory://`` is refused: it would be a new store, and empty. That of a scheduler is seen by ``scheduler.monitor``.
+    ``memory://`` is refused: it would open a new, empty store. Use ``scheduler.monitor``.
 
     *witness*: problems that somebody here knows of, and that a store out of reach cannot tell.
 
@@ -109,10 +109,10 @@ class Monitor:
         *since* and *until* bound when the run was recorded, both inclusive; *text* is looked for in the reason, the
         error and the log, without regard to case. No *status*, or an empty collection of them, means all.
 
-        Where an index tells which runs are meant, a page is full while there are more: by process, user, both of
-        them, or request, each with or without statuses, and by time. What must be looked for (a text, or a request with
-        a process or user) is looked for in the next hundred runs of those: such a page may be short, or empty, and
-        have a *before* all the same. So no question takes long, however many runs there are.
+        Filters that an index backs (process, user, both, or request; with or without statuses and times) fill the page
+        while there are more runs. Others (a text, or a request with a process or user) look at the next hundred runs
+        only: the page may be short or empty; go on while ``page.before`` is not ``None``. So no question takes long,
+        however many runs there are.
 
         Raises:
             ValueError: a status is unknown, an instant is no aware datetime, an id no whole number, a name, id or text
@@ -147,7 +147,7 @@ class Monitor:
         return found.masked()
 
     def running(self) -> list[Run]:
-        """Return the runs that have begun and not ended, newest first; 10,000 at most, of more `runs` has pages."""
+        """Return the runs that have started and not ended, newest first, at most 10,000; `runs` pages through more."""
         found = self._reader.runs(RunFilter(status=frozenset({RunStatus.RUNNING}), limit=10_000))
         return [run.masked() for run in found]
 
@@ -243,7 +243,7 @@ class Monitor:
         return self._reader.next_due([_storable("process", process)])
 
     def active_processes(self) -> frozenset[str]:
-        """Return the processes of the runs that wait or go on, those that no scheduler has among them."""
+        """Return the names of all processes that have a waiting or running run, registered anywhere or not."""
         return self._reader.active_processes()
 
     def why(self, id: str) -> str:
@@ -280,7 +280,9 @@ class Monitor:
     # -- the whole -----------------------------------------------------------------------------------------------
 
     def summary(self, process: str | None = None, since: datetime | None = None) -> Summary:
-        """Return figures over the runs of *process* (all of them: ``None``) that ended, recorded not before *since*.
+        """Return counts, percentiles and the last runs, over the ended runs of *process* (``None``: of all).
+
+        *since*: only those that were recorded then or later.
 
         Raises:
             ValueError: *since* is no aware datetime.
@@ -332,7 +334,7 @@ class Monitor:
         return [Bucket(start + place * _BUCKETS[by], counts) for place, counts in enumerate(buckets)]
 
     def schedulers(self) -> list[SchedulerRecord]:
-        """Return the schedulers that signed on and have not left or been ended by another, oldest first."""
+        """Return the schedulers that have started and neither shut down nor been found dead, oldest first."""
         return self._reader.schedulers()
 
     def health(self) -> Health:

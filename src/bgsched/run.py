@@ -43,14 +43,23 @@ class RunStatus(StrEnum):
     __hash__ = str.__hash__  # that of an Enum is written in Python, and statuses are looked up at every step
 
     WAITING = "waiting"
+    """It has not started, or waits for its next attempt."""
     RUNNING = "running"
+    """It has started and not ended."""
     SUCCESS = "success"
+    """Its process returned."""
     ERROR = "error"
+    """Its process raised, and no attempt was left."""
     TIMED_OUT = "timed_out"
+    """It took longer than its timeout."""
     KILLED = "killed"
+    """It was asked to stop, and did."""
     SKIPPED = "skipped"
+    """It did not start: an earlier run was in its way, or it was unscheduled or replaced before."""
     MISFIRED = "misfired"
+    """It did not start: no scheduler came for it within its grace."""
     ABANDONED = "abandoned"
+    """Its scheduler died, or was shut down, before it ended."""
 
 
 _S = RunStatus

@@ -60,20 +60,21 @@ class Scheduler:
     Args:
         store: a `Store` or the URL of one (`open_store`); ``None`` is a new `MemoryStore`.
         processes: the processes it can run; ``None`` is a new registry.
-        workers: how many runs go on at once; async ones are not counted, and those elsewhere have bounds of their own.
-        async_limit: how many async runs go on at once.
+        workers: how many runs are executed at once on threads of this scheduler. Async runs count towards
+            *async_limit*, runs on another executor towards its workers (*workers*, where it does not say how many).
+        async_limit: how many async runs are executed at once.
         executor: what executes the runs of processes that are not async and have no executor of their own: a
             `ProcessPool` or any `concurrent.futures.Executor`. ``None``: threads of the scheduler's own.
         timezone: where timings that name no zone are read, an IANA name or a ``ZoneInfo``.
         retention: how long ended runs are kept.
         clock: where time comes from; ``None`` is the machine's clock.
         around: what every run goes through, as `around` takes it; one or several.
-        execute: ``False`` files requests but runs none, ever: others that share the store do.
+        execute: ``False``: only file requests; a scheduler elsewhere on the same store must run them.
 
     Raises:
         StoreError: the store cannot be opened.
         TimingError: the time zone is unknown.
-        TypeError: *store* is neither, or another argument is not of its kind.
+        TypeError: *store* is not a `Store`, a URL or ``None``, or another argument has the wrong type.
         ValueError: *workers* or *async_limit* is no whole number from 1, or *executor* executes nothing.
     """
 
@@ -162,8 +163,8 @@ class Scheduler:
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call *listener* with every event of this kind that happens in this scheduler; return what undoes it.
 
-        Listeners are called one after another on a thread of their own. One that raises is logged; when they are so
-        slow that thousands of events wait, further ones are dropped, and how many is logged. `Event` is every kind.
+        Listeners are called one after another on a thread of their own. One that raises is logged. While 10,000 events
+        wait, further ones are dropped, and their number is logged. `Event` subscribes to all kinds.
 
         Raises:
             TypeError: *kind* is no kind of event, or *listener* is async: nobody would await it.
@@ -173,8 +174,9 @@ class Scheduler:
     def around(self, hook: Around) -> Callable[[], None]:
         """Let every run go through ``with hook(run):``; return what undoes it.
 
-        *hook* is given the run that `current_run` returns, on the thread or event loop that executes it. What it raises
-        ends the run in error; what the process raises it sees but cannot swallow. Those added first are outermost.
+        *hook* is given the run that `current_run` returns, on the thread or event loop that executes it. It sees the
+        exceptions of the process but cannot suppress them; one of its own ends the run in ERROR. Those added first are
+        outermost.
         """
         return self._hooks.around(hook)
 
@@ -202,7 +204,8 @@ class Scheduler:
             ParamsError: the params do not fit the process, or are not JSON.
             TimingError: the timing has no fire time left.
             RequestExistsError: the id is taken.
-            ValueError: the id, the user or the channel is nothing that a store can hold.
+            ValueError: the id, the user or the channel is not a string of at most 200 characters without NUL (an id has
+                at least one).
             StoreUnavailableError: the store could not take it.
         """
         request = self._desk.request(process, timing, params, self._clock.now(), id=id, user=user, channel=channel)
@@ -239,9 +242,10 @@ class Scheduler:
         return requests
 
     def unschedule(self, id: str) -> Request:
-        """Stop the future fire times of a request; what runs goes on, what waits or is due is skipped.
+        """Stop the future fire times of a request.
 
-        A run that a scheduler has claimed may begin in the next moment; if no worker comes for it, it is skipped, too.
+        Runs in progress continue. Waiting runs, and fire times that are due already, end as SKIPPED; a run that waits
+        for a retry ends as its last attempt did. A run that a scheduler has claimed may still start.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -267,10 +271,10 @@ class Scheduler:
     ) -> Request:
         """Give a request fire times again, under the same id: with a new timing, or with the one it has.
 
-        It may be scheduled, unscheduled or complete, and a run of it may be going on: that one is not touched. Where it
-        is scheduled with that timing already, its fire times stay, one that is due and waits for a scheduler included;
-        with a new timing, what was due by the old one is recorded as skipped. Its priority becomes that of the code.
-        *params* may be what a monitor shows: a sensitive value that it masks stays as it was.
+        Works in any status; a run in progress is not touched. A scheduled request that has that timing already keeps
+        its fire times, even one that is due; with another timing, what is due is recorded as SKIPPED, and the phase
+        counts anew unless the timing has a ``start``. The priority is taken from the code. *params* may be those that a
+        monitor shows: a sensitive value that it masks stays as it was.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -296,8 +300,8 @@ class Scheduler:
     ) -> Request:
         """Run a request once, now, beside its fire times; or a process, as a new immediate request.
 
-        A string is the id of a request if there is one, else the name of a process. A run of the same request that is
-        in the way is waited for.
+        A string is the id of a request if there is one, else the name of a process. If another run of the request is
+        active, this one waits for it, unless its process allows overlaps.
 
         Raises:
             UnknownProcessError: there is neither such a request nor such a process.
@@ -316,7 +320,9 @@ class Scheduler:
         return self.monitor.request(found.id)
 
     def delete(self, id: str) -> None:
-        """Delete a request with its runs and their logs. A run that goes on is asked to stop, elsewhere by and by.
+        """Delete a request with its runs and their logs.
+
+        A run in progress is asked to stop: at once in this scheduler, within about 5 s (its next heartbeat) in another.
 
         Raises:
             UnknownRequestError: there is no such request.
@@ -373,16 +379,14 @@ class Scheduler:
     def shutdown(self, wait: bool = True, timeout: float | None = None) -> ShutdownReport:  # noqa: FBT001, FBT002  public name
         """Stop claiming, let what runs come to its end, and leave.
 
-        *wait*: whether runs are waited for; *timeout*: for how many seconds at most (``None``: as long as it takes).
-        Runs that are left are asked to stop and recorded as abandoned; those that were claimed and had not started wait
-        for another scheduler. Listeners have what is left of the time to hear of it all: half a second at least, five
-        at most. Shutting down twice is fine, and who has less time hurries who waits already.
+        *wait*: whether to wait for runs; *timeout*: the longest wait in seconds (``None``: no limit), in real time
+        whatever the clock. When it is over, active runs are asked to stop, and recorded as ABANDONED (or run again,
+        under `OnAbandon.RERUN`); claimed runs that have not started are put back for other schedulers. Listeners get
+        the rest of the time, at least half a second, at most five. It may be called twice: the earlier deadline wins.
 
-        Where it cannot wait, as another thread is in `run_pending` or this one was interrupted within a call of the
-        store, it tells everything to stop, and returns what goes on. `run_pending` leaves then as soon as that is over;
-        a thread of the scheduler's own is ended when it is shut down again.
-
-        The time is real time, whatever clock the scheduler has: that is what threads take.
+        Where it cannot wait (another thread is in `run_pending`, or a signal handler interrupted a call of the store on
+        this one), it asks all runs to stop, and returns those that are still active. `run_pending` leaves then as
+        soon as it can; to end a started scheduler, shut it down again.
 
         Raises:
             SchedulerStateError: a run of this scheduler wants to wait for itself.
@@ -401,9 +405,10 @@ class Scheduler:
         self.shutdown()
 
     def pause(self) -> None:
-        """Run nothing more here until `resume`; requests can still be filed, what runs goes on, others run on.
+        """Claim nothing more here until `resume`.
 
-        What was claimed here and has not begun is put back, for others.
+        Filing still works, runs in progress continue, and other schedulers are unaffected; claimed runs that have not
+        started are put back for them.
         """
         self._life.set_paused(paused=True)
 
@@ -418,13 +423,12 @@ class Scheduler:
     def run_pending(self) -> datetime | None:
         """Run what is due now, on this thread, one after another; return when something is due next.
 
-        For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs. Only what is done
-        in a moment is claimed at once, the rest waits for whoever is free; after a hundred runs, for the next call.
+        For hosts that have a loop of their own, and for tests. Not while the scheduler's thread runs. It claims only
+        what can start at once, and at most 100 runs a call (or *workers*, if that is more).
 
-        A run has the thread until it ends. Kills from elsewhere, its timeout and the heartbeat are seen to, and its
-        progress and log are stored, when it begins and whenever it looks (`CurrentRun.killed`, ``raise_if_killed``,
-        ``track``, ``progress``, ``sleep``), every half second at most; where it never looks, when it has ended. A run
-        that belongs to an executor, or is async, is executed there, and waited for.
+        Kills, timeouts, the heartbeat, progress and log are handled when a run starts and, every half second at most,
+        when it calls `CurrentRun.killed`, ``raise_if_killed``, ``track``, ``progress`` or ``sleep``; where it does not,
+        when it has ended. Runs of an executor, and async runs, are executed there and waited for.
 
         Raises:
             SchedulerStateError: the scheduler's thread runs; or a run calls it that is waited for on another thread.
@@ -435,6 +439,6 @@ class Scheduler:
     def run_until_idle(self) -> datetime | None:
         """`run_pending` until nothing is due at the present instant; return when something is due next.
 
-        Runs hear and are seen as in `run_pending`: where a process never looks, it is not ended before it ends.
+        As in `run_pending`, a process that never makes those calls cannot be stopped before it returns.
         """
         return self._life.run_until_idle()

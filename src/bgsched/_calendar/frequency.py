@@ -135,7 +135,14 @@ def _second_of(at: time) -> int:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EverySeconds(_Elapsed):
-    """Every n seconds, counted from the start."""
+    """Every n seconds of real time, counted from the start.
+
+    Args:
+        n: whole seconds, 1 or more.
+
+    Raises:
+        TimingError: *n* is something else.
+    """
 
     n: int
 
@@ -154,7 +161,14 @@ class EverySeconds(_Elapsed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EveryMinutes(_Elapsed):
-    """Every n minutes, counted from the start."""
+    """Every n minutes of real time, counted from the start.
+
+    Args:
+        n: whole minutes, 1 or more.
+
+    Raises:
+        TimingError: *n* is something else.
+    """
 
     n: int
 
@@ -170,7 +184,15 @@ class EveryMinutes(_Elapsed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hourly(_Elapsed):
-    """Every n hours of real time, counted from the start, or from the first local `minute` (second 0) after it."""
+    """Every n hours of real time, counted from the start, or from the first local `minute` (second 0) after it.
+
+    Args:
+        every: whole hours, 1 or more.
+        minute: 0 to 59, on the local clock; ``None``: that of the start, with its seconds.
+
+    Raises:
+        TimingError: a value is something else.
+    """
 
     every: int = 1
     minute: int | None = field(default=None, kw_only=True)
@@ -198,7 +220,16 @@ class Hourly(_Elapsed):
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Daily(_Dated):
-    """Every n-th day, or on some days of the week, at a local time."""
+    """Every n-th day, or on some days of the week, at a local time.
+
+    Args:
+        at: a naive `datetime.time` of whole seconds, or ``"HH:MM"``, ``"HH:MM:SS"``; ``None``: that of the start.
+        every: 1 or more, counted from the local day of the start; more than 1 not together with *on*.
+        on: days of the week: ``WEEKDAYS``, ``(MO, FR)``, ``"mon fri"`` or ``"mon-fri"``; ``None``: all.
+
+    Raises:
+        TimingError: a value is something else.
+    """
 
     at: time | None = None
     every: int = 1
@@ -225,7 +256,16 @@ class Daily(_Dated):
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Weekly(_Dated):
-    """On some days of every n-th week, at a local time; weeks begin on Monday."""
+    """On some days of every n-th week, at a local time; weeks begin on Monday.
+
+    Args:
+        on: days of the week: ``WEEKDAYS``, ``(MO, FR)``, ``"mon fri"`` or ``"mon-fri"``.
+        at: a naive `datetime.time` of whole seconds, or ``"HH:MM"``, ``"HH:MM:SS"``; ``None``: that of the start.
+        every: 1 or more, counted from the local week of the start.
+
+    Raises:
+        TimingError: a value is something else.
+    """
 
     on: tuple[weekday, ...]
     at: time | None = None
@@ -248,7 +288,19 @@ class Weekly(_Dated):
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
 class Monthly(_Dated):
-    """On one day of every n-th month, by number or by weekday, at a local time."""
+    """On one day of every n-th month, by number or by weekday, at a local time.
+
+    Args:
+        day: 1 to 31, or -1 (the last day) to -31; either this or *on*.
+        on: the n-th weekday of the month: ``TU(2)``, ``FR(-1)``, ``"tue(2)"``.
+        at: a naive `datetime.time` of whole seconds, or ``"HH:MM"``, ``"HH:MM:SS"``; ``None``: that of the start.
+        every: 1 or more, counted from the local month of the start.
+        short_month: what happens in a month without that *day*: ``"skip"`` leaves it out, ``"last"`` takes its nearest
+            day. A month without that weekday is always left out.
+
+    Raises:
+        TimingError: a value is something else, or there is neither or both of *day* and *on*.
+    """
 
     day: int | None = None
     on: weekday | None = None
@@ -306,7 +358,18 @@ class Monthly(_Dated):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Cron(Frequency):
-    """What a cron expression says, as Debian's cron or (``dialect="quartz"``) as Quartz 2.3 reads it."""
+    """What a cron expression says, as Debian's cron or (``dialect="quartz"``) as Quartz 2.3 reads it.
+
+    Args:
+        expression: five fields (minute, hour, day, month, weekday) or a macro such as ``@daily``; six fields where
+            *seconds* says so; six or seven for Quartz (seconds first, the year last).
+        dialect: ``"unix"`` or ``"quartz"``.
+        seconds: where the field for seconds of a six-field unix expression stands: ``"first"`` or ``"last"``.
+
+    Raises:
+        CronError: the expression cannot be read, is read differently by different crons, or never fires.
+        TimingError: another value is something else.
+    """
 
     expression: str
     dialect: Literal["unix", "quartz"] = field(default="unix", kw_only=True)

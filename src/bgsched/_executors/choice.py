@@ -31,8 +31,8 @@ _FORK = (
 class ProcessPool:
     """OS processes of this machine that execute runs: ``Scheduler(executor=ProcessPool(4))``.
 
-    Kill and timeout are hard: a run that is asked to stop, and has not within *grace*, ends with its OS process, and
-    no other run is touched. Neither is any when a worker dies.
+    Kill and timeout are enforced: if a run does not stop within *grace*, its worker process is killed. Other runs are
+    unaffected, also when a worker crashes.
 
     Args:
         workers: how many there are at most, and so how many runs go on at once; by default, as many as processors.

@@ -24,24 +24,33 @@ class Misfire(StrEnum):
     """
 
     RUN_ONCE = "run_once"
+    """The newest runs; the others become one MISFIRED record."""
     SKIP = "skip"
+    """None runs; those that passed their grace become one MISFIRED record."""
     RUN_ALL = "run_all"
+    """All run in turn, the newest hundred at most; older ones become one MISFIRED record."""
 
 
 class Overlap(StrEnum):
     """What becomes of a fire time while an earlier run still goes on."""
 
     ALLOW = "allow"
+    """It runs beside the earlier one."""
     SKIP = "skip"
+    """It is recorded as SKIPPED."""
     QUEUE = "queue"
+    """It waits for the earlier one; where one waits already, it is recorded as SKIPPED."""
     REPLACE = "replace"
+    """It asks the earlier one to stop, and runs when that has ended."""
 
 
 class OnAbandon(StrEnum):
     """What becomes of a run whose scheduler died: it stays recorded, or it runs again."""
 
     RECORD = "record"
+    """It ends as ABANDONED."""
     RERUN = "rerun"
+    """It waits for another attempt, `Policies.max_reruns` times at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +177,13 @@ def _final(status: object) -> RunStatus:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """How the requests of a process run. Kept with the code, not with the request: changed code wins.
+
+    *overlap* and *overlap_scope*: what becomes of a fire time while an earlier run still goes on, and which runs count:
+    those of the ``"request"``, of the ``"process"``, or those with equal values of the named params. *misfire* and
+    *misfire_grace* (one minute): what becomes of a fire time that nobody came for within the grace. *retry*: whether
+    and when a failed run is tried again (it is not). *timeout*: how long an attempt may take (``None``: for ever).
+    *on_abandon* and *max_reruns* (3): whether a run whose scheduler died runs again, and how often at most. *priority*:
+    higher ones are claimed first.
 
     Two things go by what a request was stored with. Its *priority* is the code's of when it was filed, or last
     rescheduled; where the code declares it, of when a scheduler last started. And *overlap_scope* compares params as

@@ -26,8 +26,11 @@ class RequestStatus(StrEnum):
     """Whether a request has fire times to come."""
 
     SCHEDULED = "scheduled"
+    """It has fire times to come, or runs that have not ended."""
     UNSCHEDULED = "unscheduled"
+    """It was unscheduled, or parked because it cannot run; it may be rescheduled."""
     COMPLETE = "complete"
+    """All its fire times have come, and their runs have ended."""
 
 
 @dataclass(frozen=True, slots=True)
