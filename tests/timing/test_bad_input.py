@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from dateutil.rrule import weekday
 
+from bgsched._calendar import fields
 from bgsched.errors import TimingError
 from bgsched.timing import (
     FR,
@@ -184,3 +185,9 @@ def test_stored_values_are_checked(change: dict[str, Any], message: str) -> None
 
 def test_null_in_a_stored_value_is_nothing_said() -> None:
     assert timing_from_dict({**STORED, "start": None, "finish": None}) == Schedule(Daily("09:00"))
+
+
+def test_a_machine_without_a_time_zone_database_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "_known_zones", frozenset)
+    with pytest.raises(TimingError, match="this machine has no time zone database; pip install tzdata"):
+        Schedule(Daily(), timezone="Mars/Olympus")

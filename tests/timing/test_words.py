@@ -300,6 +300,10 @@ TIMINGS = [
         "every 5 minutes, from 1 January 2026 at 09:00, until 31 December 2026",
     ),
     (
+        t.Schedule(t.EverySeconds(10), finish=datetime(2026, 12, 31, 23, 59, 5, tzinfo=UTC)),
+        "every 10 seconds, until 31 December 2026 at 23:59:05",
+    ),
+    (
         t.Schedule(t.Daily("09:00"), finish=datetime.max.replace(tzinfo=UTC), timezone="Asia/Tokyo"),
         "every day at 09:00, Asia/Tokyo, until 31 December 9999",
     ),
