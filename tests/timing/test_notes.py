@@ -26,6 +26,7 @@ WARNINGS: list[tuple[t.Frequency | tuple[t.Frequency, ...], list[tuple[str, str]
     (t.Recurrence("FREQ=SECONDLY"), [("every-second", "it fires every second")]),
     (t.Recurrence("FREQ=SECONDLY;BYSECOND=0"), []),
     (t.Cron("0 0 13 * 5"), [("either-day", OR + "on day 13 of the month or every Friday")]),
+    (t.Cron("0 0 9 2,3 mon"), [("either-day", OR + "on day 9 of the month or every Monday in February and March")]),
     (t.Cron("0 0 1-31 * 5"), [("either-day", OR + "every day")]),
     (t.Cron("0 0 */2 * 5"), []),
     (t.Monthly(30, at="09:00"), [("short-month", SHORT)]),

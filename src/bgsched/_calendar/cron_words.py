@@ -22,7 +22,7 @@ from bgsched._calendar.words import (
 )
 from bgsched._cron import CronFields
 
-__all__ = ["cron", "cron_days", "recurrence"]
+__all__ = ["cron", "cron_days", "cron_months", "recurrence"]
 
 _MANY = 6
 _LISTED = 12
@@ -37,7 +37,7 @@ def cron(fields: CronFields) -> str:
     dates = _dates(fields)
     if dates:
         days = f"on {dates}"
-    months = "" if dates or len(fields.months) == 12 else f" in {_ranges(fields.months, _month)}"  # noqa: PLR2004
+    months = "" if dates else cron_months(fields)
     years = "" if fields.years is None else f" in {_ranges(fields.years, str)}"
     if often:
         return f"{clock}{f', {days}' if days else ''}{months}{years}"
@@ -124,6 +124,11 @@ def _minutes_and_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
     if every:
         return f"every {every} hours of the clock{past}"
     return f"every hour{past} {_of_hours(hours)}"
+
+
+def cron_months(fields: CronFields) -> str:
+    """Say the months, ``" in February"``; ``""`` for all of them."""
+    return "" if len(fields.months) == 12 else f" in {_ranges(fields.months, _month)}"  # noqa: PLR2004
 
 
 def cron_days(fields: CronFields) -> str:

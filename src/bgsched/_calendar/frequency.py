@@ -410,6 +410,7 @@ class Cron(Frequency):
         found = [_EVERY_SECOND] if len(read.seconds) == 60 else []  # noqa: PLR2004 - a minute
         if not read.both_days:
             days = cron_words.cron_days(read) or "every day"
+            days += cron_words.cron_months(read)
             message = f"day of month and day of week are joined by OR, as in every cron: it fires {days}"
             found.append(TimingWarning("either-day", message))
         return tuple(found)
