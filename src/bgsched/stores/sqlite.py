@@ -397,8 +397,8 @@ class SQLiteStore(Store):
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the schema to this version in one transaction."""
-        self._begin(connection)
         try:
+            self._begin(connection)
             self._schema.bring_up_to_date(connection)
             connection.execute("COMMIT")
         except BaseException:
